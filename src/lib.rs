@@ -1,0 +1,4 @@
+//! keeplive.
+#![forbid(unsafe_code)]
+
+mod clock;
