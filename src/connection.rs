@@ -1,0 +1,216 @@
+//! [`Connection`]: one HTTP/1.1 conversation over `hyper::client::conn::http1`.
+//!
+//! *Design.* hyper's connection is polled by whoever holds it: the task of the exchange while one is under
+//! way, the pool's minder while it is idle. No task is spawned per connection, so a request crosses no task
+//! boundary, and when the last byte of a response has been read it is known at once, in the same poll,
+//! whether the connection can be used again. All progress of hyper's response future and body is made by
+//! polling the connection, so those two are polled with a waker that does nothing.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+
+use crate::body::RequestBody;
+use crate::clock;
+use crate::connect::{Opened, Stream};
+use crate::error::{Error, ErrorKind};
+use crate::exchange::{ConnectionFacts, ConnectionId};
+use crate::idle::CloseReason;
+use crate::phase::{ConnectTimings, Phase};
+use crate::wire::{End, WireFacts};
+
+type HyperConnection = http1::Connection<TokioIo<Stream>, RequestBody>;
+
+/// An open connection and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    sender: SendRequest<RequestBody>,
+    /// `None` once the conversation is over.
+    hyper: Option<HyperConnection>,
+    /// What is left when hyper is done with it: the stream, still open on our side.
+    rest: Option<Stream>,
+    failure: Option<hyper::Error>,
+    wire: Arc<WireFacts>,
+    facts: Arc<ConnectionFacts>,
+    opening: Option<ConnectTimings>,
+    exchanges: u32,
+    idle_since: Option<Instant>,
+}
+
+/// A request that could not be exchanged, with the request itself when no byte of it was written.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    pub(crate) request: Option<Request<RequestBody>>,
+}
+
+/// The instants of an exchange up to its response head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamps {
+    pub(crate) began: Instant,
+    pub(crate) sent: Instant,
+    pub(crate) head: Instant,
+    pub(crate) written_before: u64,
+    pub(crate) read_before: u64,
+}
+
+impl Connection {
+    /// Begins a conversation over an opened stream.
+    pub(crate) async fn start(opened: Opened, id: ConnectionId) -> Result<Connection, Error> {
+        let Opened { stream, wire, timings, remote, local, tls } = opened;
+        let (sender, hyper) = http1::Builder::new()
+            // A request head and a small body go out in one plain write.
+            .writev(false)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|source| Error::new(ErrorKind::Protocol).with_source(source))?;
+        Ok(Connection {
+            sender,
+            hyper: Some(hyper),
+            rest: None,
+            failure: None,
+            wire,
+            facts: Arc::new(ConnectionFacts { id, remote, local, tls }),
+            opening: Some(timings),
+            exchanges: 0,
+            idle_since: None,
+        })
+    }
+
+    pub(crate) fn facts(&self) -> &Arc<ConnectionFacts> {
+        &self.facts
+    }
+
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.facts.id
+    }
+
+    pub(crate) fn born(&self) -> Instant {
+        self.wire.born()
+    }
+
+    pub(crate) fn wire(&self) -> &WireFacts {
+        &self.wire
+    }
+
+    /// Exchanges begun so far.
+    pub(crate) fn exchanges(&self) -> u32 {
+        self.exchanges
+    }
+
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        self.idle_since
+    }
+
+    pub(crate) fn rest_from(&mut self, now: Instant) {
+        self.idle_since = Some(now);
+    }
+
+    /// The timings of its opening, for the first who asks.
+    pub(crate) fn take_opening(&mut self) -> Option<ConnectTimings> {
+        self.opening.take()
+    }
+
+    /// Whether another request may be written now.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.hyper.is_some() && self.sender.is_ready()
+    }
+
+    /// Why a conversation that ended between two exchanges ended.
+    pub(crate) fn why_it_ended(&self) -> CloseReason {
+        // A failure that no I/O error caused is hyper's refusal of bytes that answer nothing.
+        let refused = self.failure.as_ref().is_some_and(|failure| !is_io(failure));
+        match self.wire.end() {
+            _ if refused => CloseReason::Unsolicited,
+            End::Reset => CloseReason::PeerReset,
+            End::Open | End::Fin => CloseReason::PeerFin,
+        }
+    }
+
+    pub(crate) fn was_reset(&self) -> bool {
+        self.wire.end() == End::Reset
+    }
+
+    /// Lets hyper read and write what it can. Answers whether the conversation goes on.
+    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(hyper) = &mut self.hyper else { return false };
+        let Poll::Ready(result) = hyper.poll_without_shutdown(cx) else { return true };
+        self.failure = result.err();
+        // Taking hyper apart also hands a request back that was queued and not yet written.
+        self.rest = self.hyper.take().map(|hyper| hyper.into_parts().io.into_inner());
+        false
+    }
+
+    /// Sends a request and waits for the head of its response.
+    ///
+    /// *Cancel safety.* When the future is dropped the exchange is unfinished and the connection must be
+    /// closed; hyper does not let it be used again.
+    pub(crate) async fn exchange(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<(Response<Incoming>, Stamps), Failure> {
+        let began = clock::now();
+        let (written_before, read_before) = (self.wire.written(), self.wire.read());
+        if self.exchanges > 0 {
+            self.wire.look_before_write();
+        }
+        self.exchanges += 1;
+        let mut answer = pin!(self.sender.try_send_request(request));
+        let result = poll_fn(|cx| {
+            self.drive(cx);
+            answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        })
+        .await;
+        match result {
+            Ok(response) => {
+                let head = clock::now();
+                // An answer may come before the whole request was written: then sending ended with it.
+                let sent = self.wire.last_write().clamp(began, head);
+                Ok((response, Stamps { began, sent, head, written_before, read_before }))
+            }
+            Err(mut error) => {
+                let request = error.take_message().filter(|_| self.wire.written() == written_before);
+                let answered = self.wire.read() > read_before;
+                let kind = self.classify(error.error(), request.is_some(), answered);
+                let phase = if self.wire.written() == written_before { Phase::Send } else { Phase::Wait };
+                let error = Error::new(kind).at(phase).with_source(error.into_error());
+                Err(Failure { error, request })
+            }
+        }
+    }
+
+    /// What a failure before the response head was, from the bytes that crossed the wire rather than from
+    /// hyper's words for it.
+    fn classify(&self, error: &hyper::Error, unsent: bool, answered: bool) -> ErrorKind {
+        if unsent {
+            return ErrorKind::NotSent;
+        }
+        if error.is_user() {
+            return ErrorKind::RequestBody;
+        }
+        match (answered, self.wire.end()) {
+            (true, _) if error.is_parse() => ErrorKind::Protocol,
+            (true, _) => ErrorKind::Partial,
+            (false, End::Reset) => ErrorKind::Reset,
+            (false, _) => ErrorKind::NoResponse,
+        }
+    }
+
+    /// Gives the stream up, to be closed.
+    pub(crate) fn into_stream(mut self) -> Option<Stream> {
+        let hyper = self.hyper.take().map(|hyper| hyper.into_parts().io.into_inner());
+        hyper.or(self.rest)
+    }
+}
+
+fn is_io(error: &hyper::Error) -> bool {
+    use std::error::Error as _;
+    error.source().is_some_and(|source| source.is::<std::io::Error>())
+}

@@ -1,0 +1,218 @@
+//! [`Histogram`]: a latency distribution in nanoseconds, with its exact extremes and sum beside it.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
+use serde::{Deserialize, Serialize};
+
+/// Largest value that keeps its place; anything longer is counted at it, and in `overflow`.
+const HIGHEST: u64 = 3_600_000_000_000;
+
+/// A distribution of durations: one nanosecond to one hour, three significant digits (HdrHistogram).
+///
+/// All memory is taken when it is made (about 130 kB): recording neither allocates nor fails. HdrHistogram's
+/// own extremes are only as exact as its buckets, so the exact ones and the sum are kept beside it.
+#[derive(Clone, Debug)]
+pub struct Histogram {
+    counts: hdrhistogram::Histogram<u32>,
+    min: u64,
+    max: u64,
+    sum: u128,
+    overflow: u64,
+}
+
+impl Default for Histogram {
+    fn default() -> Histogram {
+        Histogram::new()
+    }
+}
+
+impl Histogram {
+    /// An empty distribution.
+    pub fn new() -> Histogram {
+        let counts = hdrhistogram::Histogram::new_with_bounds(1, HIGHEST, 3)
+            .expect("the bounds are constants that HdrHistogram accepts");
+        Histogram { counts, min: u64::MAX, max: 0, sum: 0, overflow: 0 }
+    }
+
+    /// Counts one duration.
+    pub fn record(&mut self, duration: Duration) {
+        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.min = self.min.min(ns);
+        self.max = self.max.max(ns);
+        self.sum += u128::from(ns);
+        self.overflow += u64::from(ns > HIGHEST);
+        self.counts.saturating_record(ns.min(HIGHEST));
+    }
+
+    /// Adds everything that another distribution holds.
+    pub fn merge(&mut self, other: &Histogram) {
+        self.counts.add(&other.counts).expect("both have the same bounds");
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+        self.sum += other.sum;
+        self.overflow += other.overflow;
+    }
+
+    /// How many durations were counted.
+    pub fn len(&self) -> u64 {
+        self.counts.len()
+    }
+
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The value at or below which the share `q` (0 to 1) of all lies, to three digits; `None` when empty.
+    /// It never exceeds the exact maximum.
+    pub fn quantile(&self, q: f64) -> Option<Duration> {
+        (!self.is_empty()).then(|| Duration::from_nanos(self.counts.value_at_quantile(q).min(self.max)))
+    }
+
+    /// The exact mean; `None` when empty.
+    pub fn mean(&self) -> Option<Duration> {
+        let n = u128::from(self.len());
+        (n > 0).then(|| Duration::from_nanos(u64::try_from((self.sum + n / 2) / n).unwrap_or(u64::MAX)))
+    }
+
+    /// The exact smallest; `None` when empty.
+    pub fn min(&self) -> Option<Duration> {
+        (!self.is_empty()).then_some(Duration::from_nanos(self.min))
+    }
+
+    /// The exact largest; `None` when empty.
+    pub fn max(&self) -> Option<Duration> {
+        (!self.is_empty()).then_some(Duration::from_nanos(self.max))
+    }
+
+    /// How many were longer than an hour.
+    pub fn overflow(&self) -> u64 {
+        self.overflow
+    }
+
+    /// How many lie in `low..high`, to the width of a bucket.
+    pub fn count_between(&self, low: Duration, high: Duration) -> u64 {
+        let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let (low, high) = (ns(low), ns(high));
+        self.counts
+            .iter_recorded()
+            .filter(|bucket| (low..high).contains(&bucket.value_iterated_to()))
+            .map(|bucket| bucket.count_since_last_iteration())
+            .sum()
+    }
+}
+
+/// As it stands in a result file: HdrHistogram's V2 form, deflated, in base64, and the exact numbers.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    count: u64,
+    min_ns: u64,
+    max_ns: u64,
+    sum_ns: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    overflow: u64,
+    hdr: String,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+impl Serialize for Histogram {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::new();
+        V2DeflateSerializer::new().serialize(&self.counts, &mut bytes).map_err(serde::ser::Error::custom)?;
+        Saved {
+            count: self.len(),
+            min_ns: if self.is_empty() { 0 } else { self.min },
+            max_ns: self.max,
+            sum_ns: u64::try_from(self.sum).unwrap_or(u64::MAX),
+            overflow: self.overflow,
+            hdr: BASE64.encode(bytes),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Histogram {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Histogram, D::Error> {
+        use serde::de::Error;
+        let saved = Saved::deserialize(deserializer)?;
+        let bytes = BASE64.decode(&saved.hdr).map_err(D::Error::custom)?;
+        let read: hdrhistogram::Histogram<u32> =
+            Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(D::Error::custom)?;
+        if read.len() != saved.count {
+            return Err(D::Error::custom("a histogram's count does not agree with its buckets"));
+        }
+        let mut whole = Histogram::new();
+        whole.counts.add(&read).map_err(D::Error::custom)?;
+        whole.min = if saved.count == 0 { u64::MAX } else { saved.min_ns };
+        whole.max = saved.max_ns;
+        whole.sum = u128::from(saved.sum_ns);
+        whole.overflow = saved.overflow;
+        Ok(whole)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn of(values: &[u64]) -> Histogram {
+        let mut histogram = Histogram::new();
+        for &ns in values {
+            histogram.record(Duration::from_nanos(ns));
+        }
+        histogram
+    }
+
+    #[test]
+    fn an_empty_one_has_no_quantile_and_no_mean() {
+        assert_eq!(Histogram::new().quantile(0.5), None);
+        assert_eq!(Histogram::new().mean(), None);
+    }
+
+    #[test]
+    fn more_than_an_hour_is_counted_as_an_hour_and_its_maximum_stays_exact() {
+        let histogram = of(&[7_200_000_000_000]);
+        assert_eq!((histogram.len(), histogram.overflow()), (1, 1));
+        assert_eq!(histogram.max(), Some(Duration::from_secs(7200)));
+    }
+
+    proptest! {
+        #[test]
+        fn quantiles_keep_three_digits_and_mean_and_extremes_are_exact(
+            mut values in proptest::collection::vec(1_u64..100_000_000_000, 1..200),
+        ) {
+            let histogram = of(&values);
+            values.sort_unstable();
+            for q in [0.5, 0.9, 0.99] {
+                let rank = ((q * values.len() as f64).ceil() as usize).clamp(1, values.len()) - 1;
+                let (exact, got) = (values[rank] as f64, histogram.quantile(q).unwrap().as_nanos() as f64);
+                prop_assert!((got - exact).abs() <= exact * 0.001 + 1.0, "{q}: {got} for {exact}");
+            }
+            prop_assert_eq!(histogram.max().unwrap().as_nanos() as u64, *values.last().unwrap());
+            prop_assert_eq!(histogram.min().unwrap().as_nanos() as u64, values[0]);
+        }
+
+        #[test]
+        fn what_is_saved_is_read_back_whole(values in proptest::collection::vec(0_u64..10_000_000_000_000, 0..100)) {
+            let histogram = of(&values);
+            let text = serde_json::to_string(&histogram).unwrap();
+            let back: Histogram = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(serde_json::to_string(&back).unwrap(), text);
+        }
+
+        #[test]
+        fn merging_is_recording_together(a in proptest::collection::vec(1_u64..1_000_000, 0..50), b in proptest::collection::vec(1_u64..1_000_000, 0..50)) {
+            let mut merged = of(&a);
+            merged.merge(&of(&b));
+            let together = of(&[a, b].concat());
+            prop_assert_eq!(serde_json::to_string(&merged).unwrap(), serde_json::to_string(&together).unwrap());
+        }
+    }
+}

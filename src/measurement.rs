@@ -1,0 +1,389 @@
+//! [`Measurement`]: what was measured, with its plan and its machine: the hinge between experiments, which
+//! write it, and judgement and paper, which only read it.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::histogram::Histogram;
+use crate::machine::Machine;
+use crate::phase::Phase;
+use crate::plan::Plan;
+
+/// The version of the saved form.
+pub const SCHEMA: &str = "keeplive.result/1";
+
+/// A run: its plan, its surroundings, and every slot.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Measurement {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// A fingerprint of the plan: runs of one plan have the same.
+    pub plan_id: String,
+    /// What measured.
+    pub tool: Tool,
+    /// The command line.
+    pub command: Vec<String>,
+    /// When it began, RFC 3339 in UTC.
+    pub started: String,
+    /// What was to be done.
+    pub plan: Plan,
+    /// How the offered load came about.
+    pub offered: Offered,
+    /// Where it was measured.
+    pub machine: Machine,
+    /// What is known of the target.
+    pub target: TargetFacts,
+    /// One visit to one arm each, in the order in which they were run.
+    pub slots: Vec<Slot>,
+    /// What the reader should know, in sentences.
+    pub notes: Vec<String>,
+    /// Whether it was stopped before its end.
+    pub interrupted: bool,
+}
+
+/// The program that measured.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Tool {
+    /// `keeplive`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// How the offered load came about.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Offered {
+    /// What each arm could do in the closed-loop search before the run, in requests per second; empty when
+    /// the rate was given.
+    pub capacity: Vec<Capacity>,
+    /// Whether the rate was lowered to what this machine's local ports allow.
+    pub capped_by_ports: bool,
+}
+
+/// One arm's capacity.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Capacity {
+    /// The arm's name.
+    pub arm: String,
+    /// Requests per second with all connections busy.
+    pub requests_per_s: f64,
+}
+
+/// What the first requests told of the target.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct TargetFacts {
+    /// The address that was connected to.
+    pub address: String,
+    /// Whether that address is on this machine: then client and server share its processors.
+    pub same_machine: bool,
+    /// Whether it is keeplive's own embedded server.
+    pub embedded: bool,
+    /// The status of the first response.
+    pub status: u16,
+    /// The `Server` field.
+    pub server: Option<String>,
+    /// Negotiated TLS version.
+    pub tls_version: Option<String>,
+    /// Negotiated cipher suite.
+    pub tls_cipher_suite: Option<String>,
+}
+
+/// One visit to one arm. The `connections` ledger and `exchanges` cover the whole visit, with its washout;
+/// everything else covers the requests that were due within the measured window.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Slot {
+    /// The round, from 0.
+    pub round: u32,
+    /// The arm's name.
+    pub arm: String,
+    /// Its place within the round, from 0.
+    pub order: u32,
+    /// When the visit began, nanoseconds since the Unix epoch.
+    pub start_unix_ns: u64,
+    /// How long the measured window was.
+    #[serde(rename = "duration_ns", with = "crate::plan::ns")]
+    pub duration: Duration,
+    /// Requests due in the window.
+    pub scheduled: u64,
+    /// Of those, issued to the pool.
+    pub issued: u64,
+    /// Of those, answered completely, whatever the status.
+    pub completed: u64,
+    /// Of those, still unanswered at the end of the drain; they stand in the histograms at their age then.
+    pub censored: u64,
+    /// Requests without a good answer, by kind: the pool's error kinds, `status_4xx`, `status_5xx`.
+    pub errors: BTreeMap<String, u64>,
+    /// Answers by status.
+    pub statuses: BTreeMap<u16, u64>,
+    /// Bytes read from sockets.
+    pub bytes_in: u64,
+    /// Bytes written to sockets.
+    pub bytes_out: u64,
+    /// How the measured requests came by their connections.
+    pub reuse: Reuse,
+    /// The pool's ledger of the whole visit.
+    pub connections: Ledger,
+    /// What the measuring cost the client.
+    pub client: ClientUse,
+    /// Where the time of the measured requests went, summed; [`PhaseSums::mean`] divides.
+    pub phases: PhaseSums,
+    /// From when a request was due until its last byte: what a user feels.
+    pub response: Histogram,
+    /// From when a request was taken in hand until its last byte: what the target did.
+    pub service: Histogram,
+    /// From when a request was due until it was issued: the generator's own lateness.
+    pub lag: Histogram,
+    /// Whether the arm was what it says it is.
+    pub pure: bool,
+    /// Why it was not, and other remarks.
+    pub flags: Vec<String>,
+}
+
+/// How measured requests came by their connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reuse {
+    /// On a connection that an earlier request had opened.
+    pub reused: u64,
+    /// On a connection opened for it.
+    pub opened: u64,
+    /// Of those, with a full TLS handshake.
+    pub handshakes_full: u64,
+    /// Of those, with a resumed TLS handshake.
+    pub handshakes_resumed: u64,
+    /// Attempts repeated because the connection had ended before a byte was written.
+    pub retries: u64,
+}
+
+/// The pool's account of a visit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Requests that were sent and answered in the whole visit.
+    pub exchanges: u64,
+    /// Connections opened.
+    pub opened: u64,
+    /// Connections that could not be opened.
+    pub failed_to_open: u64,
+    /// Times that a connection was used again.
+    pub reused: u64,
+    /// Full TLS handshakes.
+    pub handshakes_full: u64,
+    /// Resumed TLS handshakes.
+    pub handshakes_resumed: u64,
+    /// Connections closed, by reason.
+    pub closed: BTreeMap<String, u64>,
+    /// Final exchanges after which the server closed first, as it should.
+    pub peer_closed_first: u64,
+    /// Final exchanges after which the server did not close in time, so that we did.
+    pub closed_first: u64,
+}
+
+/// What measuring cost the client in one visit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientUse {
+    /// Processor time of the sending threads, user and kernel, by the kernel's accounting.
+    #[serde(rename = "cpu_ns")]
+    pub cpu_ns: u64,
+    /// Wall time over which that was spent, summed over the threads.
+    pub wall_ns: u64,
+    /// Time in which the threads were ready to run and had no processor.
+    pub run_queue_ns: u64,
+    /// Time for which the control group was throttled.
+    pub throttled_ns: u64,
+    /// Sockets in TIME_WAIT on this machine when the visit began.
+    pub time_wait_before: u64,
+    /// The same when it ended.
+    pub time_wait_after: u64,
+}
+
+/// Time summed over requests, by phase; `lag` is the generator's own lateness before the first phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseSums {
+    /// Requests summed over.
+    pub requests: u64,
+    /// See [`Slot::lag`].
+    pub lag_ns: u64,
+    /// See [`Phase::Blocked`].
+    pub blocked_ns: u64,
+    /// See [`Phase::Dns`].
+    pub dns_ns: u64,
+    /// See [`Phase::Connect`].
+    pub connect_ns: u64,
+    /// See [`Phase::Tls`].
+    pub tls_ns: u64,
+    /// See [`Phase::Send`].
+    pub send_ns: u64,
+    /// See [`Phase::Wait`].
+    pub wait_ns: u64,
+    /// See [`Phase::Receive`].
+    pub receive_ns: u64,
+}
+
+impl PhaseSums {
+    /// The sum of one phase.
+    pub fn sum_mut(&mut self, phase: Phase) -> &mut u64 {
+        match phase {
+            Phase::Blocked => &mut self.blocked_ns,
+            Phase::Dns => &mut self.dns_ns,
+            Phase::Connect => &mut self.connect_ns,
+            Phase::Tls => &mut self.tls_ns,
+            Phase::Send => &mut self.send_ns,
+            Phase::Wait => &mut self.wait_ns,
+            Phase::Receive => &mut self.receive_ns,
+        }
+    }
+
+    /// Every part with its name, `lag` first, in the order in which they happen.
+    pub fn parts(&self) -> [(&'static str, u64); 8] {
+        [
+            ("lag", self.lag_ns),
+            ("blocked", self.blocked_ns),
+            ("dns", self.dns_ns),
+            ("connect", self.connect_ns),
+            ("tls", self.tls_ns),
+            ("send", self.send_ns),
+            ("wait", self.wait_ns),
+            ("receive", self.receive_ns),
+        ]
+    }
+
+    /// Adds another's sums.
+    pub fn merge(&mut self, other: &PhaseSums) {
+        self.requests += other.requests;
+        self.lag_ns += other.lag_ns;
+        self.blocked_ns += other.blocked_ns;
+        self.dns_ns += other.dns_ns;
+        self.connect_ns += other.connect_ns;
+        self.tls_ns += other.tls_ns;
+        self.send_ns += other.send_ns;
+        self.wait_ns += other.wait_ns;
+        self.receive_ns += other.receive_ns;
+    }
+
+    /// Every part's mean over the requests, in nanoseconds.
+    pub fn mean(&self) -> [(&'static str, f64); 8] {
+        self.parts().map(|(name, sum)| (name, sum as f64 / self.requests.max(1) as f64))
+    }
+}
+
+impl Slot {
+    /// Adds what another worker saw of the same visit.
+    pub fn merge(&mut self, other: &Slot) {
+        self.scheduled += other.scheduled;
+        self.issued += other.issued;
+        self.completed += other.completed;
+        self.censored += other.censored;
+        add(&mut self.errors, &other.errors);
+        add(&mut self.statuses, &other.statuses);
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.reuse.merge(&other.reuse);
+        self.connections.merge(&other.connections);
+        self.client.cpu_ns += other.client.cpu_ns;
+        self.client.wall_ns += other.client.wall_ns;
+        self.client.run_queue_ns += other.client.run_queue_ns;
+        self.phases.merge(&other.phases);
+        self.response.merge(&other.response);
+        self.service.merge(&other.service);
+        self.lag.merge(&other.lag);
+    }
+
+    /// Requests without a good answer.
+    pub fn failed(&self) -> u64 {
+        self.errors.values().sum()
+    }
+}
+
+impl Reuse {
+    fn merge(&mut self, other: &Reuse) {
+        self.reused += other.reused;
+        self.opened += other.opened;
+        self.handshakes_full += other.handshakes_full;
+        self.handshakes_resumed += other.handshakes_resumed;
+        self.retries += other.retries;
+    }
+}
+
+impl Ledger {
+    /// Adds another's counts.
+    pub fn merge(&mut self, other: &Ledger) {
+        self.exchanges += other.exchanges;
+        self.opened += other.opened;
+        self.failed_to_open += other.failed_to_open;
+        self.reused += other.reused;
+        self.handshakes_full += other.handshakes_full;
+        self.handshakes_resumed += other.handshakes_resumed;
+        add(&mut self.closed, &other.closed);
+        self.peer_closed_first += other.peer_closed_first;
+        self.closed_first += other.closed_first;
+    }
+}
+
+fn add<K: Ord + Clone>(to: &mut BTreeMap<K, u64>, from: &BTreeMap<K, u64>) {
+    for (key, n) in from {
+        *to.entry(key.clone()).or_default() += n;
+    }
+}
+
+impl Measurement {
+    /// Writes the measurement into a folder, which is made if need be, under a name of its own: whole or not
+    /// at all, and never over another one.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the file system says, with the path.
+    pub fn save(&self, folder: &Path) -> io::Result<PathBuf> {
+        let told = |path: &Path, error: io::Error| {
+            io::Error::new(error.kind(), format!("could not write {}: {error}", path.display()))
+        };
+        std::fs::create_dir_all(folder).map_err(|error| told(folder, error))?;
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| told(folder, error))?;
+        let text = serde_json::to_vec(self).map_err(io::Error::other)?;
+        file.write_all(&text).and_then(|()| file.write_all(b"\n")).map_err(|error| told(folder, error))?;
+        file.as_file().sync_all().map_err(|error| told(folder, error))?;
+        let stem = format!("{}-compare", self.started.replace([':', '-'], ""));
+        for nth in 1.. {
+            let name = if nth == 1 { format!("{stem}.json") } else { format!("{stem}-{nth}.json") };
+            let path = folder.join(name);
+            match file.persist_noclobber(&path) {
+                Ok(_) => return Ok(path),
+                Err(taken) if taken.error.kind() == io::ErrorKind::AlreadyExists => file = taken.file,
+                Err(failed) => return Err(told(&path, failed.error)),
+            }
+        }
+        unreachable!("the numbers do not end")
+    }
+
+    /// Reads a saved measurement.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidData`] when it is not a keeplive result of a version that is understood, with
+    /// the place; otherwise what the file system says.
+    pub fn load(path: &Path) -> io::Result<Measurement> {
+        let told =
+            |text: String| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {text}", path.display()));
+        let bytes = std::fs::read(path).map_err(|error| {
+            io::Error::new(error.kind(), format!("could not read {}: {error}", path.display()))
+        })?;
+        #[derive(Deserialize)]
+        struct Head {
+            schema: Option<String>,
+        }
+        let not_ours = "not a keeplive result (JSON with \"schema\": \"keeplive.result/1\")";
+        let head: Head =
+            serde_json::from_slice(&bytes).map_err(|error| told(format!("{not_ours}: {error}")))?;
+        match head.schema.as_deref() {
+            Some(SCHEMA) => {}
+            Some(other) if other.starts_with("keeplive.result/") => {
+                return Err(told(format!("written by a newer keeplive ({other}); this one reads {SCHEMA}")));
+            }
+            Some(other) => return Err(told(format!("{not_ours}, but \"{other}\""))),
+            None => return Err(told(not_ours.into())),
+        }
+        serde_json::from_slice(&bytes).map_err(|error| told(format!("a damaged result: {error}")))
+    }
+}

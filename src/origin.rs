@@ -1,0 +1,169 @@
+//! [`Origin`]: scheme, host and port, the key under which connections are kept.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use http::Uri;
+use http::header::HeaderValue;
+
+use crate::error::{Error, ErrorKind};
+
+/// `http` or `https`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scheme {
+    /// Plain TCP; port 80 unless the URI names one.
+    Http,
+    /// TLS over TCP; port 443 unless the URI names one.
+    Https,
+}
+
+impl Scheme {
+    /// The port that a URI of this scheme means when it names none (RFC 9110, section 4.2).
+    pub fn default_port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        }
+    }
+
+    /// The scheme as it stands in a URI.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+}
+
+/// Where connections lead: scheme, host and port (RFC 9110, section 4.3.1). Two requests may share a
+/// connection only when their origins are equal. The host is kept in lower case, IPv6 addresses without
+/// their brackets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Origin {
+    scheme: Scheme,
+    host: Arc<str>,
+    port: u16,
+}
+
+impl Origin {
+    /// The origin of an absolute URI.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidRequest`] when the URI has no scheme or host, another scheme than `http` or
+    /// `https`, or user information (`user@host`), which RFC 9110, section 4.2.4, deprecates: send an
+    /// `Authorization` header instead.
+    pub fn from_uri(uri: &Uri) -> Result<Origin, Error> {
+        let invalid = |text: String| Err(Error::new(ErrorKind::InvalidRequest).with_detail(text));
+        let scheme = match uri.scheme_str() {
+            Some("http") => Scheme::Http,
+            Some("https") => Scheme::Https,
+            Some(other) => return invalid(format!("unknown scheme `{other}`: use http:// or https://")),
+            None => return invalid(format!("`{uri}` has no scheme: write http://{uri} or https://{uri}")),
+        };
+        let Some(authority) = uri.authority() else {
+            return invalid(format!("`{uri}` has no host"));
+        };
+        if authority.as_str().contains('@') {
+            return invalid("a URL with user information: give credentials in a header".into());
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() {
+            return invalid(format!("`{uri}` has no host"));
+        }
+        let port = match authority.port() {
+            Some(port) => port.as_u16(),
+            None if authority.as_str().len() > authority.host().len() + 1 => {
+                return invalid(format!("`{authority}` has a port that is not a number from 1 to 65535"));
+            }
+            None => scheme.default_port(),
+        };
+        if port == 0 {
+            return invalid("port 0 cannot be connected to".into());
+        }
+        Ok(Origin { scheme, host: host.to_ascii_lowercase().into(), port })
+    }
+
+    /// `http` or `https`.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// Host name or address, lower case, IPv6 without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port, the scheme's own when the URI named none.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What the `Host` field says: the port only when it is not the scheme's own (RFC 9110, section 7.2).
+    pub fn host_header(&self) -> HeaderValue {
+        let bracketed =
+            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.to_string() };
+        let text = if self.port == self.scheme.default_port() {
+            bracketed
+        } else {
+            format!("{bracketed}:{}", self.port)
+        };
+        HeaderValue::try_from(text).expect("a host out of a parsed URI has only visible ASCII characters")
+    }
+}
+
+impl FromStr for Origin {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Origin, Error> {
+        let uri: Uri = text.parse().map_err(|source| {
+            Error::new(ErrorKind::InvalidRequest)
+                .with_detail(format!("`{text}` is not a URL"))
+                .with_source(source)
+        })?;
+        Origin::from_uri(&uri)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.host_header();
+        write!(f, "{}://{}", self.scheme.as_str(), host.to_str().unwrap_or(&self.host))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_case_and_a_default_port_make_no_difference() {
+        let same: Origin = "http://EXAMPLE.test:80/a".parse().unwrap();
+        assert_eq!(same, "http://example.test/b".parse().unwrap());
+        assert_ne!(same, "https://example.test:80/".parse().unwrap());
+        assert_ne!(same, "http://example.test:81/".parse().unwrap());
+    }
+
+    #[test]
+    fn an_ipv6_host_loses_its_brackets_inside_and_wears_them_outside() {
+        let origin: Origin = "http://[::1]:8080/".parse().unwrap();
+        assert_eq!(origin.host(), "::1");
+        assert_eq!(origin.host_header(), "[::1]:8080");
+    }
+
+    #[test]
+    fn what_is_no_origin_is_refused_with_a_cure() {
+        for (text, hint) in [
+            ("ftp://example.test/", "use http://"),
+            ("example.test/path", "not a URL"),
+            ("/only/a/path", "has no scheme"),
+            ("http://user:secret@example.test/", "in a header"),
+            ("http://example.test:0/", "port 0"),
+            ("http://example.test:99999/", ""),
+        ] {
+            let error = text.parse::<Origin>().unwrap_err();
+            assert!(error.to_string().contains(hint), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The phases of a request, named once: timings, errors, JSON and charts all speak these words.
+
+use std::time::Duration;
+
+/// One stretch in the life of a request, in the order in which they happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Phase {
+    /// Waiting for a connection of the pool, including attempts that were given up and retried.
+    Blocked,
+    /// Looking the host's addresses up; nothing for an address literal or an override.
+    Dns,
+    /// The TCP handshake.
+    Connect,
+    /// The TLS handshake.
+    Tls,
+    /// From the connection's being ready until the last byte of the request was handed to the kernel.
+    Send,
+    /// Until the response head was complete.
+    Wait,
+    /// Until the last byte of the response body.
+    Receive,
+}
+
+impl Phase {
+    /// Every phase, in order.
+    pub const ALL: [Phase; 7] =
+        [Phase::Blocked, Phase::Dns, Phase::Connect, Phase::Tls, Phase::Send, Phase::Wait, Phase::Receive];
+
+    /// The phase as a key and a label: lower case, one word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Blocked => "blocked",
+            Phase::Dns => "dns",
+            Phase::Connect => "connect",
+            Phase::Tls => "tls",
+            Phase::Send => "send",
+            Phase::Wait => "wait",
+            Phase::Receive => "receive",
+        }
+    }
+}
+
+/// How long opening the connection took. It exists only for the exchange that a connection was opened for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectTimings {
+    /// Name lookup; `None` when there was nothing to look up.
+    pub dns: Option<Duration>,
+    /// TCP handshake, with addresses that were tried in vain.
+    pub tcp: Duration,
+    /// TLS handshake; `None` over plain TCP.
+    pub tls: Option<Duration>,
+}
+
+impl ConnectTimings {
+    /// Lookup, TCP and TLS together.
+    pub fn total(&self) -> Duration {
+        self.dns.unwrap_or_default() + self.tcp + self.tls.unwrap_or_default()
+    }
+}
+
+/// Where the time of one exchange went. The phases are disjoint and add up to [`Timings::total`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// See [`Phase::Blocked`].
+    pub blocked: Duration,
+    /// Opening the connection, when this exchange had it opened; `None` on a reused connection, so that
+    /// nobody averages a handshake that never happened.
+    pub connect: Option<ConnectTimings>,
+    /// See [`Phase::Send`].
+    pub send: Duration,
+    /// See [`Phase::Wait`].
+    pub wait: Duration,
+    /// See [`Phase::Receive`].
+    pub receive: Duration,
+}
+
+impl Timings {
+    /// The time spent in one phase; zero for a phase that did not happen.
+    pub fn of(&self, phase: Phase) -> Duration {
+        let connect = self.connect.unwrap_or_default();
+        match phase {
+            Phase::Blocked => self.blocked,
+            Phase::Dns => connect.dns.unwrap_or_default(),
+            Phase::Connect => connect.tcp,
+            Phase::Tls => connect.tls.unwrap_or_default(),
+            Phase::Send => self.send,
+            Phase::Wait => self.wait,
+            Phase::Receive => self.receive,
+        }
+    }
+
+    /// From asking the pool to the last byte of the response.
+    pub fn total(&self) -> Duration {
+        Phase::ALL.iter().map(|&phase| self.of(phase)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_phases_add_up_to_the_total() {
+        let ms = Duration::from_millis;
+        let connect = ConnectTimings { dns: Some(ms(2)), tcp: ms(3), tls: None };
+        let timings =
+            Timings { blocked: ms(1), connect: Some(connect), send: ms(4), wait: ms(5), receive: ms(6) };
+        assert_eq!(timings.total(), ms(21));
+        assert_eq!(Timings { connect: None, ..timings }.total(), ms(16));
+    }
+}

@@ -1,0 +1,373 @@
+//! [`Plan`]: everything that is decided before a run begins.
+
+use std::time::Duration;
+
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
+
+use crate::config::PoolConfig;
+
+/// What a run will do. It is saved with what was measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// What is asked for.
+    pub target: Target,
+    /// The configurations under test; the first is the control.
+    pub arms: Vec<Arm>,
+    /// When requests start.
+    pub model: Model,
+    /// How often every arm is visited.
+    pub rounds: u32,
+    /// How long an arm is measured at each visit.
+    #[serde(rename = "slot_ns", with = "ns")]
+    pub slot: Duration,
+    /// How long requests flow before each slot without being counted, so that connections and caches settle.
+    #[serde(rename = "washout_ns", with = "ns")]
+    pub washout: Duration,
+    /// The most connections at a time, over all threads.
+    pub connections: usize,
+    /// Threads that send.
+    pub threads: usize,
+    /// How long one request may take from its start; then it is an error at that age.
+    #[serde(rename = "max_time_ns", with = "ns")]
+    pub max_time: Duration,
+    /// What the order of the arms and the arrivals are drawn from.
+    pub seed: u64,
+}
+
+/// What is asked for: one request, sent again and again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Absolute URL.
+    pub url: String,
+    /// Method.
+    pub method: String,
+    /// Fields, in order.
+    pub headers: Vec<(String, String)>,
+    /// The body's length in bytes; the body itself is not saved.
+    pub body_len: usize,
+    /// The body.
+    #[serde(skip)]
+    pub body: Vec<u8>,
+}
+
+/// A named pool configuration under test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Arm {
+    /// Its name in reports: `on`, `off`, `off-resumed`, `off-full`.
+    pub name: String,
+    /// Whether connections are kept.
+    pub keep_alive: bool,
+    /// Whether a new connection resumes an earlier TLS session.
+    pub resume: bool,
+    /// The pool's limits.
+    pub limits: Limits,
+}
+
+/// The pool's knobs that a user can turn, as they are saved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// See [`PoolConfig::idle_timeout`].
+    #[serde(rename = "idle_timeout_ns", with = "optional_ns")]
+    pub idle_timeout: Option<Duration>,
+    /// See [`PoolConfig::acquire_timeout`].
+    #[serde(rename = "acquire_timeout_ns", with = "optional_ns")]
+    pub acquire_timeout: Option<Duration>,
+    /// See [`PoolConfig::connect_timeout`].
+    #[serde(rename = "connect_timeout_ns", with = "optional_ns")]
+    pub connect_timeout: Option<Duration>,
+    /// See [`PoolConfig::max_lifetime`].
+    #[serde(rename = "max_lifetime_ns", with = "optional_ns")]
+    pub max_lifetime: Option<Duration>,
+    /// See [`PoolConfig::max_exchanges`].
+    pub max_exchanges: Option<u32>,
+    /// See [`PoolConfig::max_idle_per_origin`]; `None`: as many as there may be connections.
+    pub max_idle: Option<usize>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        let pool = PoolConfig::default();
+        Limits {
+            idle_timeout: pool.idle_timeout,
+            acquire_timeout: pool.acquire_timeout,
+            connect_timeout: pool.connect_timeout,
+            max_lifetime: pool.max_lifetime,
+            max_exchanges: pool.max_exchanges,
+            max_idle: None,
+        }
+    }
+}
+
+impl Arm {
+    /// Connections are kept: the control.
+    pub fn on(limits: Limits) -> Arm {
+        Arm { name: "on".into(), keep_alive: true, resume: false, limits }
+    }
+
+    /// A new plain connection for every request.
+    pub fn off(limits: Limits) -> Arm {
+        Arm { name: "off".into(), keep_alive: false, resume: false, limits }
+    }
+
+    /// A new TLS connection for every request, its handshake resumed.
+    pub fn off_resumed(limits: Limits) -> Arm {
+        Arm { name: "off-resumed".into(), keep_alive: false, resume: true, limits }
+    }
+
+    /// A new TLS connection for every request, its handshake full.
+    pub fn off_full(limits: Limits) -> Arm {
+        Arm { name: "off-full".into(), keep_alive: false, resume: false, limits }
+    }
+
+    /// The pool configuration for a worker that may hold `connections`.
+    pub fn pool(&self, connections: usize) -> PoolConfig {
+        let limits = &self.limits;
+        PoolConfig::default()
+            .keep_alive(self.keep_alive)
+            .idle_timeout(limits.idle_timeout)
+            .acquire_timeout(limits.acquire_timeout)
+            .connect_timeout(limits.connect_timeout)
+            .max_lifetime(limits.max_lifetime)
+            .max_exchanges(limits.max_exchanges)
+            .max_connections_per_origin(Some(connections))
+            .max_idle_per_origin(limits.max_idle.unwrap_or(connections))
+    }
+}
+
+/// When requests start.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Model {
+    /// Every connection sends its next request when the previous one is done.
+    Closed,
+    /// Requests arrive on a schedule, whatever the target does.
+    Open {
+        /// Requests per second.
+        rate: f64,
+        /// How the arrivals are spaced.
+        arrivals: Arrivals,
+    },
+}
+
+/// How arrivals are spaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arrivals {
+    /// As independent users arrive: exponential gaps.
+    Poisson,
+    /// One every 1/rate.
+    Constant,
+}
+
+/// The order in which a run visits its arms: in every round a fresh permutation, fixed by the seed. Strict
+/// alternation would fall into step with periodic disturbances (a cron job, a collector, a scrape).
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    arms: usize,
+    rounds: u32,
+    random: Xoshiro256PlusPlus,
+}
+
+/// One visit to one arm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// The round, from 0.
+    pub round: u32,
+    /// Which arm, by its place in the plan.
+    pub arm: usize,
+    /// Its place within the round, from 0.
+    pub order: u32,
+}
+
+impl Schedule {
+    /// The visits of a plan.
+    pub fn new(plan: &Plan) -> Schedule {
+        let random = Xoshiro256PlusPlus::seed_from_u64(plan.seed);
+        Schedule { arms: plan.arms.len(), rounds: plan.rounds, random }
+    }
+
+    /// Every visit, in order.
+    pub fn visits(mut self) -> Vec<Visit> {
+        let mut visits = Vec::with_capacity(self.arms * self.rounds as usize);
+        for round in 0..self.rounds {
+            let order = self.permutation();
+            visits.extend(order.into_iter().zip(0..).map(|(arm, order)| Visit { round, arm, order }));
+        }
+        visits
+    }
+
+    /// Fisher and Yates' shuffle.
+    fn permutation(&mut self) -> Vec<usize> {
+        let mut arms: Vec<usize> = (0..self.arms).collect();
+        for last in (1..arms.len()).rev() {
+            // The bias of the remainder is below 2^-60 for so few arms.
+            let pick = (self.random.next_u64() % (last as u64 + 1)) as usize;
+            arms.swap(last, pick);
+        }
+        arms
+    }
+}
+
+/// When requests are due: an exact schedule for one worker, as offsets from the slot's beginning.
+#[derive(Clone, Debug)]
+pub struct Pacer {
+    gap: f64,
+    arrivals: Arrivals,
+    nth: u64,
+    at: f64,
+    phase: f64,
+    random: Xoshiro256PlusPlus,
+}
+
+impl Pacer {
+    /// The schedule of worker `worker` of `workers`, which together make `rate` requests per second. Constant
+    /// arrivals of the workers interleave evenly; independent Poisson streams add up to one.
+    pub fn new(rate: f64, arrivals: Arrivals, worker: usize, workers: usize, seed: u64) -> Pacer {
+        let gap = workers as f64 / rate;
+        let phase = (worker as f64 + 0.5) / workers as f64 * gap;
+        let random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        Pacer { gap, arrivals, nth: 0, at: 0.0, phase, random }
+    }
+
+    /// When the next request is due, from the beginning.
+    pub fn next_due(&mut self) -> Duration {
+        let seconds = match self.arrivals {
+            // From the count, so that rounding never adds up.
+            Arrivals::Constant => self.nth as f64 * self.gap + self.phase,
+            Arrivals::Poisson => {
+                self.at -= self.unit().ln() * self.gap;
+                self.at
+            }
+        };
+        self.nth += 1;
+        Duration::from_secs_f64(seconds)
+    }
+
+    /// Uniform in (0, 1]: 53 random bits, and never the zero whose logarithm is infinite.
+    fn unit(&mut self) -> f64 {
+        ((self.random.next_u64() >> 11) + 1) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// A seed for one worker in one slot, far from those of its neighbours (splitmix64's finaliser).
+pub(crate) fn mix(seed: u64, slot: u64, worker: u64) -> u64 {
+    let mut z = seed ^ slot.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ worker.wrapping_mul(0xD1B5_4A32_D192_ED03);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// Durations as whole nanoseconds.
+pub(crate) mod ns {
+    use super::Duration;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_nanos)
+    }
+}
+
+/// The same where there may be none.
+pub(crate) mod optional_ns {
+    use super::Duration;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(duration: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+        duration.map(|duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)).serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(from)?.map(Duration::from_nanos))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(arms: usize, rounds: u32, seed: u64) -> Plan {
+        let arms = (0..arms).map(|n| Arm { name: n.to_string(), ..Arm::on(Limits::default()) }).collect();
+        let target = Target {
+            url: "http://x/".into(),
+            method: "GET".into(),
+            headers: vec![],
+            body_len: 0,
+            body: vec![],
+        };
+        Plan {
+            target,
+            arms,
+            model: Model::Closed,
+            rounds,
+            slot: Duration::from_secs(1),
+            washout: Duration::ZERO,
+            connections: 1,
+            threads: 1,
+            max_time: Duration::from_secs(5),
+            seed,
+        }
+    }
+
+    #[test]
+    fn every_round_visits_every_arm_once() {
+        let visits = Schedule::new(&plan(3, 40, 7)).visits();
+        for round in visits.chunks(3) {
+            let mut arms: Vec<_> = round.iter().map(|visit| visit.arm).collect();
+            arms.sort_unstable();
+            assert_eq!(arms, [0, 1, 2]);
+        }
+    }
+
+    #[test]
+    fn a_seed_fixes_the_order_and_orders_are_equally_frequent() {
+        assert_eq!(Schedule::new(&plan(3, 9, 1)).visits(), Schedule::new(&plan(3, 9, 1)).visits());
+        let visits = Schedule::new(&plan(2, 2000, 42)).visits();
+        let on_first = visits.chunks(2).filter(|round| round[0].arm == 0).count();
+        assert!((900..1100).contains(&on_first), "{on_first} of 2000");
+    }
+
+    #[test]
+    fn constant_arrivals_of_two_workers_interleave_evenly() {
+        let due = |worker| Pacer::new(1000.0, Arrivals::Constant, worker, 2, 1);
+        let (mut a, mut b) = (due(0), due(1));
+        for n in 0..100_u64 {
+            assert_eq!(a.next_due().as_micros() as u64, 2000 * n + 500);
+            assert_eq!(b.next_due().as_micros() as u64, 2000 * n + 1500);
+        }
+    }
+
+    /// Kolmogorov and Smirnov's test at 1 % against the exponential distribution; the seed is fixed.
+    #[test]
+    fn poisson_gaps_are_exponential() {
+        let mut pacer = Pacer::new(1000.0, Arrivals::Poisson, 0, 1, 99);
+        let mut last = Duration::ZERO;
+        let mut gaps: Vec<f64> = (0..10_000)
+            .map(|_| {
+                let due = pacer.next_due();
+                (due - std::mem::replace(&mut last, due)).as_secs_f64() * 1000.0
+            })
+            .collect();
+        gaps.sort_by(f64::total_cmp);
+        let n = gaps.len() as f64;
+        let farthest = gaps
+            .iter()
+            .zip(1..)
+            .map(|(gap, rank)| (1.0 - (-gap).exp() - f64::from(rank) / n).abs())
+            .fold(0.0, f64::max);
+        assert!(farthest < 1.63 / n.sqrt(), "{farthest}");
+    }
+
+    #[test]
+    fn a_plan_is_read_back_as_it_was_written() {
+        let plan = plan(2, 3, 4);
+        let text = serde_json::to_string(&plan).unwrap();
+        assert!(text.contains(r#""slot_ns":1000000000"#), "{text}");
+        assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+    }
+}

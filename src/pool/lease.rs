@@ -1,0 +1,356 @@
+//! [`Lease`]: the right to one exchange on one connection, and how it is come by.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::Request;
+use http::header::{CONNECTION, HeaderValue};
+use tokio::sync::oneshot;
+
+use super::response::{Body, Progress, Response};
+use super::state::{Grant, Turn};
+use super::watch::Pooled;
+use super::{Minder, Shared};
+use crate::body::RequestBody;
+use crate::clock;
+use crate::connection::Connection;
+use crate::error::{Error, ErrorKind};
+use crate::exchange::{ConnectionFacts, ConnectionId, Retry, TlsFacts};
+use crate::idle::CloseReason;
+use crate::origin::Origin;
+use crate::phase::{ConnectTimings, Phase, Timings};
+
+/// One connection for one exchange. It ends by [`Lease::exchange`]; dropped unused, its connection goes back.
+#[derive(Debug)]
+pub struct Lease {
+    held: Held,
+    asked: Instant,
+    granted: Instant,
+    opening: Option<ConnectTimings>,
+    retries: Vec<Retry>,
+}
+
+/// A connection in use and its place in the pool. Whatever happens, the place is given up exactly once: by
+/// giving the connection back, by ending it with a reason, or, when dropped, as cancelled.
+#[derive(Debug)]
+pub(super) struct Held {
+    pooled: Option<Pooled>,
+    shared: Arc<Shared>,
+}
+
+impl Held {
+    pub(super) fn new(pooled: Pooled, shared: &Arc<Shared>) -> Held {
+        Held { pooled: Some(pooled), shared: Arc::clone(shared) }
+    }
+
+    pub(super) fn connection(&mut self) -> &mut Connection {
+        &mut self.pooled.as_mut().expect("held until it is given up").connection
+    }
+
+    fn as_ref(&self) -> &Connection {
+        &self.pooled.as_ref().expect("held until it is given up").connection
+    }
+
+    /// Its exchange is over. It goes back if it may be used again, and ends otherwise, with the reason.
+    pub(super) fn finish(mut self, now: Instant) {
+        let Some(mut pooled) = self.pooled.take() else { return };
+        match why_not_again(&mut pooled, &self.shared, now) {
+            None => self.shared.put_back(pooled, now),
+            Some(reason) => self.shared.end(pooled, reason),
+        }
+    }
+
+    pub(super) fn end(mut self, reason: CloseReason) {
+        if let Some(pooled) = self.pooled.take() {
+            self.shared.end(pooled, reason);
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(pooled) = self.pooled.take() {
+            self.shared.end(pooled, CloseReason::Cancelled);
+        }
+    }
+}
+
+/// Why a connection whose exchange is complete is not used again; `None` when it is.
+fn why_not_again(pooled: &mut Pooled, shared: &Shared, now: Instant) -> Option<CloseReason> {
+    let config = &shared.config;
+    if !config.keep_alive {
+        return Some(CloseReason::KeepAliveOff);
+    }
+    if config.max_exchanges.is_some_and(|most| pooled.connection.exchanges() >= most) {
+        return Some(CloseReason::MaxExchanges);
+    }
+    if !pooled.watch() {
+        return Some(CloseReason::ServerClose);
+    }
+    pooled.dies().is_some_and(|dies| now >= dies).then_some(CloseReason::MaxLifetime)
+}
+
+/// Finds a connection. `asked` is when the request first wanted one.
+pub(super) async fn check_out(shared: &Arc<Shared>, origin: &Origin, asked: Instant) -> Result<Lease, Error> {
+    let mut closing = Vec::new();
+    let turn = shared.lock().ask(origin, false, asked, &mut closing);
+    if !closing.is_empty() {
+        shared.close_all(closing);
+    }
+    match turn {
+        Turn::Reuse(pooled) => Ok(Lease::new(Held::new(pooled, shared), asked, None)),
+        Turn::Open => open(Place::new(shared, origin), asked).await,
+        Turn::Wait(ticket, waiting) => match Waiter::new(shared, origin, ticket, waiting).granted().await? {
+            Ok(held) => Ok(Lease::new(held, asked, None)),
+            Err(place) => open(place, asked).await,
+        },
+        Turn::Closed => Err(Error::new(ErrorKind::Closed)),
+    }
+}
+
+/// A reserved place for a connection that is not open yet; given up when dropped.
+struct Place<'a> {
+    shared: &'a Arc<Shared>,
+    origin: &'a Origin,
+    filled: bool,
+}
+
+impl<'a> Place<'a> {
+    fn new(shared: &'a Arc<Shared>, origin: &'a Origin) -> Place<'a> {
+        Place { shared, origin, filled: false }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.filled {
+            self.shared.lock().release(self.origin);
+        }
+    }
+}
+
+async fn open(mut place: Place<'_>, asked: Instant) -> Result<Lease, Error> {
+    let (shared, origin) = (place.shared, place.origin);
+    Minder::start(shared);
+    let opened = match connect(shared, origin).await {
+        Ok(connection) => connection,
+        Err(error) => {
+            shared.lock().counts.failed_to_open += 1;
+            return Err(error);
+        }
+    };
+    count_opening(shared, opened.facts().tls.as_ref());
+    place.filled = true;
+    let mut connection = Box::new(opened);
+    let opening = connection.take_opening();
+    Ok(Lease::new(Held::new(Pooled::new(connection, origin, shared), shared), asked, opening))
+}
+
+async fn connect(shared: &Arc<Shared>, origin: &Origin) -> Result<Connection, Error> {
+    let opening = shared.connector.open(origin, &shared.config);
+    let opened = match shared.config.connect_timeout {
+        None => opening.await?,
+        Some(limit) => tokio::time::timeout(limit, opening)
+            .await
+            .map_err(|_| Error::new(ErrorKind::ConnectTimeout).at(Phase::Connect))??,
+    };
+    Connection::start(opened, ConnectionId(shared.next_id())).await
+}
+
+fn count_opening(shared: &Shared, tls: Option<&TlsFacts>) {
+    let mut state = shared.lock();
+    state.counts.opened += 1;
+    match tls {
+        Some(tls) if tls.resumed => state.counts.handshakes_resumed += 1,
+        Some(_) => state.counts.handshakes_full += 1,
+        None => {}
+    }
+}
+
+/// A request in the queue. Dropped, it leaves the queue, and what it was given meanwhile goes on to the next.
+struct Waiter<'a> {
+    shared: &'a Arc<Shared>,
+    origin: &'a Origin,
+    ticket: u64,
+    waiting: oneshot::Receiver<Grant>,
+}
+
+impl<'a> Waiter<'a> {
+    fn new(
+        shared: &'a Arc<Shared>,
+        origin: &'a Origin,
+        ticket: u64,
+        waiting: oneshot::Receiver<Grant>,
+    ) -> Waiter<'a> {
+        Waiter { shared, origin, ticket, waiting }
+    }
+
+    async fn granted(mut self) -> Result<Result<Held, Place<'a>>, Error> {
+        let grant = match self.shared.config.acquire_timeout {
+            None => (&mut self.waiting).await,
+            Some(limit) => tokio::time::timeout(limit, &mut self.waiting)
+                .await
+                .map_err(|_| Error::new(ErrorKind::AcquireTimeout).at(Phase::Blocked))?,
+        };
+        match grant {
+            Ok(Grant::Connection(pooled)) => Ok(Ok(Held::new(pooled, self.shared))),
+            Ok(Grant::Place) => Ok(Err(Place::new(self.shared, self.origin))),
+            Err(_) => Err(Error::new(ErrorKind::Closed)),
+        }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.waiting.close();
+        self.shared.lock().forget(self.origin, self.ticket);
+        match self.waiting.try_recv() {
+            Ok(Grant::Connection(pooled)) => self.shared.put_back(pooled, clock::now()),
+            Ok(Grant::Place) => self.shared.lock().release(self.origin),
+            Err(_) => {}
+        }
+    }
+}
+
+impl Lease {
+    fn new(held: Held, asked: Instant, opening: Option<ConnectTimings>) -> Lease {
+        Lease { held, asked, granted: clock::now(), opening, retries: Vec::new() }
+    }
+
+    /// The connection's number, addresses and TLS.
+    pub fn connection(&self) -> &Arc<ConnectionFacts> {
+        self.held.as_ref().facts()
+    }
+
+    /// Whether an earlier exchange opened the connection.
+    pub fn is_reused(&self) -> bool {
+        self.held.as_ref().exchanges() > 0
+    }
+
+    pub(super) fn remember_retries(&mut self, retries: &mut Vec<Retry>) {
+        self.retries.append(retries);
+    }
+
+    /// Gives the connection back unused.
+    pub fn discard(self) {
+        let Lease { mut held, granted, .. } = self;
+        if let Some(pooled) = held.pooled.take() {
+            held.shared.put_back(pooled, granted);
+        }
+    }
+
+    /// Sends a request in origin-form (`GET /path`, with a `Host` field) and waits for the response's head.
+    /// The pool adds `Connection: close` where this is the connection's last exchange.
+    ///
+    /// *Cancel safety.* Dropping the future closes the connection; the request may have been processed.
+    ///
+    /// # Errors
+    ///
+    /// [`LeaseError`] gives the request back when no byte of it was written.
+    pub async fn exchange(self, mut request: Request<RequestBody>) -> Result<Response, LeaseError> {
+        let Lease { mut held, asked, granted, opening, retries } = self;
+        let config = &held.shared.config;
+        let last = config.max_exchanges.is_some_and(|most| held.as_ref().exchanges() + 1 >= most);
+        if !config.keep_alive || last {
+            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let connection = held.connection();
+        let idle_before = connection.idle_since().map(|since| granted.saturating_duration_since(since));
+        match connection.exchange(request).await {
+            Ok((head, stamps)) => {
+                let connection = held.connection();
+                let waited = stamps.began.saturating_duration_since(asked);
+                let blocked =
+                    waited.saturating_sub(opening.map_or(Duration::ZERO, |opening| opening.total()));
+                let progress = Progress {
+                    nth: connection.exchanges(),
+                    age: stamps.began.saturating_duration_since(connection.born()),
+                    idle_before: idle_before.filter(|_| connection.exchanges() > 1),
+                    timings: Timings {
+                        blocked,
+                        connect: opening,
+                        send: stamps.sent - stamps.began,
+                        wait: stamps.head - stamps.sent,
+                        receive: Duration::ZERO,
+                    },
+                    retries,
+                    stamps,
+                };
+                Ok(Body::response(head, held, progress))
+            }
+            Err(failure) => {
+                let reused = held.as_ref().exchanges() > 1;
+                let reason = match failure.error.kind() {
+                    ErrorKind::NotSent => held.as_ref().why_it_ended(),
+                    _ => CloseReason::Failed,
+                };
+                held.end(reason);
+                Err(LeaseError {
+                    error: failure.error,
+                    request: failure.request,
+                    reused,
+                    idle_before,
+                    retries,
+                })
+            }
+        }
+    }
+}
+
+/// Why an exchange failed, with the request when it can be sent elsewhere without any risk.
+pub struct LeaseError {
+    error: Error,
+    request: Option<Request<RequestBody>>,
+    reused: bool,
+    idle_before: Option<Duration>,
+    retries: Vec<Retry>,
+}
+
+impl LeaseError {
+    /// What went wrong.
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+
+    /// How long the connection had been idle before; `None` on a fresh connection.
+    pub fn idle_before(&self) -> Option<Duration> {
+        self.idle_before.filter(|_| self.reused)
+    }
+
+    /// The error alone.
+    pub fn into_error(self) -> Error {
+        self.error
+    }
+
+    /// The request, if no byte of it was written and the connection had been used before, so that another
+    /// connection may do better; and the account of all attempts so far.
+    pub fn take_retry(&mut self) -> Option<(Request<RequestBody>, Vec<Retry>)> {
+        if !self.reused {
+            return None;
+        }
+        let request = self.request.take()?;
+        let mut retries = std::mem::take(&mut self.retries);
+        let idle_before = self.idle_before.unwrap_or_default();
+        retries.push(Retry { kind: self.error.kind(), idle_before });
+        Some((request, retries))
+    }
+}
+
+impl fmt::Debug for LeaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.error, f)
+    }
+}
+
+impl fmt::Display for LeaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl std::error::Error for LeaseError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}

@@ -1,0 +1,92 @@
+//! The minder: one task per pool that closes idle connections when their time is over or their socket stirs.
+
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use super::Shared;
+use crate::clock;
+use crate::origin::Origin;
+
+/// How the pool speaks to its minder.
+#[derive(Debug, Default)]
+pub(super) struct Minder {
+    alive: AtomicBool,
+    news: Notify,
+    stirred: Mutex<Vec<(Origin, u64)>>,
+}
+
+impl Minder {
+    /// The socket of that idle connection has something to say.
+    pub(super) fn stirred(&self, origin: Origin, number: u64) {
+        self.stirred.lock().unwrap_or_else(PoisonError::into_inner).push((origin, number));
+        self.news.notify_one();
+    }
+
+    /// There is an earlier deadline, or the end.
+    pub(super) fn wake(&self) {
+        self.news.notify_one();
+    }
+
+    fn take_stirred(&self) -> Vec<(Origin, u64)> {
+        std::mem::take(&mut *self.stirred.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes sure that the minder runs. It ends with its runtime, and is then started on the next one.
+    pub(super) fn start(shared: &Arc<Shared>) {
+        if !shared.minder.alive.swap(true, SeqCst) {
+            tokio::spawn(mind(Alive(Arc::clone(shared))));
+        }
+    }
+}
+
+/// Says that the minder has ended, however it ended.
+struct Alive(Arc<Shared>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.minder.alive.store(false, SeqCst);
+    }
+}
+
+async fn mind(alive: Alive) {
+    let shared = &alive.0;
+    while !shared.lock().closed {
+        for (origin, number) in shared.minder.take_stirred() {
+            look_at(shared, &origin, number);
+        }
+        let news = shared.minder.news.notified();
+        match expire(shared, clock::now()) {
+            Some(at) => drop(tokio::time::timeout_at(at.into(), news).await),
+            None => news.await,
+        }
+    }
+}
+
+/// Closes what is past its end; answers when to look again.
+fn expire(shared: &Arc<Shared>, now: Instant) -> Option<Instant> {
+    let mut closing = Vec::new();
+    let deadline = {
+        let mut state = shared.lock();
+        state.expire(now, &mut closing);
+        state.minder_looks_at = state.next_deadline();
+        state.minder_looks_at
+    };
+    shared.close_all(closing);
+    deadline
+}
+
+/// An idle connection's socket has stirred: it ended, or somebody sent what nobody asked for, or TLS had
+/// something to say to itself and all is well.
+fn look_at(shared: &Arc<Shared>, origin: &Origin, number: u64) {
+    let Some(mut pooled) = shared.lock().take_one(origin, number) else { return };
+    let idle_since = pooled.connection.idle_since();
+    if pooled.watch() {
+        shared.put_back(pooled, idle_since.unwrap_or_else(clock::now));
+    } else {
+        let reason = pooled.connection.why_it_ended();
+        shared.end(pooled, reason);
+    }
+}

@@ -1,0 +1,88 @@
+//! [`PoolStats`]: what a pool has done and holds.
+
+use std::collections::BTreeMap;
+
+use crate::idle::CloseReason;
+
+/// Counts since the pool was made, and what it holds now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolStats {
+    /// Connections opened.
+    pub opened: u64,
+    /// Of those, TLS handshakes that were full.
+    pub handshakes_full: u64,
+    /// Of those, TLS handshakes that resumed an earlier session.
+    pub handshakes_resumed: u64,
+    /// Connections that could not be opened.
+    pub failed_to_open: u64,
+    /// Times that an idle or just returned connection was given out again.
+    pub reused: u64,
+    /// Connections closed, by reason.
+    pub closed: BTreeMap<CloseReason, u64>,
+    /// Connections that ended an exchange for good and whose peer then closed first, as it should: TIME_WAIT
+    /// is the peer's.
+    pub peer_closed_first: u64,
+    /// The same, but the peer did not close within the linger time: TIME_WAIT is ours.
+    pub closed_first: u64,
+    /// Connections now in use or being opened.
+    pub busy: usize,
+    /// Connections now idle.
+    pub idle: usize,
+    /// Requests now waiting for a connection.
+    pub waiting: usize,
+}
+
+/// The running counts; the rest of [`PoolStats`] is looked up.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) opened: u64,
+    pub(super) handshakes_full: u64,
+    pub(super) handshakes_resumed: u64,
+    pub(super) failed_to_open: u64,
+    pub(super) reused: u64,
+    pub(super) closed: [u64; CloseReason::ALL.len()],
+    pub(super) peer_closed_first: u64,
+    pub(super) closed_first: u64,
+}
+
+impl Counts {
+    pub(super) fn count_close(&mut self, reason: CloseReason) {
+        self.closed[reason as usize] += 1;
+    }
+
+    pub(super) fn stats(&self, busy: usize, idle: usize, waiting: usize) -> PoolStats {
+        let closed = CloseReason::ALL
+            .into_iter()
+            .map(|reason| (reason, self.closed[reason as usize]))
+            .filter(|&(_, n)| n > 0)
+            .collect();
+        PoolStats {
+            opened: self.opened,
+            handshakes_full: self.handshakes_full,
+            handshakes_resumed: self.handshakes_resumed,
+            failed_to_open: self.failed_to_open,
+            reused: self.reused,
+            closed,
+            peer_closed_first: self.peer_closed_first,
+            closed_first: self.closed_first,
+            busy,
+            idle,
+            waiting,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_number() {
+        let mut counts = Counts::default();
+        for reason in CloseReason::ALL {
+            counts.count_close(reason);
+        }
+        assert_eq!(counts.closed, [1; CloseReason::ALL.len()]);
+    }
+}

@@ -1,0 +1,88 @@
+//! [`Pooled`]: a connection of the pool, with the waker that notices when its socket stirs while it is idle.
+
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Wake, Waker};
+use std::time::Instant;
+
+use super::Shared;
+use crate::connection::Connection;
+use crate::origin::Origin;
+
+/// A connection of the pool: in use, idle, or on its way from one request to the next.
+#[derive(Debug)]
+pub(super) struct Pooled {
+    pub(super) connection: Box<Connection>,
+    pub(super) watch: Arc<Watch>,
+    dies: Option<Instant>,
+}
+
+impl Pooled {
+    pub(super) fn new(connection: Box<Connection>, origin: &Origin, shared: &Arc<Shared>) -> Pooled {
+        let dies = shared.config.max_lifetime.map(|lifetime| connection.born() + lifetime);
+        let watch = Arc::new(Watch {
+            number: connection.id().0,
+            origin: origin.clone(),
+            stirred: AtomicBool::new(false),
+            shared: Arc::downgrade(shared),
+        });
+        Pooled { connection, watch, dies }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.watch.number
+    }
+
+    pub(super) fn origin(&self) -> &Origin {
+        &self.watch.origin
+    }
+
+    /// When its lifetime ends.
+    pub(super) fn dies(&self) -> Option<Instant> {
+        self.dies
+    }
+
+    /// Lets the connection read, and arranges that the pool hears of the next thing that happens on the
+    /// socket. Answers whether it can still be used.
+    pub(super) fn watch(&mut self) -> bool {
+        self.watch.stirred.store(false, SeqCst);
+        let waker = Waker::from(Arc::clone(&self.watch));
+        self.connection.drive(&mut Context::from_waker(&waker)) && self.connection.is_ready()
+    }
+}
+
+/// Hears of events on an idle connection's socket.
+///
+/// *Race window.* An event may come between the poll that arranged for it and the moment at which the
+/// connection lies in the idle set, where the minder would look for it. So the flag is set before the number
+/// is handed to the minder, and whoever puts the connection into the set looks at the flag afterwards.
+#[derive(Debug)]
+pub(super) struct Watch {
+    number: u64,
+    origin: Origin,
+    stirred: AtomicBool,
+    shared: Weak<Shared>,
+}
+
+impl Watch {
+    pub(super) fn has_stirred(&self) -> bool {
+        self.stirred.load(SeqCst)
+    }
+
+    pub(super) fn report(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.minder.stirred(self.origin.clone(), self.number);
+        }
+    }
+}
+
+impl Wake for Watch {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.stirred.store(true, SeqCst);
+        self.report();
+    }
+}

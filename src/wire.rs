@@ -1,0 +1,182 @@
+//! [`Wire`]: a TCP stream that counts its bytes, remembers how it ended, and can be told to look at the
+//! socket itself before it believes the reactor.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::clock;
+
+/// What the pool may know about a connection's bytes while hyper owns the stream. Relaxed atomics: the
+/// stream is polled by whoever holds the connection, and the facts are read by the same task.
+#[derive(Debug)]
+pub(crate) struct WireFacts {
+    born: Instant,
+    look: AtomicBool,
+    end: AtomicU8,
+    read: AtomicU64,
+    written: AtomicU64,
+    last_write: AtomicU64,
+}
+
+/// How the peer ended the stream, as far as we have read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Open,
+    Fin,
+    Reset,
+}
+
+impl WireFacts {
+    fn new(now: Instant) -> WireFacts {
+        WireFacts {
+            born: now,
+            look: AtomicBool::new(false),
+            end: AtomicU8::new(0),
+            read: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            last_write: AtomicU64::new(0),
+        }
+    }
+
+    /// When the TCP connection was open.
+    pub(crate) fn born(&self) -> Instant {
+        self.born
+    }
+
+    /// Bytes read from the socket so far.
+    pub(crate) fn read(&self) -> u64 {
+        self.read.load(Relaxed)
+    }
+
+    /// Bytes the kernel took so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Relaxed)
+    }
+
+    /// When the kernel last took bytes.
+    pub(crate) fn last_write(&self) -> Instant {
+        self.born + Duration::from_nanos(self.last_write.load(Relaxed))
+    }
+
+    pub(crate) fn end(&self) -> End {
+        match self.end.load(Relaxed) {
+            0 => End::Open,
+            1 => End::Fin,
+            _ => End::Reset,
+        }
+    }
+
+    /// Asks for one look at the socket itself at the next read, past the reactor's cached readiness.
+    ///
+    /// *Race window.* tokio clears a socket's readiness after a short read and then answers `Pending` without a
+    /// system call until the reactor has run; a FIN, RST or stray bytes that the kernel already holds are
+    /// invisible meanwhile. hyper reads before it writes, so this one look, made when a request is about to be
+    /// written, leaves only what is still on its way to us.
+    pub(crate) fn look_before_write(&self) {
+        self.look.store(true, Relaxed);
+    }
+
+    fn wrote(&self, n: usize) {
+        self.written.store(self.written() + n as u64, Relaxed);
+        let since_born = clock::now().saturating_duration_since(self.born);
+        self.last_write.store(since_born.as_nanos() as u64, Relaxed);
+    }
+
+    fn ended(&self, error: Option<&io::Error>) {
+        let end = match error.map(io::Error::kind) {
+            None => 1,
+            Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => 2,
+            Some(_) => return,
+        };
+        self.end.store(end, Relaxed);
+    }
+}
+
+/// The TCP stream beneath TLS and HTTP.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    tcp: TcpStream,
+    facts: Arc<WireFacts>,
+}
+
+impl Wire {
+    pub(crate) fn new(tcp: TcpStream, now: Instant) -> Wire {
+        Wire { tcp, facts: Arc::new(WireFacts::new(now)) }
+    }
+
+    pub(crate) fn facts(&self) -> Arc<WireFacts> {
+        Arc::clone(&self.facts)
+    }
+
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    /// Whether the kernel holds something to read, the end of the stream included, whatever the reactor knows.
+    pub(crate) fn has_news(&self) -> bool {
+        use rustix::net::{RecvFlags, recv};
+        let mut byte = [0_u8; 1];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        !matches!(recv(self.tcp.as_fd(), &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
+    }
+
+    /// Reads what the socket holds now, without asking the reactor.
+    fn read_past_reactor(&self, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
+        use rustix::net::{RecvFlags, recv};
+        let (n, _) = recv(self.tcp.as_fd(), buf.initialize_unfilled(), RecvFlags::DONTWAIT)?;
+        buf.advance(n);
+        Ok(n)
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let result = if this.facts.look.load(Relaxed) && {
+            this.facts.look.store(false, Relaxed);
+            this.has_news()
+        } {
+            this.read_past_reactor(buf).map(|_| ())
+        } else {
+            ready!(Pin::new(&mut this.tcp).poll_read(cx, buf))
+        };
+        match &result {
+            Ok(()) if buf.filled().len() == before && buf.capacity() > before => this.facts.ended(None),
+            Ok(()) => {
+                let n = (buf.filled().len() - before) as u64;
+                this.facts.read.store(this.facts.read() + n, Relaxed);
+            }
+            Err(error) => this.facts.ended(Some(error)),
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = ready!(Pin::new(&mut this.tcp).poll_write(cx, bytes));
+        match &result {
+            Ok(n) => this.facts.wrote(*n),
+            Err(error) => this.facts.ended(Some(error)),
+        }
+        Poll::Ready(result)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().tcp).poll_shutdown(cx)
+    }
+}
