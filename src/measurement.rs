@@ -39,6 +39,8 @@ pub struct Measurement {
     pub target: TargetFacts,
     /// One visit to one arm each, in the order in which they were run.
     pub slots: Vec<Slot>,
+    /// What was sent outside the slots: the first look, the warm-up and the search.
+    pub outside: Ledger,
     /// What the reader should know, in sentences.
     pub notes: Vec<String>,
     /// Whether it was stopped before its end.

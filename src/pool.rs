@@ -116,18 +116,28 @@ impl Pool {
     ///
     /// See [`ErrorKind`].
     pub async fn send<B: Into<RequestBody>>(&self, request: Request<B>) -> Result<Response, Error> {
-        let (origin, mut request) = prepare(request)?;
+        let (origin, request) = prepare(request)?;
+        self.send_to(&origin, request).await
+    }
+
+    /// As [`Pool::send`], with a request in origin-form (`GET /path`, with a `Host` field) and its origin
+    /// apart: for many requests to one origin, whose parts need to be found only once.
+    ///
+    /// # Errors
+    ///
+    /// See [`ErrorKind`].
+    pub async fn send_to(&self, origin: &Origin, mut request: Request<RequestBody>) -> Result<Response, Error> {
         let mut retries = Vec::new();
         let asked = clock::now();
         loop {
-            let mut lease = self.lease_since(&origin, asked).await?;
+            let mut lease = lease::check_out(self.shared(), origin, asked).await?;
             lease.remember_retries(&mut retries);
             match lease.exchange(request).await {
                 Ok(response) => return Ok(response),
                 Err(mut failure) => match failure.take_retry() {
-                    Some((back, retry)) => {
+                    Some((back, so_far)) => {
                         request = back;
-                        retries = retry;
+                        retries = so_far;
                     }
                     None => return Err(failure.into_error()),
                 },
@@ -144,16 +154,12 @@ impl Pool {
     ///
     /// [`ErrorKind::AcquireTimeout`], [`ErrorKind::Closed`], or why a connection could not be opened.
     pub async fn lease(&self, origin: &Origin) -> Result<Lease, Error> {
-        self.lease_since(origin, clock::now()).await
-    }
-
-    async fn lease_since(&self, origin: &Origin, asked: Instant) -> Result<Lease, Error> {
-        lease::check_out(self.shared(), origin, asked).await
+        lease::check_out(self.shared(), origin, clock::now()).await
     }
 
     /// What the pool has done and holds.
     pub fn stats(&self) -> PoolStats {
-        self.shared().lock().stats()
+        PoolStats { lingering: self.shared().lingering.load(Relaxed), ..self.shared().lock().stats() }
     }
 
     /// The pool's configuration.

@@ -25,6 +25,8 @@ pub struct PoolStats {
     pub peer_closed_first: u64,
     /// The same, but the peer did not close within the linger time: TIME_WAIT is ours.
     pub closed_first: u64,
+    /// Connections that now wait for their peer's FIN.
+    pub lingering: u64,
     /// Connections now in use or being opened.
     pub busy: usize,
     /// Connections now idle.
@@ -66,6 +68,7 @@ impl Counts {
             closed,
             peer_closed_first: self.peer_closed_first,
             closed_first: self.closed_first,
+            lingering: 0,
             busy,
             idle,
             waiting,

@@ -1,0 +1,143 @@
+//! [`Recorder`]: one worker's account of one slot. Nothing in it is shared, and nothing in it grows.
+
+use std::time::Instant;
+
+use super::tickets::Ticket;
+use crate::error::{Error, ErrorKind};
+use crate::exchange::Exchange;
+use crate::measurement::Slot;
+use crate::phase::Phase;
+
+/// One attempt to have a request answered.
+#[derive(Debug)]
+pub(super) struct Sample {
+    pub(super) ticket: Ticket,
+    /// When a loop took it in hand.
+    pub(super) started: Instant,
+    /// When it was over.
+    pub(super) done: Instant,
+    pub(super) outcome: Result<Answer, Error>,
+}
+
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) exchange: Exchange,
+}
+
+/// Counts by kind in fixed places, so that recording never allocates.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    slot: Slot,
+    errors: Vec<(ErrorKind, u64)>,
+    statuses: [u64; 600],
+    exchanges: u64,
+}
+
+impl Recorder {
+    pub(super) fn new() -> Recorder {
+        Recorder { slot: Slot::default(), errors: Vec::with_capacity(32), statuses: [0; 600], exchanges: 0 }
+    }
+
+    /// A request whose time had come within the measured window was handed to the queue.
+    pub(super) fn issued(&mut self, ticket: Ticket) {
+        self.slot.scheduled += 1;
+        self.slot.issued += 1;
+        self.slot.lag.record(ticket.issued - ticket.due);
+    }
+
+    /// A request outside the measured window was answered.
+    pub(super) fn pass(&mut self, sample: &Sample) {
+        self.exchanges += u64::from(sample.outcome.is_ok());
+    }
+
+    pub(super) fn record(&mut self, sample: &Sample) {
+        let Sample { ticket, started, done, outcome } = sample;
+        self.slot.response.record(*done - ticket.due);
+        self.slot.service.record(*done - *started);
+        match outcome {
+            Ok(answer) => self.answered(sample, answer),
+            Err(error) => self.failed(sample, error),
+        }
+    }
+
+    fn answered(&mut self, sample: &Sample, answer: &Answer) {
+        let exchange = &answer.exchange;
+        self.exchanges += 1;
+        self.slot.completed += 1;
+        self.statuses[usize::from(answer.status.min(599))] += 1;
+        self.slot.bytes_in += exchange.bytes_in;
+        self.slot.bytes_out += exchange.bytes_out;
+        self.slot.reuse.retries += exchange.retries.len() as u64;
+        if exchange.is_reused() {
+            self.slot.reuse.reused += 1;
+        } else {
+            self.slot.reuse.opened += 1;
+            match &exchange.connection.tls {
+                Some(tls) if tls.resumed => self.slot.reuse.handshakes_resumed += 1,
+                Some(_) => self.slot.reuse.handshakes_full += 1,
+                None => {}
+            }
+        }
+        let timings = &exchange.timings;
+        self.add_phases(sample, |phase| if phase == Phase::Blocked { 0 } else { timings.of(phase).as_nanos() as u64 });
+    }
+
+    /// A failed request stands in the histograms at its age, and its time in the phase in which it failed.
+    fn failed(&mut self, sample: &Sample, error: &Error) {
+        match self.errors.iter_mut().find(|(kind, _)| *kind == error.kind()) {
+            Some((_, n)) => *n += 1,
+            None => self.errors.push((error.kind(), 1)),
+        }
+        let failed_in = error.phase().unwrap_or(Phase::Wait);
+        let spent = (sample.done - sample.started).as_nanos() as u64;
+        self.add_phases(sample, |phase| if phase == failed_in { spent } else { 0 });
+    }
+
+    /// Adds a request's time by phase. What no other phase claims was spent blocked, so that the parts always
+    /// add up to the response time.
+    fn add_phases(&mut self, sample: &Sample, of: impl Fn(Phase) -> u64) {
+        let sums = &mut self.slot.phases;
+        let lag = (sample.ticket.issued - sample.ticket.due).as_nanos() as u64;
+        let mut left = ((sample.done - sample.ticket.due).as_nanos() as u64).saturating_sub(lag);
+        sums.requests += 1;
+        sums.lag_ns += lag;
+        for phase in Phase::ALL.into_iter().filter(|&phase| phase != Phase::Blocked) {
+            let spent = of(phase).min(left);
+            *sums.sum_mut(phase) += spent;
+            left -= spent;
+        }
+        sums.blocked_ns += left;
+    }
+
+    /// A request that nobody had answered when the drain ended: it stands at its age then.
+    pub(super) fn censor(&mut self, ticket: Ticket, started: Option<Instant>, now: Instant) {
+        self.slot.censored += 1;
+        self.slot.response.record(now - ticket.due);
+        if let Some(started) = started {
+            self.slot.service.record(now - started);
+        }
+        let sums = &mut self.slot.phases;
+        sums.requests += 1;
+        sums.lag_ns += (ticket.issued - ticket.due).as_nanos() as u64;
+        let taken = started.unwrap_or(now);
+        sums.blocked_ns += (taken - ticket.issued).as_nanos() as u64;
+        sums.wait_ns += (now - taken).as_nanos() as u64;
+    }
+
+    pub(super) fn finish(self) -> Slot {
+        let mut slot = self.slot;
+        for (kind, n) in self.errors {
+            slot.errors.insert(kind.as_str().to_owned(), n);
+        }
+        for (status, &n) in (0_u16..).zip(&self.statuses).filter(|&(_, &n)| n > 0) {
+            slot.statuses.insert(status, n);
+            if status >= 400 {
+                let class = if status >= 500 { "status_5xx" } else { "status_4xx" };
+                *slot.errors.entry(class.to_owned()).or_default() += n;
+            }
+        }
+        slot.connections.exchanges = self.exchanges;
+        slot
+    }
+}

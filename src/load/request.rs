@@ -1,0 +1,53 @@
+//! [`Template`]: the plan's request, made ready to be sent again and again.
+
+use bytes::Bytes;
+use http::header::{HOST, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Uri};
+
+use super::Refusal;
+use crate::body::RequestBody;
+use crate::origin::Origin;
+use crate::plan::Target;
+
+#[derive(Clone, Debug)]
+pub(super) struct Template {
+    pub(super) origin: Origin,
+    method: Method,
+    path: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Template {
+    pub(super) fn new(target: &Target) -> Result<Template, Refusal> {
+        let origin: Origin = target.url.parse().map_err(|error| Refusal::Usage(format!("{error}")))?;
+        let uri: Uri = target.url.parse().map_err(|error| Refusal::Usage(format!("{error}")))?;
+        let method = target
+            .method
+            .parse()
+            .map_err(|_| Refusal::Usage(format!("`{}` is not an HTTP method", target.method)))?;
+        let mut headers = HeaderMap::new();
+        for (name, value) in &target.headers {
+            let bad = || Refusal::Usage(format!("`{name}: {value}` is not a header field: write 'Name: value'"));
+            let name = HeaderName::try_from(name).map_err(|_| bad())?;
+            headers.append(name, HeaderValue::try_from(value).map_err(|_| bad())?);
+        }
+        if headers.contains_key(http::header::CONNECTION) {
+            let text = "the Connection field is what the arms differ in: leave it out";
+            return Err(Refusal::Usage(text.into()));
+        }
+        if !headers.contains_key(HOST) {
+            headers.insert(HOST, origin.host_header());
+        }
+        let path = uri.path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from);
+        Ok(Template { origin, method, path, headers, body: target.body.clone().into() })
+    }
+
+    pub(super) fn request(&self) -> Request<RequestBody> {
+        let mut request = Request::new(RequestBody::from(self.body.clone()));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.path.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+}

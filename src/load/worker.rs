@@ -1,0 +1,278 @@
+//! One worker: a thread with its own runtime, its own pool and its own account, sharing nothing with others.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use tokio::task::{JoinHandle, LocalSet};
+
+use super::recorder::{Answer, Recorder, Sample};
+use super::request::Template;
+use super::tickets::{Ticket, Tickets};
+use super::timer::Timer;
+use super::usage::ThreadUse;
+use crate::clock;
+use crate::config::PoolConfig;
+use crate::error::{Error, ErrorKind};
+use crate::measurement::{ClientUse, Ledger, Slot};
+use crate::phase::Phase;
+use crate::plan::Pacer;
+use crate::pool::{Pool, PoolStats};
+use crate::tls::TlsClient;
+
+/// One worker's part of one visit to one arm.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) template: Template,
+    pub(super) pool: PoolConfig,
+    pub(super) tls: TlsClient,
+    pub(super) connections: usize,
+    pub(super) source: Source,
+    /// When requests begin to flow.
+    pub(super) begin: Instant,
+    /// From when they are counted.
+    pub(super) counted_from: Instant,
+    /// When no more begin.
+    pub(super) end: Instant,
+    pub(super) max_time: Duration,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+/// When requests start.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// Each loop sends its next request when its last is done, `most` requests in all.
+    Closed { most: u64 },
+    /// As the schedule says, from the visit's beginning.
+    Open(Pacer),
+}
+
+/// How often a wait looks at the stop flag.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// How much longer than a request may take the drain may last.
+const DRAIN_MARGIN: Duration = Duration::from_millis(200);
+
+/// How long requests under way may still take when the user has asked to stop.
+const SHORT_DRAIN: Duration = Duration::from_millis(300);
+
+/// Runs a job to its end on the calling thread.
+pub(super) fn run(job: Job) -> Result<Slot, Error> {
+    let failed = |source| Error::new(ErrorKind::InvalidRequest).with_source(source);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    LocalSet::new().block_on(&runtime, async {
+        let timer = Timer::new().map_err(failed)?;
+        let pool = Pool::with_tls(job.pool.clone(), job.tls.clone())?;
+        Rc::new(Worker::new(job, pool)).run(&timer).await.map_err(failed)
+    })
+}
+
+struct Worker {
+    job: Job,
+    pool: Pool,
+    tickets: Tickets,
+    recorder: RefCell<Option<Recorder>>,
+    sent: Cell<u64>,
+    /// What each loop has in hand.
+    in_hand: Vec<Cell<Option<(Ticket, Instant)>>>,
+    use_before: Cell<Option<(ThreadUse, Instant)>>,
+}
+
+impl Worker {
+    fn new(job: Job, pool: Pool) -> Worker {
+        let in_hand = (0..job.connections).map(|_| Cell::new(None)).collect();
+        Worker {
+            job,
+            pool,
+            tickets: Tickets::default(),
+            recorder: RefCell::new(Some(Recorder::new())),
+            sent: Cell::new(0),
+            in_hand,
+            use_before: Cell::new(None),
+        }
+    }
+
+    async fn run(self: Rc<Self>, timer: &Timer) -> std::io::Result<Slot> {
+        timer.wait_until(self.job.begin).await?;
+        let loops: Vec<_> = (0..self.job.connections)
+            .map(|place| tokio::task::spawn_local(Rc::clone(&self).send_until_over(place)))
+            .collect();
+        match &self.job.source {
+            Source::Open(pacer) => self.pace(pacer.clone(), timer).await?,
+            Source::Closed { .. } => self.let_them_run(timer).await?,
+        }
+        self.tickets.end();
+        let window_end = clock::now().min(self.job.end);
+        self.drain(loops).await;
+        Ok(self.account(window_end).await)
+    }
+
+    /// Issues every ticket when it is due, several at once when several are.
+    async fn pace(&self, mut pacer: Pacer, timer: &Timer) -> std::io::Result<()> {
+        let mut due = self.job.begin + pacer.next_due();
+        while due < self.job.end && !self.is_stopped() {
+            // A short wait is exact; a long one looks at the stop flag now and then.
+            let now = timer.wait_until(due.min(clock::now() + GLANCE)).await?;
+            self.note_use(now);
+            while due <= now && due < self.job.end {
+                self.issue(Ticket { due, issued: now });
+                due = self.job.begin + pacer.next_due();
+            }
+        }
+        Ok(())
+    }
+
+    fn issue(&self, ticket: Ticket) {
+        if self.counts(ticket) {
+            self.record(|recorder| recorder.issued(ticket));
+        }
+        self.tickets.push(ticket);
+    }
+
+    async fn let_them_run(&self, timer: &Timer) -> std::io::Result<()> {
+        while !self.is_stopped() && !self.tickets.is_over() {
+            let now = clock::now();
+            if now >= self.job.end {
+                break;
+            }
+            let next = if now < self.job.counted_from { self.job.counted_from } else { self.job.end };
+            let now = timer.wait_until(next.min(now + GLANCE)).await?;
+            self.note_use(now);
+        }
+        Ok(())
+    }
+
+    /// What the thread has used when the counted window begins.
+    fn note_use(&self, now: Instant) {
+        if self.use_before.get().is_none() && now >= self.job.counted_from {
+            self.use_before.set(Some((ThreadUse::now(), now)));
+        }
+    }
+
+    async fn send_until_over(self: Rc<Self>, place: usize) {
+        while let Some(ticket) = self.next_ticket().await {
+            let started = clock::now();
+            self.in_hand[place].set(Some((ticket, started)));
+            let outcome = self.attempt().await;
+            let sample = Sample { ticket, started, done: clock::now(), outcome };
+            self.in_hand[place].set(None);
+            let counts = self.counts(ticket);
+            self.record(|recorder| if counts { recorder.record(&sample) } else { recorder.pass(&sample) });
+        }
+    }
+
+    async fn next_ticket(&self) -> Option<Ticket> {
+        let Source::Closed { most } = self.job.source else {
+            return self.tickets.next().await;
+        };
+        let now = clock::now();
+        if now >= self.job.end || self.tickets.is_over() || self.sent.get() >= most {
+            self.tickets.end();
+            return None;
+        }
+        self.sent.set(self.sent.get() + 1);
+        let ticket = Ticket { due: now, issued: now };
+        if self.counts(ticket) {
+            self.record(|recorder| recorder.issued(ticket));
+        }
+        Some(ticket)
+    }
+
+    async fn attempt(&self) -> Result<Answer, Error> {
+        let answer = async {
+            let request = self.job.template.request();
+            let response = self.pool.send_to(&self.job.template.origin, request).await?;
+            let status = response.status().as_u16();
+            let exchange = response.into_body().finish().await?;
+            Ok(Answer { status, exchange })
+        };
+        match tokio::time::timeout(self.job.max_time, answer).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::new(ErrorKind::Timeout).at(Phase::Wait)),
+        }
+    }
+
+    fn counts(&self, ticket: Ticket) -> bool {
+        ticket.due >= self.job.counted_from
+    }
+
+    fn record(&self, act: impl FnOnce(&mut Recorder)) {
+        if let Some(recorder) = self.recorder.borrow_mut().as_mut() {
+            act(recorder);
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.job.stop.load(Relaxed)
+    }
+
+    /// Waits for what is under way: every request ends by its own time limit; what is still queued then is
+    /// censored.
+    async fn drain(&self, loops: Vec<JoinHandle<()>>) {
+        let latest = clock::now() + self.job.max_time + DRAIN_MARGIN;
+        let mut asked_to_stop = None;
+        for task in &loops {
+            while !task.is_finished() {
+                let now = clock::now();
+                if self.is_stopped() && asked_to_stop.is_none() {
+                    asked_to_stop = Some(now);
+                }
+                let cut = asked_to_stop.map_or(latest, |asked| latest.min(asked + SHORT_DRAIN));
+                if now >= cut {
+                    loops.iter().for_each(JoinHandle::abort);
+                    return;
+                }
+                // Most loops are done within a millisecond or so; then a tick is soon enough.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+
+    async fn account(&self, window_end: Instant) -> Slot {
+        let cutoff = clock::now();
+        let mut recorder = self.recorder.borrow_mut().take().unwrap_or_else(Recorder::new);
+        let in_hand = self.in_hand.iter().filter_map(Cell::take).map(|(ticket, started)| (ticket, Some(started)));
+        let queued = self.tickets.leftovers().into_iter().map(|ticket| (ticket, None));
+        for (ticket, started) in in_hand.chain(queued).filter(|(ticket, _)| self.counts(*ticket)) {
+            recorder.censor(ticket, started, cutoff);
+        }
+        let mut slot = recorder.finish();
+        if let Some((before, since)) = self.use_before.get() {
+            let used = ThreadUse::now().since(before);
+            let wall_ns = (cutoff - since).as_nanos() as u64;
+            slot.client =
+                ClientUse { cpu_ns: used.cpu_ns, wall_ns, run_queue_ns: used.run_queue_ns, ..ClientUse::default() };
+        }
+        slot.duration = window_end.saturating_duration_since(self.job.counted_from);
+        self.pool.close();
+        slot.connections.merge(&ledger(&self.settled().await));
+        slot
+    }
+
+    /// The pool's stats once no connection waits for its peer's FIN any more.
+    async fn settled(&self) -> PoolStats {
+        loop {
+            let stats = self.pool.stats();
+            if stats.lingering == 0 {
+                return stats;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+fn ledger(stats: &PoolStats) -> Ledger {
+    Ledger {
+        exchanges: 0,
+        opened: stats.opened,
+        failed_to_open: stats.failed_to_open,
+        reused: stats.reused,
+        handshakes_full: stats.handshakes_full,
+        handshakes_resumed: stats.handshakes_resumed,
+        closed: stats.closed.iter().map(|(reason, &n)| (reason.as_str().to_owned(), n)).collect(),
+        peer_closed_first: stats.peer_closed_first,
+        closed_first: stats.closed_first,
+    }
+}
