@@ -5,3 +5,5 @@ mod clock;
 
 #[cfg(feature = "load")]
 pub mod estimate;
+#[cfg(feature = "load")]
+pub mod ports;
