@@ -1,4 +1,5 @@
-//! keeplive.
+//! A pooled HTTP/1.1 client that tells what happened to every request, and the experiments that show what its
+//! reuse of connections saves.
 #![forbid(unsafe_code)]
 
 mod clock;
@@ -11,12 +12,28 @@ mod idle;
 mod origin;
 mod phase;
 
+#[cfg(feature = "load")]
+pub mod estimate;
+#[cfg(feature = "load")]
+pub mod histogram;
+#[cfg(feature = "load")]
+pub mod machine;
+#[cfg(feature = "load")]
+pub mod measurement;
+#[cfg(feature = "load")]
+pub mod plan;
+#[cfg(feature = "load")]
+pub mod ports;
+
 mod connect;
 mod connection;
 mod pool;
 #[cfg(feature = "tls")]
 mod tls;
 mod wire;
+
+#[cfg(feature = "load")]
+pub mod load;
 
 pub use body::RequestBody;
 pub use config::{PoolConfig, Resolve};
@@ -28,12 +45,3 @@ pub use phase::{ConnectTimings, Phase, Timings};
 pub use pool::{Body, Lease, LeaseError, Pool, PoolStats, Response};
 #[cfg(feature = "tls")]
 pub use tls::{TlsClient, TlsConfig, TlsVersion};
-
-#[cfg(feature = "load")]
-pub mod histogram;
-#[cfg(feature = "load")]
-pub mod machine;
-#[cfg(feature = "load")]
-pub mod measurement;
-#[cfg(feature = "load")]
-pub mod plan;
