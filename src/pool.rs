@@ -126,7 +126,11 @@ impl Pool {
     /// # Errors
     ///
     /// See [`ErrorKind`].
-    pub async fn send_to(&self, origin: &Origin, mut request: Request<RequestBody>) -> Result<Response, Error> {
+    pub async fn send_to(
+        &self,
+        origin: &Origin,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response, Error> {
         let mut retries = Vec::new();
         let asked = clock::now();
         loop {

@@ -80,7 +80,9 @@ impl Recorder {
             }
         }
         let timings = &exchange.timings;
-        self.add_phases(sample, |phase| if phase == Phase::Blocked { 0 } else { timings.of(phase).as_nanos() as u64 });
+        self.add_phases(sample, |phase| {
+            if phase == Phase::Blocked { 0 } else { timings.of(phase).as_nanos() as u64 }
+        });
     }
 
     /// A failed request stands in the histograms at its age, and its time in the phase in which it failed.

@@ -28,7 +28,8 @@ impl Template {
             .map_err(|_| Refusal::Usage(format!("`{}` is not an HTTP method", target.method)))?;
         let mut headers = HeaderMap::new();
         for (name, value) in &target.headers {
-            let bad = || Refusal::Usage(format!("`{name}: {value}` is not a header field: write 'Name: value'"));
+            let bad =
+                || Refusal::Usage(format!("`{name}: {value}` is not a header field: write 'Name: value'"));
             let name = HeaderName::try_from(name).map_err(|_| bad())?;
             headers.append(name, HeaderValue::try_from(value).map_err(|_| bad())?);
         }

@@ -14,7 +14,8 @@ mod sys {
     use std::time::Duration;
 
     use rustix::time::{
-        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+        timerfd_settime,
     };
     use tokio::io::unix::AsyncFd;
 
@@ -24,7 +25,9 @@ mod sys {
     impl Sys {
         pub(super) fn new() -> io::Result<Sys> {
             let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-            AsyncFd::new(timerfd_create(TimerfdClockId::Monotonic, flags)?).map(Sys)
+            let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+            #[expect(deprecated, reason = "its successor is unsafe; an OwnedFd keeps the promise it asks for")]
+            AsyncFd::new(timer).map(Sys)
         }
 
         pub(super) async fn sleep(&self, left: Duration) -> io::Result<()> {

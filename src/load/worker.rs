@@ -233,7 +233,8 @@ impl Worker {
     async fn account(&self, window_end: Instant) -> Slot {
         let cutoff = clock::now();
         let mut recorder = self.recorder.borrow_mut().take().unwrap_or_else(Recorder::new);
-        let in_hand = self.in_hand.iter().filter_map(Cell::take).map(|(ticket, started)| (ticket, Some(started)));
+        let in_hand =
+            self.in_hand.iter().filter_map(Cell::take).map(|(ticket, started)| (ticket, Some(started)));
         let queued = self.tickets.leftovers().into_iter().map(|ticket| (ticket, None));
         for (ticket, started) in in_hand.chain(queued).filter(|(ticket, _)| self.counts(*ticket)) {
             recorder.censor(ticket, started, cutoff);
@@ -242,8 +243,12 @@ impl Worker {
         if let Some((before, since)) = self.use_before.get() {
             let used = ThreadUse::now().since(before);
             let wall_ns = (cutoff - since).as_nanos() as u64;
-            slot.client =
-                ClientUse { cpu_ns: used.cpu_ns, wall_ns, run_queue_ns: used.run_queue_ns, ..ClientUse::default() };
+            slot.client = ClientUse {
+                cpu_ns: used.cpu_ns,
+                wall_ns,
+                run_queue_ns: used.run_queue_ns,
+                ..ClientUse::default()
+            };
         }
         slot.duration = window_end.saturating_duration_since(self.job.counted_from);
         self.pool.close();

@@ -1,0 +1,145 @@
+//! The load driver: visits the arms of a [`Plan`] in short slots, in a fresh random order every round, through
+//! the library's own pool, and hands on a [`Measurement`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::config::Resolve;
+use crate::measurement::Measurement;
+use crate::plan::{Arrivals, Plan};
+use crate::tls::TlsConfig;
+
+mod driver;
+mod first_look;
+mod purity;
+mod recorder;
+mod request;
+mod search;
+mod tickets;
+mod timer;
+mod usage;
+mod worker;
+
+/// A flag by which a run is asked to stop early. What was measured until then is kept.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Asks the run to stop.
+    pub fn set(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    /// Whether it was asked to.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+
+    fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+}
+
+/// The load to offer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Load {
+    /// Closed loop: every connection sends its next request when the previous one is done.
+    Closed,
+    /// Open loop at a rate.
+    Rate(f64, Arrivals),
+    /// Open loop at half of the smallest capacity of any arm, found in a short search.
+    HalfOfCapacity(Arrivals),
+}
+
+/// A comparison to be run: the plan, and what a plan does not say.
+#[derive(Clone, Debug)]
+pub struct Comparing {
+    /// What to do. Its model is replaced by what `load` comes to.
+    pub plan: Plan,
+    /// The load to offer.
+    pub load: Load,
+    /// TLS for all arms; whether an arm resumes is the arm's own.
+    pub tls: TlsConfig,
+    /// Addresses to use instead of the resolver's.
+    pub resolve: Vec<Resolve>,
+    /// The command line, to be saved with the result.
+    pub command: Vec<String>,
+    /// Whether the target is keeplive's own server in this process.
+    pub embedded: bool,
+}
+
+/// What happens now, for whoever watches.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// The target was reached.
+    Reached {
+        /// Its address.
+        address: String,
+    },
+    /// An arm's capacity is being looked for.
+    Searching {
+        /// The arm's name.
+        arm: String,
+    },
+    /// An arm's capacity was found.
+    Found {
+        /// The arm's name.
+        arm: String,
+        /// Requests per second.
+        requests_per_s: f64,
+    },
+    /// The offered rate is settled and the rounds begin.
+    Begins {
+        /// Requests per second; `None` in a closed loop.
+        rate: Option<f64>,
+    },
+    /// A slot begins.
+    Slot {
+        /// The round, from 1.
+        round: u32,
+        /// Of so many.
+        rounds: u32,
+        /// The arm's name.
+        arm: String,
+        /// How long everything will still take, if the target answers.
+        left: Duration,
+    },
+}
+
+/// Why a run could not be made. Its text tells the cure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The plan cannot work.
+    Usage(String),
+    /// The target did not answer the first request.
+    Unreachable(String),
+    /// This machine has too few local ports or descriptors.
+    Budget(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Usage(text) | Refusal::Unreachable(text) | Refusal::Budget(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Runs a comparison: first look, search, budget, rounds. Blocks the calling thread; the sending is done by
+/// threads of its own.
+///
+/// # Errors
+///
+/// A [`Refusal`] when nothing was measured because nothing could be.
+pub fn compare(
+    comparing: Comparing,
+    stop: &Stop,
+    watch: &mut dyn FnMut(Progress),
+) -> Result<Measurement, Refusal> {
+    driver::Driver::new(comparing, stop.clone())?.run(watch)
+}

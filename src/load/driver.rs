@@ -1,0 +1,415 @@
+//! [`Driver`]: from a comparison to its measurement.
+
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::first_look::{self, FirstLook};
+use super::request::Template;
+use super::search::{self, Found};
+use super::worker::{self, Job, Source};
+use super::{Comparing, Load, Progress, Refusal, Stop, purity, usage};
+use crate::clock;
+use crate::config::PoolConfig;
+use crate::error::Error;
+use crate::machine::{self, Machine};
+use crate::measurement::{Capacity, Ledger, Measurement, Offered, SCHEMA, Slot, TargetFacts, Tool};
+use crate::origin::Scheme;
+use crate::plan::{Arm, Model, Pacer, Plan, Schedule, Visit, mix};
+use crate::ports::{self, Demand, PortFacts};
+use crate::tls::{TlsClient, TlsConfig};
+
+/// After so many slots in a row without a single answer the target is given up.
+const DEAD_SLOTS: usize = 2;
+
+/// Threads get ready before the first request is due.
+const LEAD: Duration = Duration::from_millis(5);
+
+pub(super) struct Driver {
+    plan: Plan,
+    load: Load,
+    template: Template,
+    tls_config: TlsConfig,
+    /// One per arm: arms do not share sessions.
+    tls: Vec<TlsClient>,
+    pool: PoolConfig,
+    command: Vec<String>,
+    embedded: bool,
+    stop: Stop,
+    offered: Offered,
+    outside: Ledger,
+    notes: Vec<String>,
+    visits_run: u64,
+}
+
+/// A visit to an arm, of the plan or before it.
+struct Shape<'a> {
+    arm: usize,
+    model: Model,
+    washout: Duration,
+    window: Duration,
+    /// The most requests of all workers together.
+    most: u64,
+    pool: &'a PoolConfig,
+}
+
+impl Driver {
+    pub(super) fn new(comparing: Comparing, stop: Stop) -> Result<Driver, Refusal> {
+        let Comparing { plan, load, tls, resolve, command, embedded } = comparing;
+        check(&plan, load)?;
+        let template = Template::new(&plan.target)?;
+        let pool = PoolConfig::default().resolve(resolve);
+        let mut driver = Driver {
+            plan,
+            load,
+            template,
+            tls_config: tls,
+            tls: Vec::new(),
+            pool,
+            command,
+            embedded,
+            stop,
+            offered: Offered::default(),
+            outside: Ledger::default(),
+            notes: Vec::new(),
+            visits_run: 0,
+        };
+        driver.tls = driver.plan.arms.iter().map(|arm| driver.tls_for(arm)).collect::<Result<_, _>>()?;
+        Ok(driver)
+    }
+
+    fn tls_for(&self, arm: &Arm) -> Result<TlsClient, Refusal> {
+        let config = TlsConfig { resume: arm.resume, ..self.tls_config.clone() };
+        config.build().map_err(|error| Refusal::Usage(error.to_string()))
+    }
+
+    fn is_https(&self) -> bool {
+        self.template.origin.scheme() == Scheme::Https
+    }
+
+    pub(super) fn run(mut self, watch: &mut dyn FnMut(Progress)) -> Result<Measurement, Refusal> {
+        let started = clock::wall();
+        let machine = Machine::this();
+        let facts = self.look()?;
+        watch(Progress::Reached { address: facts.address.clone() });
+        let capacities = self.warm_up(watch)?;
+        let mut slots = Vec::new();
+        if let Some(capacities) = capacities {
+            self.settle_load(&capacities, &facts)?;
+            watch(Progress::Begins { rate: rate_of(self.plan.model) });
+            self.rounds(&mut slots, watch)?;
+        }
+        let planned = self.plan.arms.len() * self.plan.rounds as usize;
+        Ok(Measurement {
+            schema: SCHEMA.into(),
+            plan_id: machine::fingerprint(&serde_json::to_vec(&self.plan).unwrap_or_default()),
+            tool: Tool { name: env!("CARGO_PKG_NAME").into(), version: env!("CARGO_PKG_VERSION").into() },
+            command: self.command,
+            started: rfc3339(started),
+            plan: self.plan,
+            offered: self.offered,
+            machine,
+            target: TargetFacts { embedded: self.embedded, ..facts },
+            interrupted: self.stop.is_set() && slots.len() < planned,
+            slots,
+            outside: self.outside,
+            notes: self.notes,
+        })
+    }
+
+    /// The first look; arms that the target cannot have are left out, and it is said why.
+    fn look(&mut self) -> Result<TargetFacts, Refusal> {
+        let resuming = TlsConfig { resume: true, ..self.tls_config.clone() };
+        let tls = resuming.build().map_err(|error| Refusal::Usage(error.to_string()))?;
+        let pool = self.plan.arms[0].pool(1).resolve(self.pool.resolve.clone());
+        let FirstLook { facts, keeps_connections, resumes, ledger } =
+            first_look::look(&self.plan, &self.template, &pool, &tls)?;
+        self.outside.merge(&ledger);
+        if !keeps_connections {
+            self.notes.push("the server did not keep its first connection open for a second request".into());
+        }
+        if self.is_https() && !resumes && self.plan.arms.iter().any(|arm| arm.resume) {
+            self.leave_out_resumed();
+        }
+        if facts.status >= 400 {
+            self.notes.push(format!("the first answer had status {}: is it the right URL?", facts.status));
+        } else if (300..400).contains(&facts.status) {
+            self.notes.push(format!("the answer is a redirect ({}), which is not followed", facts.status));
+        }
+        Ok(facts)
+    }
+
+    fn leave_out_resumed(&mut self) {
+        let keep: Vec<bool> = self.plan.arms.iter().map(|arm| !arm.resume).collect();
+        let mut kept = keep.iter();
+        self.plan.arms.retain(|_| *kept.next().unwrap_or(&true));
+        let mut kept = keep.iter();
+        self.tls.retain(|_| *kept.next().unwrap_or(&true));
+        self.notes.push("the server resumed no TLS session, so there is no arm `off-resumed`".into());
+    }
+
+    /// Every arm in a closed loop, until it is steady: its capacity, tickets for the arm that resumes, and the
+    /// server's caches. `None` when asked to stop.
+    fn warm_up(&mut self, watch: &mut dyn FnMut(Progress)) -> Result<Option<Vec<f64>>, Refusal> {
+        let mut capacities = Vec::new();
+        for arm in 0..self.plan.arms.len() {
+            let name = self.plan.arms[arm].name.clone();
+            watch(Progress::Searching { arm: name.clone() });
+            let Some(Found { requests_per_s, steady }) = self.search(arm)? else { return Ok(None) };
+            if !steady {
+                self.notes.push(format!("arm `{name}` was not steady in the warm-up"));
+            }
+            watch(Progress::Found { arm: name.clone(), requests_per_s });
+            self.offered.capacity.push(Capacity { arm: name, requests_per_s });
+            capacities.push(requests_per_s);
+        }
+        Ok(Some(capacities))
+    }
+
+    fn search(&mut self, arm: usize) -> Result<Option<Found>, Refusal> {
+        let mut failure = None;
+        let found = search::capacity(|| {
+            if self.stop.is_set() || failure.is_some() {
+                return None;
+            }
+            match self.look_at_capacity(arm) {
+                Ok(slot) => (!self.stop.is_set()).then(|| search::requests_per_s(&slot)),
+                Err(error) => {
+                    failure = Some(error);
+                    None
+                }
+            }
+        });
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(found),
+        }
+    }
+
+    fn look_at_capacity(&mut self, arm: usize) -> Result<Slot, Refusal> {
+        let pool = self.pool.clone();
+        let shape = Shape {
+            arm,
+            model: Model::Closed,
+            washout: search::WASHOUT,
+            window: search::WINDOW,
+            most: self.most_in_search(arm),
+            pool: &pool,
+        };
+        let slot = self.visit(&shape)?;
+        self.outside.merge(&slot.connections);
+        Ok(slot)
+    }
+
+    /// A look may not use up the ports that the run will need.
+    fn most_in_search(&self, arm: usize) -> u64 {
+        if self.plan.arms[arm].keep_alive {
+            return u64::MAX;
+        }
+        let ports = PortFacts::read(false).ephemeral;
+        u64::from(ports.end() - ports.start()) / 5
+    }
+
+    /// Settles when requests start, and refuses what this machine's ports cannot carry.
+    fn settle_load(&mut self, capacities: &[f64], facts: &TargetFacts) -> Result<(), Refusal> {
+        let smallest = capacities.iter().copied().fold(f64::INFINITY, f64::min);
+        let port_facts = PortFacts::read(facts.same_machine);
+        let largest_off = self.largest_off(capacities);
+        match self.load {
+            Load::Closed => {
+                self.plan.model = Model::Closed;
+                self.afford(&port_facts, largest_off)?;
+            }
+            Load::Rate(rate, arrivals) => {
+                self.offered.capacity.clear();
+                self.plan.model = Model::Open { rate, arrivals };
+                self.afford(&port_facts, rate)?;
+            }
+            Load::HalfOfCapacity(arrivals) => {
+                if smallest <= 0.0 {
+                    let text = "no request was answered in the search for the arms' capacity: \
+                                lower --connections, or give a --rate";
+                    return Err(Refusal::Unreachable(text.into()));
+                }
+                let most = ports::max_rate(&port_facts, &self.demand(0.0));
+                self.offered.capped_by_ports = most < smallest / 2.0;
+                let rate = search::rounded((smallest / 2.0).min(most));
+                self.plan.model = Model::Open { rate, arrivals };
+                self.afford(&port_facts, rate)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn largest_off(&self, capacities: &[f64]) -> f64 {
+        let offs = self.plan.arms.iter().zip(capacities).filter(|(arm, _)| !arm.keep_alive);
+        offs.map(|(_, &capacity)| capacity).fold(0.0, f64::max)
+    }
+
+    fn afford(&self, facts: &PortFacts, rate: f64) -> Result<(), Refusal> {
+        ports::budget(facts, &self.demand(rate)).map_err(|refusal| Refusal::Budget(refusal.to_string()))?;
+        Ok(())
+    }
+
+    fn demand(&self, connections_per_s: f64) -> Demand {
+        let arms = self.plan.arms.len().max(1);
+        let offs = self.plan.arms.iter().filter(|arm| !arm.keep_alive).count();
+        let visit = self.plan.slot + self.plan.washout;
+        let closed = self.outside.peer_closed_first + self.outside.closed_first;
+        Demand {
+            connections_per_s,
+            share: offs as f64 / arms as f64,
+            slot: visit * u32::try_from(offs).unwrap_or(u32::MAX),
+            duration: visit * self.plan.rounds * u32::try_from(arms).unwrap_or(u32::MAX),
+            peer_closes_first: self.outside.closed_first * 10 <= closed,
+            concurrent: self.plan.connections,
+        }
+    }
+
+    fn rounds(&mut self, slots: &mut Vec<Slot>, watch: &mut dyn FnMut(Progress)) -> Result<(), Refusal> {
+        let visits = Schedule::new(&self.plan).visits();
+        let (total, mut dead) = (visits.len(), 0);
+        for (nth, visit) in visits.into_iter().enumerate() {
+            if self.stop.is_set() {
+                return Ok(());
+            }
+            watch(Progress::Slot {
+                round: visit.round + 1,
+                rounds: self.plan.rounds,
+                arm: self.plan.arms[visit.arm].name.clone(),
+                left: (self.plan.slot + self.plan.washout) * u32::try_from(total - nth).unwrap_or(u32::MAX),
+            });
+            let slot = self.slot(visit)?;
+            dead = if slot.scheduled > 0 && slot.completed == 0 { dead + 1 } else { 0 };
+            slots.push(slot);
+            if dead == DEAD_SLOTS {
+                let round = visit.round + 1;
+                self.notes
+                    .push(format!("the target answered nothing any more in round {round}: ended early"));
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn slot(&mut self, visit: Visit) -> Result<Slot, Refusal> {
+        let pool = self.pool.clone();
+        let shape = Shape {
+            arm: visit.arm,
+            model: self.plan.model,
+            washout: self.plan.washout,
+            window: self.plan.slot,
+            most: u64::MAX,
+            pool: &pool,
+        };
+        let start_unix_ns = unix_ns(clock::wall());
+        let mut slot = self.visit(&shape)?;
+        let arm = &self.plan.arms[visit.arm];
+        slot.round = visit.round;
+        slot.order = visit.order;
+        slot.arm.clone_from(&arm.name);
+        slot.start_unix_ns = start_unix_ns;
+        slot.flags = purity::faults(arm, &slot, self.is_https());
+        slot.pure = slot.flags.is_empty();
+        if self.stop.is_set() && slot.duration < self.plan.slot {
+            slot.flags.push("interrupted".into());
+        }
+        Ok(slot)
+    }
+
+    /// Lets all workers visit an arm, each on a thread of its own, with a pool of its own that is opened for it.
+    fn visit(&mut self, shape: &Shape<'_>) -> Result<Slot, Refusal> {
+        self.visits_run += 1;
+        let time_wait_before = usage::time_wait();
+        let throttled_before = usage::throttled_ns();
+        let jobs: Vec<Job> = (0..self.plan.threads).map(|worker| self.job(shape, worker)).collect();
+        let parts: Vec<Result<Slot, Error>> = thread::scope(|scope| {
+            let threads: Vec<_> = jobs.into_iter().map(|job| scope.spawn(move || worker::run(job))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("a worker has panicked")).collect()
+        });
+        let mut whole: Option<Slot> = None;
+        for part in parts {
+            let part = part.map_err(|error| Refusal::Usage(format!("a worker could not run: {error}")))?;
+            match &mut whole {
+                None => whole = Some(part),
+                Some(whole) => whole.merge(&part),
+            }
+        }
+        let mut slot = whole.ok_or_else(|| Refusal::Usage("--threads is 0".into()))?;
+        slot.client.time_wait_before = time_wait_before;
+        slot.client.time_wait_after = usage::time_wait();
+        slot.client.throttled_ns = usage::throttled_ns().saturating_sub(throttled_before);
+        Ok(slot)
+    }
+
+    fn job(&self, shape: &Shape<'_>, worker: usize) -> Job {
+        let (threads, arm) = (self.plan.threads, &self.plan.arms[shape.arm]);
+        let connections = share(self.plan.connections, worker, threads);
+        let begin = clock::now() + LEAD;
+        let counted_from = begin + shape.washout;
+        let source = match shape.model {
+            Model::Closed => Source::Closed { most: shape.most / threads as u64 },
+            Model::Open { rate, arrivals } => {
+                let seed = mix(self.plan.seed, self.visits_run, worker as u64);
+                Source::Open(Pacer::new(rate, arrivals, worker, threads, seed))
+            }
+        };
+        Job {
+            template: self.template.clone(),
+            pool: arm.pool(connections).resolve(shape.pool.resolve.clone()),
+            tls: self.tls[shape.arm].clone(),
+            connections,
+            source,
+            begin,
+            counted_from,
+            end: counted_from + shape.window,
+            max_time: self.plan.max_time,
+            stop: self.stop.flag(),
+        }
+    }
+}
+
+/// What a plan must hold before anything is sent.
+fn check(plan: &Plan, load: Load) -> Result<(), Refusal> {
+    let usage = |text: &str| Err(Refusal::Usage(text.into()));
+    if plan.connections == 0 {
+        return usage("--connections is 0: at least one is needed");
+    }
+    if plan.threads == 0 || plan.threads > plan.connections {
+        return usage("--threads must be at least 1 and at most --connections");
+    }
+    if plan.rounds == 0 {
+        return usage("--rounds is 0: at least 1 is needed, and 6 for an interval");
+    }
+    if plan.slot.is_zero() {
+        return usage("--slot is 0: give a duration such as 500ms");
+    }
+    if plan.max_time.is_zero() {
+        return usage("--max-time is 0: give a duration such as 5s");
+    }
+    match load {
+        Load::Rate(rate, _) if !(rate.is_finite() && rate > 0.0) => usage(
+            "--rate must be above 0 requests per second; leave it out to let half of the capacity be found",
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn share(all: usize, worker: usize, workers: usize) -> usize {
+    all / workers + usize::from(worker < all % workers)
+}
+
+fn rate_of(model: Model) -> Option<f64> {
+    match model {
+        Model::Closed => None,
+        Model::Open { rate, .. } => Some(rate),
+    }
+}
+
+fn unix_ns(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    jiff::Timestamp::try_from(time)
+        .map_or_else(|_| String::new(), |stamp| stamp.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}

@@ -1,0 +1,141 @@
+//! The first look: one or two requests per arm, before any load, to learn whether and how the target answers.
+
+use std::time::Duration;
+
+use super::Refusal;
+use super::request::Template;
+use crate::config::PoolConfig;
+use crate::error::{Error, ErrorKind};
+use crate::exchange::Exchange;
+use crate::measurement::{Ledger, TargetFacts};
+use crate::origin::Scheme;
+use crate::plan::Plan;
+use crate::pool::Pool;
+use crate::tls::TlsClient;
+
+/// What the first look told.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FirstLook {
+    pub(super) facts: TargetFacts,
+    /// Whether the second request of a kept pool went over the first one's connection.
+    pub(super) keeps_connections: bool,
+    /// Whether a second TLS handshake resumed the first one's session.
+    pub(super) resumes: bool,
+    pub(super) ledger: Ledger,
+}
+
+/// A connection's third exchange is asked for only after this pause, so that TLS tickets have been read.
+const TICKET_PAUSE: Duration = Duration::from_millis(20);
+
+pub(super) fn look(
+    plan: &Plan,
+    template: &Template,
+    pool: &PoolConfig,
+    tls: &TlsClient,
+) -> Result<FirstLook, Refusal> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Refusal::Usage(format!("could not start a runtime: {error}")))?;
+    let looking = Looking { plan, template, tls };
+    runtime.block_on(async {
+        let kept = looking.ask_twice(pool.clone().keep_alive(true)).await?;
+        let fresh = looking.ask_twice(pool.clone().keep_alive(false)).await?;
+        let mut ledger = kept.ledger;
+        ledger.merge(&fresh.ledger);
+        Ok(FirstLook {
+            keeps_connections: kept.second.is_reused(),
+            resumes: fresh.second.connection.tls.as_ref().is_some_and(|tls| tls.resumed),
+            facts: kept.facts,
+            ledger,
+        })
+    })
+}
+
+struct Looking<'a> {
+    plan: &'a Plan,
+    template: &'a Template,
+    tls: &'a TlsClient,
+}
+
+struct Pair {
+    facts: TargetFacts,
+    second: Exchange,
+    ledger: Ledger,
+}
+
+impl Looking<'_> {
+    async fn ask_twice(&self, config: PoolConfig) -> Result<Pair, Refusal> {
+        let pool =
+            Pool::with_tls(config, self.tls.clone()).map_err(|error| Refusal::Usage(error.to_string()))?;
+        let (facts, _) = self.ask(&pool).await?;
+        tokio::time::sleep(TICKET_PAUSE).await;
+        let (_, second) = self.ask(&pool).await?;
+        let stats = pool.stats();
+        let ledger = Ledger {
+            exchanges: 2,
+            opened: stats.opened,
+            reused: stats.reused,
+            handshakes_full: stats.handshakes_full,
+            handshakes_resumed: stats.handshakes_resumed,
+            ..Ledger::default()
+        };
+        Ok(Pair { facts, second, ledger })
+    }
+
+    async fn ask(&self, pool: &Pool) -> Result<(TargetFacts, Exchange), Refusal> {
+        let asking = async {
+            let response = pool.send_to(&self.template.origin, self.template.request()).await?;
+            let status = response.status().as_u16();
+            let server = response.headers().get(http::header::SERVER);
+            let server = server.and_then(|value| value.to_str().ok()).map(str::to_owned);
+            let exchange = response.into_body().finish().await?;
+            Ok((status, server, exchange))
+        };
+        match tokio::time::timeout(self.plan.max_time, asking).await {
+            Ok(Ok((status, server, exchange))) => Ok((facts(status, server, &exchange), exchange)),
+            Ok(Err(error)) => Err(Refusal::Unreachable(self.advice(&error))),
+            Err(_) => Err(Refusal::Unreachable(format!(
+                "{} did not answer within {:?}: is it the right URL? raise --max-time if it is only slow",
+                self.plan.target.url, self.plan.max_time
+            ))),
+        }
+    }
+
+    /// The error with what to do about it.
+    fn advice(&self, error: &Error) -> String {
+        let url = &self.plan.target.url;
+        let https = self.template.origin.scheme() == Scheme::Https;
+        let text = error.to_string();
+        let cure = match error.kind() {
+            ErrorKind::ConnectRefused => "start the server, or correct host and port",
+            ErrorKind::Dns => "correct the host name, or give an address with --resolve HOST:PORT:ADDRESS",
+            ErrorKind::ConnectTimeout => "check the address, or raise --connect-timeout",
+            ErrorKind::Tls if text.contains("UnknownIssuer") || text.contains("invalid peer certificate") => {
+                "give the server's root certificate with --cacert FILE, or -k to trust any"
+            }
+            ErrorKind::Tls if text.contains("corrupt message") || text.contains("InvalidContentType") => {
+                "this port does not speak TLS: use http://"
+            }
+            ErrorKind::Tls => {
+                "check that this port speaks TLS (else use http://) and which versions it allows"
+            }
+            _ if !https => "does this port speak plain HTTP/1.1? Over TLS use https://",
+            _ => "does this port speak HTTP/1.1?",
+        };
+        format!("{url}: {text}\n  {cure}")
+    }
+}
+
+fn facts(status: u16, server: Option<String>, exchange: &Exchange) -> TargetFacts {
+    let connection = &exchange.connection;
+    TargetFacts {
+        address: connection.remote.to_string(),
+        same_machine: connection.remote.ip() == connection.local.ip() || connection.remote.ip().is_loopback(),
+        embedded: false,
+        status,
+        server,
+        tls_version: connection.tls.as_ref().map(|tls| tls.version.clone()),
+        tls_cipher_suite: connection.tls.as_ref().map(|tls| tls.cipher_suite.clone()),
+    }
+}

@@ -1,0 +1,87 @@
+//! The search for capacity: how many requests per second each arm can do with all its connections busy. Pure
+//! but for the slots that it asks for.
+
+use std::time::Duration;
+
+use crate::measurement::Slot;
+
+/// One look at an arm in a closed loop.
+pub(super) const WINDOW: Duration = Duration::from_millis(400);
+
+/// What flows before it.
+pub(super) const WASHOUT: Duration = Duration::from_millis(100);
+
+/// The most looks at one arm.
+const MOST_LOOKS: usize = 5;
+
+/// Two looks that differ by less than this are steady.
+const STEADY: f64 = 0.10;
+
+/// What an arm can do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Found {
+    pub(super) requests_per_s: f64,
+    /// Whether two looks in a row agreed.
+    pub(super) steady: bool,
+}
+
+/// Looks until two looks in a row agree. `look` answers `None` when the run was asked to stop.
+pub(super) fn capacity(mut look: impl FnMut() -> Option<f64>) -> Option<Found> {
+    let mut last = look()?;
+    for _ in 1..MOST_LOOKS {
+        let next = look()?;
+        if (next - last).abs() <= STEADY * next.max(last) {
+            return Some(Found { requests_per_s: next, steady: true });
+        }
+        last = next;
+    }
+    Some(Found { requests_per_s: last, steady: false })
+}
+
+pub(super) fn requests_per_s(slot: &Slot) -> f64 {
+    let seconds = slot.duration.as_secs_f64();
+    if seconds > 0.0 { slot.completed as f64 / seconds } else { 0.0 }
+}
+
+/// A rate that reads well and loses less than a hundredth: two significant digits, downwards, three above 1,000.
+pub(super) fn rounded(rate: f64) -> f64 {
+    let digits = if rate >= 1000.0 { 2.0 } else { 1.0 };
+    let unit = 10_f64.powf(rate.log10().floor() - digits);
+    let rounded = (rate / unit).floor() * unit;
+    if rounded > 0.0 { rounded } else { rate }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn looks(values: &[f64]) -> Option<Found> {
+        let mut values = values.iter().copied();
+        capacity(|| values.next())
+    }
+
+    #[test]
+    fn two_looks_that_agree_end_the_search() {
+        assert_eq!(looks(&[100.0, 105.0, 1.0]), Some(Found { requests_per_s: 105.0, steady: true }));
+        assert_eq!(looks(&[50.0, 100.0, 104.0]), Some(Found { requests_per_s: 104.0, steady: true }));
+    }
+
+    #[test]
+    fn a_capacity_that_never_settles_is_said_to_be_unsteady() {
+        let found = looks(&[10.0, 20.0, 40.0, 80.0, 160.0]).unwrap();
+        assert!(!found.steady);
+    }
+
+    #[test]
+    fn stopping_ends_the_search_without_a_result() {
+        assert_eq!(looks(&[10.0]), None);
+    }
+
+    #[test]
+    fn rates_are_rounded_down_to_what_reads_well() {
+        for (rate, expected) in [(12_345.0, 12_300.0), (987.6, 980.0), (43.21, 43.0), (7.77, 7.7), (0.5, 0.5)]
+        {
+            assert!((rounded(rate) - expected).abs() < 1e-9 * expected, "{rate}: {}", rounded(rate));
+        }
+    }
+}
