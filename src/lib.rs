@@ -2,3 +2,6 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+
+#[cfg(feature = "load")]
+pub mod server;
