@@ -18,9 +18,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{timeout, timeout_at};
 
 use super::Origin;
+use super::pause::pause;
 use crate::clock;
 
 /// How long a connection that was told to close may take over it: a client that stopped in the middle of a request
@@ -118,8 +119,8 @@ async fn answer(
     if origin.behaviour.stalls(nth) {
         match pending::<Infallible>().await {}
     }
-    if let Some(pause) = origin.behaviour.pause() {
-        sleep(pause).await;
+    if let Some(delay) = origin.behaviour.pause() {
+        pause(delay).await;
     }
     let response = conversation.response();
     conversation.set_silence(Some(clock::now()));
