@@ -28,6 +28,8 @@ pub mod ports;
 mod connect;
 mod connection;
 mod pool;
+#[cfg(feature = "load")]
+pub mod server;
 #[cfg(feature = "tls")]
 mod tls;
 mod wire;

@@ -1,1 +1,4 @@
-//! Facts.
+//! Facts about keeplive as a whole, over real sockets.
+
+mod server;
+mod support;

@@ -1,0 +1,3 @@
+//! The peers that facts are established with: raw sockets, real servers, a link with a round-trip time.
+
+pub(crate) mod raw;
