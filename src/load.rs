@@ -143,3 +143,10 @@ pub fn compare(
 ) -> Result<Measurement, Refusal> {
     driver::Driver::new(comparing, stop.clone())?.run(watch)
 }
+
+/// A seed for a run that was given none.
+pub fn fresh_seed() -> u64 {
+    let now = crate::clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    // Twelve digits are enough, and can be typed.
+    (now.as_nanos() / 1000 % 1_000_000_000_000) as u64
+}

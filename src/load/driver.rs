@@ -1,5 +1,6 @@
 //! [`Driver`]: from a comparison to its measurement.
 
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,9 +21,6 @@ use crate::tls::{TlsClient, TlsConfig};
 
 /// After so many slots in a row without a single answer the target is given up.
 const DEAD_SLOTS: usize = 2;
-
-/// Threads get ready before the first request is due.
-const LEAD: Duration = Duration::from_millis(5);
 
 pub(super) struct Driver {
     plan: Plan,
@@ -321,7 +319,8 @@ impl Driver {
         self.visits_run += 1;
         let time_wait_before = usage::time_wait();
         let throttled_before = usage::throttled_ns();
-        let jobs: Vec<Job> = (0..self.plan.threads).map(|worker| self.job(shape, worker)).collect();
+        let ready = Arc::new(Barrier::new(self.plan.threads));
+        let jobs: Vec<Job> = (0..self.plan.threads).map(|worker| self.job(shape, worker, &ready)).collect();
         let parts: Vec<Result<Slot, Error>> = thread::scope(|scope| {
             let threads: Vec<_> = jobs.into_iter().map(|job| scope.spawn(move || worker::run(job))).collect();
             threads.into_iter().map(|thread| thread.join().expect("a worker has panicked")).collect()
@@ -341,11 +340,9 @@ impl Driver {
         Ok(slot)
     }
 
-    fn job(&self, shape: &Shape<'_>, worker: usize) -> Job {
+    fn job(&self, shape: &Shape<'_>, worker: usize, ready: &Arc<Barrier>) -> Job {
         let (threads, arm) = (self.plan.threads, &self.plan.arms[shape.arm]);
         let connections = share(self.plan.connections, worker, threads);
-        let begin = clock::now() + LEAD;
-        let counted_from = begin + shape.washout;
         let source = match shape.model {
             Model::Closed => Source::Closed { most: shape.most / threads as u64 },
             Model::Open { rate, arrivals } => {
@@ -359,10 +356,10 @@ impl Driver {
             tls: self.tls[shape.arm].clone(),
             connections,
             source,
-            begin,
-            counted_from,
-            end: counted_from + shape.window,
+            washout: shape.washout,
+            window: shape.window,
             max_time: self.plan.max_time,
+            ready: Arc::clone(ready),
             stop: self.stop.flag(),
         }
     }

@@ -26,7 +26,10 @@ mod sys {
         pub(super) fn new() -> io::Result<Sys> {
             let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
             let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-            #[expect(deprecated, reason = "its successor is unsafe; an OwnedFd keeps the promise it asks for")]
+            #[expect(
+                deprecated,
+                reason = "its successor is unsafe; an OwnedFd keeps the promise it asks for"
+            )]
             AsyncFd::new(timer).map(Sys)
         }
 

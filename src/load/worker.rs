@@ -2,8 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use tokio::task::{JoinHandle, LocalSet};
@@ -30,13 +30,13 @@ pub(super) struct Job {
     pub(super) tls: TlsClient,
     pub(super) connections: usize,
     pub(super) source: Source,
-    /// When requests begin to flow.
-    pub(super) begin: Instant,
-    /// From when they are counted.
-    pub(super) counted_from: Instant,
-    /// When no more begin.
-    pub(super) end: Instant,
+    /// How long requests flow uncounted.
+    pub(super) washout: Duration,
+    /// For how long they are counted then.
+    pub(super) window: Duration,
     pub(super) max_time: Duration,
+    /// Where workers wait for each other before the first request is due.
+    pub(super) ready: Arc<Barrier>,
     pub(super) stop: Arc<AtomicBool>,
 }
 
@@ -48,6 +48,9 @@ pub(super) enum Source {
     /// As the schedule says, from the visit's beginning.
     Open(Pacer),
 }
+
+/// How long after the workers are ready the first request may be due.
+const LEAD: Duration = Duration::from_millis(1);
 
 /// How often a wait looks at the stop flag.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -61,17 +64,27 @@ const SHORT_DRAIN: Duration = Duration::from_millis(300);
 /// Runs a job to its end on the calling thread.
 pub(super) fn run(job: Job) -> Result<Slot, Error> {
     let failed = |source| Error::new(ErrorKind::InvalidRequest).with_source(source);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    LocalSet::new().block_on(&runtime, async {
-        let timer = Timer::new().map_err(failed)?;
-        let pool = Pool::with_tls(job.pool.clone(), job.tls.clone())?;
-        Rc::new(Worker::new(job, pool)).run(&timer).await.map_err(failed)
-    })
+    let ready = Arc::clone(&job.ready);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed);
+    let pool = Pool::with_tls(job.pool.clone(), job.tls.clone());
+    let (runtime, pool) = match (runtime, pool) {
+        (Ok(runtime), Ok(pool)) => (runtime, pool),
+        (runtime, pool) => {
+            // The others wait for everybody.
+            ready.wait();
+            return Err(runtime
+                .err()
+                .or(pool.err())
+                .unwrap_or_else(|| Error::new(ErrorKind::InvalidRequest)));
+        }
+    };
+    LocalSet::new().block_on(&runtime, async { Rc::new(Worker::new(job, pool)).run().await.map_err(failed) })
 }
 
 struct Worker {
     job: Job,
     pool: Pool,
+    hours: Cell<Hours>,
     tickets: Tickets,
     recorder: RefCell<Option<Recorder>>,
     sent: Cell<u64>,
@@ -80,12 +93,32 @@ struct Worker {
     use_before: Cell<Option<(ThreadUse, Instant)>>,
 }
 
+/// When what happens.
+#[derive(Clone, Copy, Debug)]
+struct Hours {
+    /// Requests begin to flow.
+    begin: Instant,
+    /// From here on they are counted.
+    counted_from: Instant,
+    /// No more begin.
+    end: Instant,
+}
+
+impl Hours {
+    fn from(begin: Instant, job: &Job) -> Hours {
+        let counted_from = begin + job.washout;
+        Hours { begin, counted_from, end: counted_from + job.window }
+    }
+}
+
 impl Worker {
     fn new(job: Job, pool: Pool) -> Worker {
         let in_hand = (0..job.connections).map(|_| Cell::new(None)).collect();
+        let hours = Cell::new(Hours::from(clock::now(), &job));
         Worker {
             job,
             pool,
+            hours,
             tickets: Tickets::default(),
             recorder: RefCell::new(Some(Recorder::new())),
             sent: Cell::new(0),
@@ -94,8 +127,12 @@ impl Worker {
         }
     }
 
-    async fn run(self: Rc<Self>, timer: &Timer) -> std::io::Result<Slot> {
-        timer.wait_until(self.job.begin).await?;
+    async fn run(self: Rc<Self>) -> std::io::Result<Slot> {
+        self.open_ahead().await;
+        self.job.ready.wait();
+        let timer = &Timer::new()?;
+        self.hours.set(Hours::from(clock::now() + LEAD, &self.job));
+        timer.wait_until(self.hours.get().begin).await?;
         let loops: Vec<_> = (0..self.job.connections)
             .map(|place| tokio::task::spawn_local(Rc::clone(&self).send_until_over(place)))
             .collect();
@@ -104,21 +141,40 @@ impl Worker {
             Source::Closed { .. } => self.let_them_run(timer).await?,
         }
         self.tickets.end();
-        let window_end = clock::now().min(self.job.end);
+        let window_end = clock::now().min(self.hours.get().end);
         self.drain(loops).await;
         Ok(self.account(window_end).await)
     }
 
+    /// A kept pool begins with all its connections open, as one does that has been at work for a while: else a
+    /// slot of few requests would show the pool's growth and not its steady state.
+    async fn open_ahead(self: &Rc<Self>) {
+        if !self.job.pool.keep_alive {
+            return;
+        }
+        let asking: Vec<_> = (0..self.job.connections)
+            .map(|_| {
+                let worker = Rc::clone(self);
+                tokio::task::spawn_local(async move { worker.attempt().await.is_ok() })
+            })
+            .collect();
+        for asked in asking {
+            let answered = asked.await.unwrap_or(false);
+            self.record(|recorder| recorder.passed(answered));
+        }
+    }
+
     /// Issues every ticket when it is due, several at once when several are.
     async fn pace(&self, mut pacer: Pacer, timer: &Timer) -> std::io::Result<()> {
-        let mut due = self.job.begin + pacer.next_due();
-        while due < self.job.end && !self.is_stopped() {
+        let Hours { begin, end, .. } = self.hours.get();
+        let mut due = begin + pacer.next_due();
+        while due < end && !self.is_stopped() {
             // A short wait is exact; a long one looks at the stop flag now and then.
             let now = timer.wait_until(due.min(clock::now() + GLANCE)).await?;
             self.note_use(now);
-            while due <= now && due < self.job.end {
+            while due <= now && due < end {
                 self.issue(Ticket { due, issued: now });
-                due = self.job.begin + pacer.next_due();
+                due = begin + pacer.next_due();
             }
         }
         Ok(())
@@ -132,12 +188,13 @@ impl Worker {
     }
 
     async fn let_them_run(&self, timer: &Timer) -> std::io::Result<()> {
+        let Hours { counted_from, end, .. } = self.hours.get();
         while !self.is_stopped() && !self.tickets.is_over() {
             let now = clock::now();
-            if now >= self.job.end {
+            if now >= end {
                 break;
             }
-            let next = if now < self.job.counted_from { self.job.counted_from } else { self.job.end };
+            let next = if now < counted_from { counted_from } else { end };
             let now = timer.wait_until(next.min(now + GLANCE)).await?;
             self.note_use(now);
         }
@@ -146,7 +203,7 @@ impl Worker {
 
     /// What the thread has used when the counted window begins.
     fn note_use(&self, now: Instant) {
-        if self.use_before.get().is_none() && now >= self.job.counted_from {
+        if self.use_before.get().is_none() && now >= self.hours.get().counted_from {
             self.use_before.set(Some((ThreadUse::now(), now)));
         }
     }
@@ -159,7 +216,9 @@ impl Worker {
             let sample = Sample { ticket, started, done: clock::now(), outcome };
             self.in_hand[place].set(None);
             let counts = self.counts(ticket);
-            self.record(|recorder| if counts { recorder.record(&sample) } else { recorder.pass(&sample) });
+            self.record(|recorder| {
+                if counts { recorder.record(&sample) } else { recorder.passed(sample.outcome.is_ok()) }
+            });
         }
     }
 
@@ -168,7 +227,7 @@ impl Worker {
             return self.tickets.next().await;
         };
         let now = clock::now();
-        if now >= self.job.end || self.tickets.is_over() || self.sent.get() >= most {
+        if now >= self.hours.get().end || self.tickets.is_over() || self.sent.get() >= most {
             self.tickets.end();
             return None;
         }
@@ -195,7 +254,7 @@ impl Worker {
     }
 
     fn counts(&self, ticket: Ticket) -> bool {
-        ticket.due >= self.job.counted_from
+        ticket.due >= self.hours.get().counted_from
     }
 
     fn record(&self, act: impl FnOnce(&mut Recorder)) {
@@ -250,7 +309,7 @@ impl Worker {
                 ..ClientUse::default()
             };
         }
-        slot.duration = window_end.saturating_duration_since(self.job.counted_from);
+        slot.duration = window_end.saturating_duration_since(self.hours.get().counted_from);
         self.pool.close();
         slot.connections.merge(&ledger(&self.settled().await));
         slot

@@ -1,2 +1,31 @@
-//! The program.
-fn main() {}
+//! The program: arguments in, one verb, an exit code out.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod args;
+mod compare;
+mod exit;
+mod interrupt;
+mod outcome;
+mod progress;
+mod report;
+mod serve;
+
+use args::{Args, Verb};
+use exit::Exit;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let exit = match args.verb {
+        Verb::Compare(args) => compare::run(*args),
+        Verb::Report(args) => report::run(&args),
+        Verb::Serve(args) => serve::run(&args),
+    };
+    exit.unwrap_or_else(|failure| {
+        eprintln!("keeplive: {failure}");
+        Exit::Unusable
+    })
+    .into()
+}

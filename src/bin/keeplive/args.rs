@@ -1,0 +1,302 @@
+//! The command line. clap stops here: what the verbs get is plain data.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use keeplive::Resolve;
+
+/// Measures what HTTP/1.1 keep-alive saves, with confidence intervals.
+///
+/// Exit codes: 0 done; 2 could not run (usage, I/O, target unreachable); 4 invalid (the generator or the set-up
+/// was the limit, not the target); 130 interrupted (what was measured is printed and saved).
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// What does keep-alive save me? Without a URL it starts its own HTTPS server and measures that.
+    Compare(Box<CompareArgs>),
+    /// Shows a saved result again, without any network.
+    Report(ReportArgs),
+    /// Starts the embedded server and prints its URL.
+    Serve(ServeArgs),
+}
+
+/// Sends the same request over kept connections (arm `on`) and over a new connection each (arm `off`; over TLS
+/// `off-resumed` and `off-full`), in short slots in random order, and prints what keep-alive saves.
+#[derive(Debug, Parser)]
+pub(crate) struct CompareArgs {
+    /// http:// or https:// URL of the target; without one, the embedded server
+    pub(crate) url: Option<String>,
+
+    /// Most connections at a time, of each arm
+    #[arg(short, long, default_value_t = 16, value_name = "N")]
+    pub(crate) connections: usize,
+    /// Threads that send; connections and rate are split among them
+    #[arg(short, long, default_value_t = 1, value_name = "N")]
+    pub(crate) threads: usize,
+    /// Open loop: requests per second, the same for every arm [default: half of the smallest capacity of any
+    /// arm, found in a short closed-loop search]
+    #[arg(short, long, value_name = "R", conflicts_with = "closed", allow_negative_numbers = true)]
+    pub(crate) rate: Option<f64>,
+    /// How arrivals of the open loop are spaced
+    #[arg(long, value_enum, default_value_t = ArrivalsArg::Poisson)]
+    pub(crate) arrivals: ArrivalsArg,
+    /// Closed loop: every connection sends its next request when its last is done. Requests per second are
+    /// then comparable, latencies are not
+    #[arg(long)]
+    pub(crate) closed: bool,
+    /// Rounds; each visits every arm once, in a fresh random order
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub(crate) rounds: u32,
+    /// How long an arm is measured in each round [unit: s, or with a suffix: ms, s, m]
+    #[arg(long, default_value = "500ms", value_name = "TIME", value_parser = duration)]
+    pub(crate) slot: Duration,
+    /// How long requests flow uncounted before each slot [unit: s, or with a suffix]
+    #[arg(long, default_value = "100ms", value_name = "TIME", value_parser = duration)]
+    pub(crate) washout: Duration,
+    /// What the order of arms and the arrivals are drawn from [default: drawn anew, and saved]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) request: RequestArgs,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Request")]
+pub(crate) struct RequestArgs {
+    /// Header field to add, 'Name: value'; may be given more than once
+    #[arg(short = 'H', long = "header", value_name = "FIELD")]
+    pub(crate) headers: Vec<String>,
+    /// Method [default: GET, or POST with -d]
+    #[arg(short = 'X', long, value_name = "METHOD")]
+    pub(crate) request: Option<String>,
+    /// Body to send; @FILE reads it from a file
+    #[arg(short, long, value_name = "DATA")]
+    pub(crate) data: Option<String>,
+    /// How long one request may take, from its start to its last byte [unit: s, or with a suffix]
+    #[arg(short = 'm', long, default_value = "5s", value_name = "TIME", value_parser = duration)]
+    pub(crate) max_time: Duration,
+    /// Connect to ADDRESS for HOST and PORT, instead of resolving; may be given more than once
+    #[arg(long, value_name = "HOST:PORT:ADDRESS", value_parser = resolve)]
+    pub(crate) resolve: Vec<Resolve>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct TlsArgs {
+    /// Trust any server certificate
+    #[arg(short = 'k', long)]
+    pub(crate) insecure: bool,
+    /// Root certificates to trust instead of the system's, PEM
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Option<PathBuf>,
+    /// Highest TLS version to offer
+    #[arg(long, value_enum, default_value_t = TlsArg::V13, value_name = "VERSION")]
+    pub(crate) tls_max: TlsArg,
+    /// Offer TLS 1.2 and later (the default; earlier versions are never offered)
+    #[arg(long = "tlsv1.2")]
+    pub(crate) tlsv12: bool,
+    /// Offer TLS 1.3 and later only
+    #[arg(long = "tlsv1.3", conflicts_with = "tlsv12")]
+    pub(crate) tlsv13: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Pool (the same in every arm)")]
+pub(crate) struct PoolArgs {
+    /// Close a connection that was idle for so long; 0: never [unit: s, or with a suffix]
+    #[arg(long, default_value = "4s", value_name = "TIME", value_parser = duration)]
+    pub(crate) idle_timeout: Duration,
+    /// How long a request may wait for a connection; 0: for ever [unit: s, or with a suffix]
+    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = duration)]
+    pub(crate) acquire_timeout: Duration,
+    /// How long lookup, TCP and TLS may take together; 0: as long as the system lets them [unit: s, or with a
+    /// suffix]
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = duration)]
+    pub(crate) connect_timeout: Duration,
+    /// Reuse no connection older than this [unit: s, or with a suffix; default: any age]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) max_lifetime: Option<Duration>,
+    /// Close a connection after so many requests [default: any number]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_exchanges: Option<u32>,
+    /// Most idle connections to keep [default: as many as --connections]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_idle: Option<usize>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct OutputArgs {
+    /// What goes to stdout
+    #[arg(long, value_enum, default_value_t = FormatArg::Text)]
+    pub(crate) format: FormatArg,
+    /// Folder in which the result is saved
+    #[arg(short, long, default_value = "results", value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+    /// Save nothing
+    #[arg(long, conflicts_with = "out")]
+    pub(crate) no_save: bool,
+}
+
+#[derive(Debug, Parser)]
+pub(crate) struct ReportArgs {
+    /// A result that `keeplive compare` saved
+    pub(crate) file: PathBuf,
+    /// What goes to stdout
+    #[arg(long, value_enum, default_value_t = FormatArg::Text)]
+    pub(crate) format: FormatArg,
+}
+
+#[derive(Debug, Parser)]
+pub(crate) struct ServeArgs {
+    /// Address and port to listen on; port 0: any free one
+    #[arg(short, long, default_value = "127.0.0.1:0", value_name = "ADDRESS:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// Speak TLS, with a certificate made now
+    #[arg(long)]
+    pub(crate) tls: bool,
+    /// TLS versions to speak
+    #[arg(long, value_enum, default_value_t = ServeTlsArg::Both, requires = "tls")]
+    pub(crate) tls_versions: ServeTlsArg,
+    /// Resume no TLS session
+    #[arg(long, requires = "tls")]
+    pub(crate) no_resumption: bool,
+    /// Write the certificate to this file, for --cacert
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    pub(crate) write_cert: Option<PathBuf>,
+    /// Length of every response body [unit: bytes]
+    #[arg(long, default_value_t = 13, value_name = "BYTES")]
+    pub(crate) body: usize,
+    /// Status of every response
+    #[arg(long, default_value_t = 200, value_name = "STATUS")]
+    pub(crate) status: u16,
+    /// Wait so long before each response [unit: s, or with a suffix]
+    #[arg(long, default_value = "0", value_name = "TIME", value_parser = duration)]
+    pub(crate) delay: Duration,
+    /// Close a connection that was idle for so long; 0: never [unit: s, or with a suffix]
+    #[arg(long, default_value = "75s", value_name = "TIME", value_parser = duration)]
+    pub(crate) idle_timeout: Duration,
+    /// Close every connection after one response
+    #[arg(long)]
+    pub(crate) no_keep_alive: bool,
+    /// Close a connection after so many responses; 0: never
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) close_after: u64,
+    /// Reset every so many-th connection when its request has come; 0: none
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) reset_every: u64,
+    /// Answer nothing more after so many requests
+    #[arg(long, value_name = "N")]
+    pub(crate) stall_after: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatArg {
+    /// A report to read
+    Text,
+    /// One JSON document (schema keeplive.summary/1)
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ArrivalsArg {
+    /// As independent users arrive: exponential gaps
+    Poisson,
+    /// One every 1/rate
+    Constant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TlsArg {
+    #[value(name = "1.2")]
+    V12,
+    #[value(name = "1.3")]
+    V13,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ServeTlsArg {
+    #[value(name = "1.2")]
+    V12,
+    #[value(name = "1.3")]
+    V13,
+    Both,
+}
+
+/// A duration in curl's form (seconds, with a fraction if need be) or with a unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a duration: write 2.5 (seconds), 500ms, 5s or 1m");
+    let seconds = match text.find(|c: char| c.is_ascii_alphabetic()) {
+        None => text.parse::<f64>().map_err(|_| wrong())?,
+        Some(unit_at) => {
+            let (number, unit) = text.split_at(unit_at);
+            let factor = match unit {
+                "us" => 1e-6,
+                "ms" => 1e-3,
+                "s" => 1.0,
+                "m" | "min" => 60.0,
+                "h" => 3600.0,
+                _ => return Err(wrong()),
+            };
+            number.trim().parse::<f64>().map_err(|_| wrong())? * factor
+        }
+    };
+    // Rounded to whole nanoseconds, so that 0.1 s is 100 ms and not a hair less.
+    let nanos = (seconds * 1e9).round();
+    if (0.0..=1e18).contains(&nanos) { Ok(Duration::from_nanos(nanos as u64)) } else { Err(wrong()) }
+}
+
+/// curl's `--resolve HOST:PORT:ADDRESS`.
+fn resolve(text: &str) -> Result<Resolve, String> {
+    let wrong = || format!("`{text}` is not HOST:PORT:ADDRESS, such as example.com:443:127.0.0.1");
+    let (host, rest) = text.split_once(':').ok_or_else(wrong)?;
+    let (port, address) = rest.split_once(':').ok_or_else(wrong)?;
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    let ip = address.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| wrong())?;
+    Ok(Resolve { host: host.to_ascii_lowercase(), port, address: SocketAddr::new(ip, port) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_fits_together() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_seconds_as_in_curl_or_carry_their_unit() {
+        for (text, ms) in
+            [("2.5", 2500), ("500ms", 500), ("5s", 5000), ("1m", 60_000), ("0", 0), ("0.1", 100)]
+        {
+            assert_eq!(duration(text).unwrap(), Duration::from_millis(ms), "{text}");
+        }
+        for text in ["", "abc", "-1", "5 parsecs", "1e30", "nan", "inf"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn resolve_takes_a_host_a_port_and_an_address_of_either_family() {
+        assert_eq!(resolve("A.test:443:127.0.0.1").unwrap().address, "127.0.0.1:443".parse().unwrap());
+        assert_eq!(resolve("a.test:80:[::1]").unwrap().address, "[::1]:80".parse().unwrap());
+        assert!(resolve("a.test:80").is_err());
+    }
+}

@@ -1,0 +1,43 @@
+//! From a measurement to stdout and an exit code: the same for a fresh one and for one that was saved.
+
+use std::io::{self, IsTerminal, Write};
+
+use keeplive::compare;
+use keeplive::measurement::Measurement;
+use keeplive::report::{json, terminal};
+
+use crate::args::FormatArg;
+use crate::exit::Exit;
+
+/// Prints the report. A reader that has gone away (`| head`) is no error.
+pub(crate) fn print(measurement: &Measurement, format: FormatArg) -> io::Result<Exit> {
+    let comparison = compare::arms(measurement);
+    let mut out = anstream::AutoStream::auto(io::stdout().lock());
+    let written = match format {
+        FormatArg::Text => terminal::write(measurement, &comparison, style(), &mut out),
+        FormatArg::Json => serde_json::to_writer_pretty(&mut out, &json::summary(measurement, &comparison))
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out)),
+    };
+    match written.and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
+        _ => {}
+    }
+    Ok(match (measurement.interrupted, comparison.validity.ok) {
+        (true, _) => Exit::Interrupted,
+        (false, true) => Exit::Done,
+        (false, false) => Exit::Invalid,
+    })
+}
+
+/// Colours as the stream wants them; the width of the terminal, at least 80 and at most 100 columns.
+fn style() -> terminal::Style {
+    let choice = anstream::AutoStream::choice(&io::stdout());
+    let colour = choice != anstream::ColorChoice::Never && io::stdout().is_terminal();
+    let width = if io::stdout().is_terminal() { rustix_width().unwrap_or(80) } else { 80 };
+    terminal::Style { colour, width: width.clamp(80, 100) }
+}
+
+fn rustix_width() -> Option<u16> {
+    rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| size.ws_col)
+}

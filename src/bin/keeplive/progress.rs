@@ -1,0 +1,53 @@
+//! What happens now, on stderr: one line that changes on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use keeplive::load::Progress;
+
+pub(crate) struct Watcher {
+    bar: ProgressBar,
+    terminal: bool,
+}
+
+impl Watcher {
+    pub(crate) fn new() -> Watcher {
+        let terminal = std::io::stderr().is_terminal();
+        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        bar.set_style(
+            ProgressStyle::with_template("{spinner} {wide_msg}").expect("the template is a constant"),
+        );
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Watcher { bar, terminal }
+    }
+
+    pub(crate) fn tell(&self, progress: Progress) {
+        let first_of_five = matches!(progress, Progress::Slot { round, .. } if round % 5 != 1);
+        let text = sentence(&progress);
+        if self.terminal {
+            self.bar.set_message(text);
+        } else if !first_of_five {
+            eprintln!("{text}");
+        }
+    }
+
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn sentence(progress: &Progress) -> String {
+    match progress {
+        Progress::Reached { address } => format!("reached {address}"),
+        Progress::Searching { arm } => format!("warming up, and looking for the capacity of arm {arm}"),
+        Progress::Found { arm, requests_per_s } => format!("arm {arm} can do {requests_per_s:.0} requests/s"),
+        Progress::Begins { rate: Some(rate) } => format!("offering {rate:.0} requests/s to every arm"),
+        Progress::Begins { rate: None } => "closed loop: every connection as fast as it goes".into(),
+        Progress::Slot { round, rounds, arm, left } => {
+            format!("round {round} of {rounds}, arm {arm}, {} s left", left.as_secs_f64().ceil())
+        }
+        _ => String::new(),
+    }
+}
