@@ -1,5 +1,10 @@
-//! The peers that facts are established with: raw sockets on either side.
+//! The peers that facts are established with: raw sockets, real servers, a link with a round-trip time.
 
+pub(crate) mod certificate;
+pub(crate) mod haproxy;
+pub(crate) mod link;
+pub(crate) mod nginx;
+pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod scripted;
 
