@@ -22,9 +22,9 @@ mod pause;
 mod tls;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc as blocking;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{error, fmt, io};
@@ -238,8 +238,9 @@ impl Tallies {
 struct Thread {
     /// `None` only while it is being dropped.
     questions: Option<mpsc::UnboundedSender<CpuTime>>,
-    /// Nothing is ever sent: it disconnects when the thread is through.
-    ended: blocking::Receiver<()>,
+    /// Nothing is ever sent: it disconnects when the thread is through. The lock is never taken; it lets threads share
+    /// a server.
+    ended: Mutex<blocking::Receiver<()>>,
     join: Option<JoinHandle<()>>,
 }
 
@@ -261,7 +262,7 @@ impl Thread {
         };
         let join = std::thread::Builder::new().name("keeplive-server".into()).spawn(serve)?;
         started.recv().map_err(|_| io::Error::other("the thread ended at once"))??;
-        Ok(Self { questions: Some(questions), ended, join: Some(join) })
+        Ok(Self { questions: Some(questions), ended: Mutex::new(ended), join: Some(join) })
     }
 
     fn cpu_time(&self) -> Option<Duration> {
@@ -274,8 +275,8 @@ impl Thread {
 impl Drop for Thread {
     fn drop(&mut self) {
         self.questions = None;
-        let through =
-            self.ended.recv_timeout(THREAD_TIMEOUT) == Err(blocking::RecvTimeoutError::Disconnected);
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let through = ended.recv_timeout(THREAD_TIMEOUT) == Err(blocking::RecvTimeoutError::Disconnected);
         if let (true, Some(join)) = (through, self.join.take()) {
             // A panic in the server's thread has been printed there; a second one in a drop would abort.
             let _ = join.join();

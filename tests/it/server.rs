@@ -1,12 +1,13 @@
 //! The embedded server does what its behaviour says.
 
 use std::net::{Ipv6Addr, SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use keeplive::server::{Behaviour, Certificate, Running, Server, ServerTls, TlsVersions};
 use tokio_rustls::rustls::{HandshakeKind, ProtocolVersion};
 
 use crate::support::raw::{Ending, Raw, trusting};
+use crate::support::{now, until};
 
 const CLOSING: &str = "GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
 
@@ -20,11 +21,6 @@ fn tls_server(tls: ServerTls) -> Running {
 
 fn trusted(server: &Running) -> &str {
     server.certificate_pem().expect("a server over TLS has a certificate")
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test watches a real clock beside the library's own")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 #[test]
@@ -128,7 +124,7 @@ fn a_request_after_the_nth_gets_no_response_on_any_connection() {
     // A second connection is accepted and read meanwhile; when both have arrived, neither has been answered.
     let mut another = Raw::connect(address);
     another.send(CLOSING);
-    until(|| server.counts().requests == 3);
+    until("the requests", || (server.counts().requests == 3).then_some(()));
     server.stop();
     assert_ne!(waiting.ending(), Ending::Truncated);
     assert_ne!(another.ending(), Ending::Truncated);
@@ -292,13 +288,4 @@ fn a_certificate_that_is_not_there_is_named() {
     let error = Server::new(Behaviour::default()).tls(tls).start().expect_err("there is no such file");
     let source = std::error::Error::source(&error).expect("the file's own error");
     assert!(source.to_string().starts_with("no/such/chain.pem: "), "{source}");
-}
-
-/// Waits for what another thread is about to do.
-fn until(reached: impl Fn() -> bool) {
-    let limit = now() + Duration::from_secs(20);
-    while !reached() {
-        assert!(now() < limit, "waited 20 s");
-        std::thread::yield_now();
-    }
 }

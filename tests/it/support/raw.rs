@@ -3,7 +3,6 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -12,8 +11,7 @@ use tokio_rustls::rustls::{
     ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, RootCertStore, StreamOwned,
 };
 
-/// A peer that says nothing for so long has failed the test.
-const PATIENCE: Duration = Duration::from_secs(20);
+use super::PATIENCE;
 
 /// One connection, plain or over TLS.
 pub(crate) struct Raw<S> {
