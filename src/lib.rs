@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+#[cfg(feature = "load")]
+mod timer;
 
 mod body;
 mod config;

@@ -18,7 +18,6 @@ mod recorder;
 mod request;
 mod search;
 mod tickets;
-mod timer;
 mod usage;
 mod worker;
 

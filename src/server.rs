@@ -18,7 +18,6 @@
 
 mod behaviour;
 mod conversation;
-mod pause;
 mod tls;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

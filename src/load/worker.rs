@@ -11,7 +11,6 @@ use tokio::task::{JoinHandle, LocalSet};
 use super::recorder::{Answer, Recorder, Sample};
 use super::request::Template;
 use super::tickets::{Ticket, Tickets};
-use super::timer::Timer;
 use super::usage::ThreadUse;
 use crate::clock;
 use crate::config::PoolConfig;
@@ -20,6 +19,7 @@ use crate::measurement::{ClientUse, Ledger, Slot};
 use crate::phase::Phase;
 use crate::plan::Pacer;
 use crate::pool::{Pool, PoolStats};
+use crate::timer::Timer;
 use crate::tls::TlsClient;
 
 /// One worker's part of one visit to one arm.

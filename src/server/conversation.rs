@@ -21,8 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{timeout, timeout_at};
 
 use super::Origin;
-use super::pause::pause;
 use crate::clock;
+use crate::timer::Timer;
 
 /// How long a connection that was told to close may take over it: a client that stopped in the middle of a request
 /// would otherwise hold it for ever.
@@ -120,7 +120,7 @@ async fn answer(
         match pending::<Infallible>().await {}
     }
     if let Some(delay) = origin.behaviour.pause() {
-        pause(delay).await;
+        wait(delay).await;
     }
     let response = conversation.response();
     conversation.set_silence(Some(clock::now()));
@@ -150,6 +150,16 @@ impl fmt::Display for Unanswered {
 }
 
 impl error::Error for Unanswered {}
+
+/// Waits as long as it was told, exactly where the system can; out of descriptors, a rounded wait is better than
+/// none.
+async fn wait(delay: Duration) {
+    let due = clock::now() + delay;
+    let exact = async { Timer::new()?.wait_until(due).await };
+    if exact.await.is_err() {
+        tokio::time::sleep(delay).await;
+    }
+}
 
 #[cfg(test)]
 mod tests {
