@@ -39,6 +39,9 @@ mod wire;
 #[cfg(feature = "load")]
 pub mod load;
 
+#[cfg(feature = "load")]
+pub mod compare;
+
 pub use body::RequestBody;
 pub use config::{PoolConfig, Resolve};
 pub use error::{Error, ErrorKind};

@@ -1,4 +1,5 @@
 //! Facts about keeplive as a whole, over real sockets.
 
 mod server;
+mod stairs;
 mod support;
