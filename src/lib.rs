@@ -42,6 +42,9 @@ pub mod load;
 #[cfg(feature = "load")]
 pub mod compare;
 
+#[cfg(feature = "load")]
+pub mod report;
+
 pub use body::RequestBody;
 pub use config::{PoolConfig, Resolve};
 pub use error::{Error, ErrorKind};

@@ -1,0 +1,125 @@
+//! Targets that misbehave: each gives the right report.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use keeplive::server::{Behaviour, Running, Server};
+
+use super::{alone, program, run, short};
+use crate::support::scripted::Scripted;
+
+fn against(url: &str, folder: &Path) -> Command {
+    let mut command = program();
+    short(&mut command, folder);
+    command.args(["--rate", "100", url]);
+    command
+}
+
+fn server(behaviour: Behaviour) -> Running {
+    Server::new(behaviour).start().unwrap()
+}
+
+const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+#[test]
+fn a_server_that_ignores_connection_close_is_never_reused_by_the_off_arm() {
+    let _alone = alone();
+    let peer = Scripted::start(|connection| {
+        while connection.read_request().is_some() {
+            connection.write(ANSWER);
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let ran = run(&mut against(&format!("http://{}/", peer.addr()), folder.path()), folder.path());
+    let off = ran.arm("off");
+    assert_eq!(off["connections"]["reused"], 0);
+    assert_eq!(off["connections"]["opened"], off["connections"]["exchanges"]);
+    assert_eq!(off["connections"]["closed_first"], off["connections"]["opened"]);
+    assert!(ran.reasons().contains("did not close"), "{}", ran.reasons());
+    let closing =
+        |request: &[u8]| request.windows(17).any(|words| words.eq_ignore_ascii_case(b"connection: close"));
+    let received = peer.received();
+    let closed: Vec<usize> =
+        received.iter().filter(|one| closing(&one.request)).map(|one| one.connection).collect();
+    let mut once = closed.clone();
+    once.dedup();
+    assert_eq!(closed, once, "every Connection: close was its connection's only request");
+}
+
+#[test]
+fn a_server_that_refuses_keep_alive_makes_the_comparison_invalid_and_is_named() {
+    let _alone = alone();
+    let server = server(Behaviour::default().keep_alive(false));
+    let folder = tempfile::tempdir().unwrap();
+    let ran = run(&mut against(&server.url(), folder.path()), folder.path());
+    assert_eq!(ran.code, Some(4), "{}", ran.stderr);
+    assert_eq!(ran.summary["validity"]["ok"], false);
+    assert!(ran.reasons().contains("does not keep connections open"), "{}", ran.reasons());
+}
+
+#[test]
+fn a_server_that_resets_every_tenth_connection_shows_a_tenth_of_errors_in_the_off_arm() {
+    let _alone = alone();
+    let server = server(Behaviour::default().reset_every(10));
+    let folder = tempfile::tempdir().unwrap();
+    let ran = run(&mut against(&server.url(), folder.path()), folder.path());
+    assert_eq!(ran.code, Some(0), "{}\n{}", ran.stderr, ran.reasons());
+    let off = ran.arm("off");
+    let errors: u64 = off["errors"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
+    let share = errors as f64 / off["requests"].as_f64().unwrap();
+    assert!((0.05..0.15).contains(&share), "{off}");
+    let kinds: Vec<&String> = off["errors"].as_object().unwrap().keys().collect();
+    assert!(kinds.iter().all(|kind| ["reset", "no_response"].contains(&kind.as_str())), "{kinds:?}");
+}
+
+#[test]
+fn a_server_that_stops_answering_ends_the_run_early_with_what_was_measured() {
+    let _alone = alone();
+    // Enough for the first look, the warm-up and the first slots; it is the only request on its connection.
+    let server = server(Behaviour::default().stall_after(400));
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = against(&server.url(), folder.path());
+    command.args(["--max-time", "300ms", "-c", "4", "--rounds", "40"]);
+    let ran = run(&mut command, folder.path());
+    let text = ran.summary.to_string();
+    assert!(text.contains("answered nothing any more") || text.contains("timeout"), "{text}");
+    assert!(ran.result["slots"].as_array().unwrap().len() < 80, "ended early");
+}
+
+#[test]
+fn error_statuses_are_counted_as_errors_and_still_measured() {
+    let _alone = alone();
+    let server = server(Behaviour::default().status(503));
+    let folder = tempfile::tempdir().unwrap();
+    let ran = run(&mut against(&server.url(), folder.path()), folder.path());
+    assert_eq!(ran.code, Some(0), "{}\n{}", ran.stderr, ran.reasons());
+    assert_eq!(ran.arm("on")["errors"]["status_5xx"], ran.arm("on")["requests"]);
+    assert!(ran.reasons().contains("status 503"), "{}", ran.reasons());
+}
+
+#[test]
+fn ctrl_c_prints_and_saves_what_was_measured_and_exits_130() {
+    use std::io::{BufRead, BufReader, Read};
+    let _alone = alone();
+    let server = server(Behaviour::default());
+    // While it looks for the capacity, and in the middle of the rounds.
+    for moment in ["warming up", "round 1 "] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = program();
+        command.args(["compare", "--rounds", "200", "--format", "json", "--out"]).arg(folder.path());
+        command.arg(server.url()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let said = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains(moment)));
+        assert!(said.is_some(), "it never said {moment:?}");
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        lines.for_each(drop);
+        let mut stdout = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{moment}");
+        let summary: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(summary["schema"], "keeplive.summary/1");
+        assert_eq!(super::saved(folder.path())["interrupted"], true, "{moment}");
+    }
+}
