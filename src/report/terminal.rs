@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use super::plot::Axis;
 use super::units::{grouped, percent, rate, time};
-use crate::compare::{ArmSummary, Comparison, Difference, Metric, Severity};
+use crate::compare::{ArmSummary, Comparison, Difference, Metric, Missing, Severity};
 use crate::measurement::{Measurement, PhaseSums};
 use crate::plan::{Arrivals, Model};
 use table::Table;
@@ -142,30 +142,27 @@ impl<W: Write> Page<'_, W> {
         self.why_no_interval(comparison)
     }
 
-    /// Says once for each metric why it has no interval.
+    /// Says once for each metric why it has no interval; too few rounds are one reason for all.
     fn why_no_interval(&mut self, comparison: &Comparison) -> io::Result<()> {
+        let shown = |metric: Metric| match metric {
+            Metric::Max => false,
+            Metric::ClientCpu => true,
+            Metric::RequestsPerS => !comparison.latencies_comparable,
+            _ => comparison.latencies_comparable,
+        };
         let mut said: Vec<String> = Vec::new();
-        for difference in &comparison.differences {
-            let shown = if comparison.latencies_comparable {
-                difference.metric != Metric::RequestsPerS
-            } else {
-                matches!(difference.metric, Metric::RequestsPerS | Metric::ClientCpu)
+        for metric in Metric::ALL.into_iter().filter(|&metric| shown(metric)) {
+            let mut missing = comparison.differences.iter().filter(|one| one.metric == metric);
+            let Some(why) = missing.find_map(|one| one.interval.as_ref().err()) else { continue };
+            let text = match why {
+                Missing::Rounds { .. } => format!("no interval: {why}"),
+                _ => format!("no interval for {}: {why}", metric.as_str().replace("99_9", "99.9")),
             };
-            let Err(missing) = &difference.interval else { continue };
-            let name =
-                TIMES.iter().find(|(metric, _)| *metric == difference.metric).map_or("", |(_, name)| *name);
-            let name = if name.is_empty() { difference.metric.as_str() } else { name };
-            let text = format!("no interval for {name}: {missing}");
-            if shown && difference.metric != Metric::Max && !said.contains(&text) {
+            if !said.contains(&text) {
                 said.push(text);
             }
         }
-        // Too few rounds is one reason for all.
-        said.dedup_by_key(|text| text.split_once(": ").map(|(_, why)| why.to_owned()));
-        for text in said {
-            self.paragraph(&format!("  {text}"), DIM)?;
-        }
-        Ok(())
+        said.iter().try_for_each(|text| self.paragraph(&format!("  {text}"), DIM))
     }
 
     fn histograms(&mut self, comparison: &Comparison) -> io::Result<()> {
@@ -314,14 +311,21 @@ impl<W: Write> Page<'_, W> {
     }
 }
 
+/// Units that stay on the line of their number.
+const UNITS: [&str; 3] = ["%", "ms", "µs"];
+const GLUE: char = '\u{a0}';
+
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let indent = text.chars().take_while(|&c| c == ' ').count();
     let hang = if indent > 0 { indent + 2 } else { 0 };
     let mut lines = Vec::new();
     let mut line = " ".repeat(indent);
     let mut is_empty = true;
+    let glued = UNITS
+        .iter()
+        .fold(text.to_owned(), |text, unit| text.replace(&format!(" {unit}"), &format!("{GLUE}{unit}")));
     let mut words: Vec<String> =
-        text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).rev().collect();
+        glued.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).rev().collect();
     while let Some(word) = words.pop() {
         let space = usize::from(!is_empty);
         let left = width.saturating_sub(line.chars().count() + space);
@@ -344,7 +348,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     if !is_empty {
         lines.push(line);
     }
-    lines
+    lines.iter().map(|line| line.replace(GLUE, " ")).collect()
 }
 
 fn response(arm: &ArmSummary, metric: Metric) -> String {
@@ -450,6 +454,7 @@ mod tests {
     fn long_words_are_cut_and_later_lines_are_indented() {
         assert_eq!(wrapped("  one two three", 9), ["  one two", "    three"]);
         assert_eq!(wrapped("abcdefgh ij", 5), ["abcde", "fgh", "ij"]);
+        assert_eq!(wrapped("it took 12 ms", 11), ["it took", "12 ms"]);
     }
 
     #[test]

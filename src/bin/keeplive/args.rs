@@ -30,7 +30,9 @@ pub(crate) enum Verb {
 
 /// Sends the same request over kept connections (arm `on`) and over a new connection each (arm `off`; over TLS
 /// `off-resumed` and `off-full`), in short slots in random order, and prints what keep-alive saves.
+// As in curl, the last of an option that is given twice counts.
 #[derive(Debug, Parser)]
+#[command(args_override_self = true)]
 pub(crate) struct CompareArgs {
     /// http:// or https:// URL of the target; without one, the embedded server
     pub(crate) url: Option<String>,
@@ -153,7 +155,9 @@ pub(crate) struct OutputArgs {
     pub(crate) no_save: bool,
 }
 
+// As in curl, the last of an option that is given twice counts.
 #[derive(Debug, Parser)]
+#[command(args_override_self = true)]
 pub(crate) struct ReportArgs {
     /// A result that `keeplive compare` saved
     pub(crate) file: PathBuf,
@@ -162,7 +166,9 @@ pub(crate) struct ReportArgs {
     pub(crate) format: FormatArg,
 }
 
+// As in curl, the last of an option that is given twice counts.
 #[derive(Debug, Parser)]
+#[command(args_override_self = true)]
 pub(crate) struct ServeArgs {
     /// Address and port to listen on; port 0: any free one
     #[arg(short, long, default_value = "127.0.0.1:0", value_name = "ADDRESS:PORT")]
