@@ -1,5 +1,18 @@
 //! A pooled HTTP/1.1 client that tells what happened to every request, and the experiments that show what its
 //! reuse of connections saves.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), keeplive::Error> {
+//! let pool = keeplive::Pool::new(keeplive::PoolConfig::default())?;
+//! let request = http::Request::get("https://example.com/").body(()).expect("a valid request");
+//! let response = pool.send(request).await?;
+//! let exchange = response.into_body().finish().await?;
+//! println!("reused: {}, {:?}", exchange.is_reused(), exchange.timings);
+//! # Ok(())
+//! # }
+//! ```
+//!
+#![doc = include_str!("docs/architecture.md")]
 #![forbid(unsafe_code)]
 
 mod clock;
@@ -55,3 +68,8 @@ pub use phase::{ConnectTimings, Phase, Timings};
 pub use pool::{Body, Lease, LeaseError, Pool, PoolStats, Response};
 #[cfg(feature = "tls")]
 pub use tls::{TlsClient, TlsConfig, TlsVersion};
+
+/// The README's examples are compiled with the documentation tests.
+#[cfg(all(doctest, feature = "tls"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

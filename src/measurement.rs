@@ -330,6 +330,15 @@ fn add<K: Ord + Clone>(to: &mut BTreeMap<K, u64>, from: &BTreeMap<K, u64>) {
     }
 }
 
+/// A temporary file that everybody may read whom the user's umask lets read.
+fn temporary() -> tempfile::Builder<'static, 'static> {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "only Unix has modes"))]
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder
+}
+
 impl Measurement {
     /// Writes the measurement into a folder, which is made if need be, under a name of its own: whole or not
     /// at all, and never over another one.
@@ -342,7 +351,7 @@ impl Measurement {
             io::Error::new(error.kind(), format!("could not write {}: {error}", path.display()))
         };
         std::fs::create_dir_all(folder).map_err(|error| told(folder, error))?;
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| told(folder, error))?;
+        let mut file = temporary().tempfile_in(folder).map_err(|error| told(folder, error))?;
         let text = serde_json::to_vec(self).map_err(io::Error::other)?;
         file.write_all(&text).and_then(|()| file.write_all(b"\n")).map_err(|error| told(folder, error))?;
         file.as_file().sync_all().map_err(|error| told(folder, error))?;

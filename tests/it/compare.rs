@@ -52,10 +52,10 @@ fn saved(folder: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(&files[0]).unwrap()).unwrap()
 }
 
-/// Runs until the machine, which others may be using too, let the generator keep its schedule: three times at most.
+/// Runs until the machine, which others may be using too, let the generator keep its schedule: five times at most.
 fn run_until_valid(mut command: impl FnMut(&Path) -> Command) -> Ran {
     let mut last = None;
-    for _ in 0..3 {
+    for _ in 0..5 {
         let folder = tempfile::tempdir().unwrap();
         let ran = run(&mut command(folder.path()), folder.path());
         if ran.code != Some(4) || !ran.generator_was_the_limit() {

@@ -87,7 +87,9 @@ fn comparing(args: &CompareArgs, embedded: Option<&Running>) -> io::Result<Compa
         max_time: args.request.max_time,
         seed: args.seed.unwrap_or_else(load::fresh_seed),
     };
-    let command = std::env::args().collect();
+    // The program by its name: where it is installed is nobody's business.
+    let command =
+        std::iter::once(env!("CARGO_BIN_NAME").to_owned()).chain(std::env::args().skip(1)).collect();
     let resolve = args.request.resolve.clone();
     Ok(Comparing { plan, load, tls, resolve, command, embedded: embedded.is_some() })
 }
