@@ -1,188 +1,180 @@
-//! From a [`Measurement`] to what it says: arm against arm, with intervals, and whether it may be believed.
-//! Pure: the same measurement always says the same.
+//! [`arms`]: from a measurement to what its arms did, how far they are apart, how sure that is, and whether the
+//! measurement can be trusted at all. Pure. What any of it should look like belongs to the report.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use crate::histogram::Histogram;
-use crate::measurement::{Ledger, Measurement, PhaseSums, Reuse, Slot};
+use crate::estimate::Interval;
+use crate::measurement::Measurement;
 use crate::plan::Model;
 
+mod arm;
 mod difference;
 mod validity;
+mod visits;
 
-pub use difference::{Difference, Metric, Missing};
-pub use validity::{Reason, Severity, Validity};
+#[cfg(test)]
+pub(crate) mod samples;
+
+pub use arm::{ArmSummary, Quantiles, SlotCounts};
+pub use difference::{Difference, Direction, Metric, Saving};
+pub use validity::{ArmFacts, Reason, Severity, Validity};
 
 /// The confidence of every interval.
 pub const CONFIDENCE: f64 = 0.95;
 
-/// What a measurement says.
+/// What a measurement says of its arms.
 #[derive(Clone, Debug)]
 pub struct Comparison {
-    /// One summary per arm, in the plan's order; the first is the control.
+    /// Every arm, in the plan's order; the first is the control.
     pub arms: Vec<ArmSummary>,
     /// The control against every other arm, metric by metric.
     pub differences: Vec<Difference>,
-    /// Whether latencies may be compared between arms: in a closed loop the arms run at different loads.
+    /// Whether the arms' latencies may be set against each other. In a closed loop every arm runs at a load of its
+    /// own, so that only requests per second and processor time may.
     pub latencies_comparable: bool,
-    /// Whether it may be believed.
+    /// Rounds in which every arm was measured to the end and was pure.
+    pub complete_rounds: usize,
+    /// Whether all this can be trusted, and what to know about it.
     pub validity: Validity,
 }
 
-/// What one arm did.
-#[derive(Clone, Debug)]
-pub struct ArmSummary {
-    /// The arm's name.
-    pub name: String,
-    /// Whether its connections are kept.
-    pub keep_alive: bool,
-    /// Slots that were what the arm says.
-    pub pure_slots: usize,
-    /// Slots that were not; they are left out of everything but the ledger, unless there are no others.
-    pub impure_slots: usize,
-    /// Time over which it was measured.
-    pub measured: Duration,
-    /// Requests due in that time.
-    pub requests: u64,
-    /// Of those, answered completely.
-    pub completed: u64,
-    /// Of those, unanswered at the end.
-    pub censored: u64,
-    /// Requests without a good answer, by kind.
-    pub errors: BTreeMap<String, u64>,
-    /// From when a request was due until its last byte.
-    pub response: Histogram,
-    /// From when it was taken in hand until its last byte.
-    pub service: Histogram,
-    /// From when it was due until it was issued.
-    pub lag: Histogram,
-    /// Where the time went.
-    pub phases: PhaseSums,
-    /// How the measured requests came by their connections.
-    pub reuse: Reuse,
-    /// The pool's account of all its slots, washouts included.
-    pub connections: Ledger,
-    /// Processor time of the sending threads.
-    pub cpu_ns: u64,
-    /// Wall time over which that was spent.
-    pub wall_ns: u64,
-    /// Time in which a sending thread was ready and had no processor.
-    pub run_queue_ns: u64,
-    /// Time for which the control group was throttled.
-    pub throttled_ns: u64,
-    /// Most sockets in TIME_WAIT on this machine at the end of any slot.
-    pub time_wait: u64,
-}
-
-impl ArmSummary {
-    fn of(name: &str, keep_alive: bool, slots: &[&Slot]) -> ArmSummary {
-        let pure_slots = slots.iter().filter(|slot| slot.pure).count();
-        let all = || slots.iter().copied();
-        // Without a single pure slot there is nothing better to show; the validity says what they are.
-        let mut whole = Slot::default();
-        let mut measured = Duration::ZERO;
-        for slot in all().filter(|slot| slot.pure || pure_slots == 0) {
-            whole.merge(slot);
-            measured += slot.duration;
-        }
-        let mut connections = Ledger::default();
-        all().for_each(|slot| connections.merge(&slot.connections));
-        ArmSummary {
-            name: name.to_owned(),
-            keep_alive,
-            pure_slots,
-            impure_slots: slots.len() - pure_slots,
-            measured,
-            requests: whole.scheduled,
-            completed: whole.completed,
-            censored: whole.censored,
-            errors: whole.errors,
-            response: whole.response,
-            service: whole.service,
-            lag: whole.lag,
-            phases: whole.phases,
-            reuse: whole.reuse,
-            connections,
-            cpu_ns: whole.client.cpu_ns,
-            wall_ns: whole.client.wall_ns,
-            run_queue_ns: whole.client.run_queue_ns,
-            throttled_ns: all().map(|slot| slot.client.throttled_ns).sum(),
-            time_wait: all().map(|slot| slot.client.time_wait_after).max().unwrap_or(0),
-        }
-    }
-
-    /// Answers per second.
-    pub fn requests_per_s(&self) -> f64 {
-        per_second(self.completed, self.measured)
-    }
-
-    /// Share of the answered requests that went over a used connection; `None` without any.
-    pub fn reuse_ratio(&self) -> Option<f64> {
-        let all = self.reuse.reused + self.reuse.opened;
-        (all > 0).then(|| self.reuse.reused as f64 / all as f64)
-    }
-
-    /// Processor time of the sending threads per request; `None` without any.
-    pub fn cpu_per_request(&self) -> Option<Duration> {
-        (self.requests > 0).then(|| Duration::from_nanos(self.cpu_ns / self.requests))
-    }
-
-    /// Connections opened for measured requests, per second.
-    pub fn connects_per_s(&self) -> f64 {
-        per_second(self.reuse.opened, self.measured)
-    }
-
-    /// TLS handshakes made for measured requests, per second.
-    pub fn handshakes_per_s(&self) -> f64 {
-        per_second(self.reuse.handshakes_full + self.reuse.handshakes_resumed, self.measured)
-    }
-
-    /// Requests without a good answer.
-    pub fn failed(&self) -> u64 {
-        self.errors.values().sum()
-    }
-
-    /// How busy the sending threads were, 0 to 1.
-    pub fn client_busy(&self) -> f64 {
-        self.cpu_ns as f64 / self.wall_ns.max(1) as f64
-    }
-}
-
-fn per_second(n: u64, time: Duration) -> f64 {
-    if time.is_zero() { 0.0 } else { n as f64 / time.as_secs_f64() }
-}
-
-/// Compares the arms of one measurement.
-pub fn arms(measurement: &Measurement) -> Comparison {
-    let plan = &measurement.plan;
-    let slots_of =
-        |name: &str| -> Vec<&Slot> { measurement.slots.iter().filter(|slot| slot.arm == name).collect() };
-    let arms: Vec<ArmSummary> =
-        plan.arms.iter().map(|arm| ArmSummary::of(&arm.name, arm.keep_alive, &slots_of(&arm.name))).collect();
-    let mut differences = Vec::new();
-    if let Some((control, others)) = arms.split_first() {
-        let control_slots = slots_of(&control.name);
-        for arm in others {
-            let rounds = difference::paired(&control_slots, &slots_of(&arm.name));
-            differences.extend(Metric::ALL.map(|metric| difference::of(metric, control, arm, &rounds)));
-        }
-    }
-    let validity = validity::of(measurement, &arms, &differences);
-    Comparison { arms, differences, latencies_comparable: plan.model != Model::Closed, validity }
-}
-
 impl Comparison {
-    /// The control, if the plan had any arm.
+    /// The control.
     pub fn control(&self) -> Option<&ArmSummary> {
         self.arms.first()
     }
 
-    /// One metric's difference between the control and an arm.
+    /// An arm by its name.
+    pub fn arm(&self, name: &str) -> Option<&ArmSummary> {
+        self.arms.iter().find(|arm| arm.name == name)
+    }
+
+    /// The control against `arm` in one metric.
     pub fn difference(&self, arm: &str, metric: Metric) -> Option<&Difference> {
         self.differences.iter().find(|difference| difference.arm == arm && difference.metric == metric)
     }
 }
 
+/// Compares the arms of a measurement.
+///
+/// A slot whose arm was not what its name says, or that was cut short, is counted and otherwise left out; only if
+/// an arm has no other slots are they used, and then the validity says so.
+pub fn arms(measurement: &Measurement) -> Comparison {
+    let all = visits::by_arm(measurement);
+    let latencies_comparable = measurement.plan.model != Model::Closed;
+    let control = all.first();
+    let arms = all.iter().map(|visits| ArmSummary::of(visits, control)).collect();
+    let differences = all
+        .iter()
+        .skip(1)
+        .zip(control.into_iter().cycle())
+        .flat_map(|(arm, control)| difference::between(control, arm, latencies_comparable))
+        .collect();
+    let complete_rounds = visits::complete_rounds(&all);
+    let validity = Validity::of(measurement, &all, complete_rounds);
+    Comparison { arms, differences, latencies_comparable, complete_rounds, validity }
+}
+
+/// A ratio's bounds as shares saved: a ratio of 0.35 saves 0.65. The bounds change places.
+fn saved_share(ratio: Interval) -> Interval {
+    Interval { lower: 1.0 - ratio.upper, upper: 1.0 - ratio.lower, ..ratio }
+}
+
 #[cfg(test)]
-pub(crate) mod samples;
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn three_arms() -> Measurement {
+        samples::run(8, 500).arm("on", 1.0).arm("off-resumed", 3.0).arm("off-full", 4.0).measurement()
+    }
+
+    #[test]
+    fn arms_keep_the_order_of_the_plan_and_every_other_one_is_set_against_the_first() {
+        let comparison = arms(&three_arms());
+        let names: Vec<&str> = comparison.arms.iter().map(|arm| arm.name.as_str()).collect();
+        assert_eq!(names, ["on", "off-resumed", "off-full"]);
+        assert_eq!(comparison.differences.len(), 2 * Metric::ALL.len());
+        assert!(comparison.differences.iter().all(|difference| difference.control == "on"));
+    }
+
+    #[test]
+    fn an_impure_slot_is_counted_and_left_out_of_every_average() {
+        let mut measurement = three_arms();
+        measurement.slots[0].pure = false;
+        measurement.slots[0].response.record(Duration::from_secs(1000));
+        let comparison = arms(&measurement);
+        let on = &comparison.arms[0];
+        assert_eq!((on.slots.pure, on.slots.impure), (7, 1));
+        assert!(on.response.unwrap().max < Duration::from_secs(1));
+        assert_eq!(on.requests, 8 * 500, "no request is forgotten");
+        assert_eq!(comparison.difference("off-full", Metric::P50).unwrap().rounds, 7);
+        assert_eq!(comparison.complete_rounds, 7);
+    }
+
+    #[test]
+    fn an_arm_without_a_pure_slot_is_shown_as_it_is_and_invalid() {
+        let mut measurement = three_arms();
+        measurement.slots.iter_mut().filter(|slot| slot.arm == "on").for_each(|slot| slot.pure = false);
+        let comparison = arms(&measurement);
+        assert!(comparison.arms[0].response.is_some());
+        assert!(!comparison.validity.ok);
+        assert_eq!(comparison.complete_rounds, 0);
+    }
+
+    #[test]
+    fn a_slot_that_an_interruption_cut_short_is_left_out_and_one_that_is_merely_shorter_is_not() {
+        let mut measurement = three_arms();
+        measurement.slots.iter_mut().for_each(|slot| slot.duration -= Duration::from_millis(3));
+        assert_eq!(arms(&measurement).complete_rounds, 8);
+        measurement.interrupted = true;
+        let comparison = arms(&measurement);
+        assert_eq!(comparison.arms[2].slots, SlotCounts { pure: 7, impure: 0, cut_short: 1 });
+        assert_eq!(comparison.complete_rounds, 7);
+    }
+
+    #[test]
+    fn the_phases_add_up_to_the_mean_response_time() {
+        for arm in arms(&three_arms()).arms {
+            let sum: f64 = arm.phases.mean().iter().map(|(_, mean)| mean).sum();
+            let mean = arm.response.unwrap().mean.as_nanos() as f64;
+            assert!((sum - mean).abs() <= 1.0, "{}: {sum} and {mean}", arm.name);
+        }
+    }
+
+    #[test]
+    fn the_handshakes_that_keep_alive_avoids_are_counted_for_each_second() {
+        let comparison = arms(&three_arms());
+        let avoided: Vec<_> = comparison.arms.iter().map(|arm| arm.handshakes_avoided_per_s).collect();
+        assert_eq!(avoided, [None, Some(1000.0), Some(1000.0)]);
+        let plain = arms(&samples::run(8, 500).arm("on", 1.0).arm("off", 4.0).measurement());
+        assert_eq!(plain.arms[1].handshakes_avoided_per_s, Some(1000.0), "TCP handshakes");
+    }
+
+    #[test]
+    fn rates_shares_and_processor_time_are_for_each_request_or_second() {
+        let on = arms(&three_arms()).arms.remove(0);
+        assert_eq!((on.requests_per_s, on.reuse_ratio), (1000.0, Some(1.0)));
+        assert_eq!(on.client_cpu_per_request, Some(Duration::from_micros(200)));
+    }
+
+    #[test]
+    fn in_a_closed_loop_latencies_are_not_comparable_and_requests_per_second_are() {
+        let mut measurement = three_arms();
+        measurement.plan.model = Model::Closed;
+        let comparison = arms(&measurement);
+        let comparable = |metric| comparison.difference("off-full", metric).unwrap().comparable;
+        assert!(!comparison.latencies_comparable);
+        assert!(
+            !comparable(Metric::P50) && comparable(Metric::RequestsPerS) && comparable(Metric::ClientCpu)
+        );
+    }
+
+    #[test]
+    fn a_run_without_a_slot_has_nothing_to_show_and_is_invalid() {
+        let mut measurement = three_arms();
+        measurement.slots.clear();
+        let comparison = arms(&measurement);
+        assert!(comparison.arms.iter().all(|arm| arm.response.is_none() && arm.requests_per_s == 0.0));
+        assert!(comparison.differences.iter().all(|difference| difference.ratio.is_none()));
+        assert!(!comparison.validity.ok);
+    }
+}

@@ -43,13 +43,33 @@ pub struct Target {
     pub url: String,
     /// Method.
     pub method: String,
-    /// Fields, in order.
+    /// Fields, in order. Values of those that carry credentials are not saved.
+    #[serde(serialize_with = "without_credentials")]
     pub headers: Vec<(String, String)>,
     /// The body's length in bytes; the body itself is not saved.
     pub body_len: usize,
     /// The body.
     #[serde(skip)]
     pub body: Vec<u8>,
+}
+
+/// Whether a field's value is a secret: a saved result is passed on.
+pub fn is_credential(field: &str) -> bool {
+    ["authorization", "proxy-authorization", "cookie", "x-api-key"]
+        .iter()
+        .any(|name| field.eq_ignore_ascii_case(name))
+        || field.to_ascii_lowercase().contains("token")
+}
+
+/// What stands for a value that is not saved.
+pub const NOT_SAVED: &str = "(not saved)";
+
+fn without_credentials<S: serde::Serializer>(headers: &[(String, String)], to: S) -> Result<S::Ok, S::Error> {
+    let shown = |(name, value): &(String, String)| {
+        let value = if is_credential(name) { NOT_SAVED } else { value };
+        (name.clone(), value.to_owned())
+    };
+    headers.iter().map(shown).collect::<Vec<_>>().serialize(to)
 }
 
 /// A named pool configuration under test.
@@ -361,6 +381,16 @@ mod tests {
             .map(|(gap, rank)| (1.0 - (-gap).exp() - f64::from(rank) / n).abs())
             .fold(0.0, f64::max);
         assert!(farthest < 1.63 / n.sqrt(), "{farthest}");
+    }
+
+    #[test]
+    fn credentials_are_not_saved_and_other_fields_are() {
+        let mut plan = plan(1, 1, 1);
+        plan.target.headers = [("Authorization", "Bearer x"), ("X-Auth-Token", "x"), ("Accept", "a/b")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec();
+        let text = serde_json::to_string(&plan).unwrap();
+        assert!(!text.contains("Bearer") && text.contains("Authorization") && text.contains("a/b"), "{text}");
     }
 
     #[test]

@@ -1,6 +1,11 @@
-//! Paper: a comparison as text. Everything that had to be worked out has been; here it is only laid out.
+//! Values into text. What the numbers are was settled before; here they find their words, units and places.
 
+mod headline;
 pub mod json;
 mod plot;
+mod table;
 pub mod terminal;
 mod units;
+mod wrap;
+
+pub use headline::headline;

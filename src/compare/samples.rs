@@ -101,7 +101,7 @@ fn slot(round: u32, order: u32, name: &str, median_ms: f64, requests: u64) -> Sl
     let mut phases =
         crate::measurement::PhaseSums { requests, lag_ns: 10_000 * requests, ..Default::default() };
     let total = response.mean().unwrap_or_default().as_nanos() as u64 * requests;
-    phases.wait_ns = total.saturating_sub(phases.lag_ns);
+    phases.wait_ns = total - phases.lag_ns;
     Slot {
         round,
         order,

@@ -1,286 +1,610 @@
-//! [`Validity`]: whether a measurement may be believed, and what its reader should know. Each rule is a
-//! function that answers in sentences.
+//! [`Validity`]: whether a measurement can be trusted, and what its reader should know. Every rule stands here once,
+//! with its limit.
 
 use std::time::Duration;
 
-use super::{ArmSummary, CONFIDENCE, Difference, Metric};
+use super::CONFIDENCE;
+use super::visits::Visits;
 use crate::error::ErrorKind;
 use crate::estimate::rounds_needed;
-use crate::measurement::Measurement;
-use crate::plan::Model;
+use crate::histogram::Histogram;
+use crate::measurement::{ClientUse, Ledger, Measurement, Reuse, Slot};
+use crate::plan::{Arm, Model};
 
-/// Whether a measurement may be believed.
-#[derive(Clone, Debug, PartialEq)]
+/// What a timer and a wake-up may take on an ordinary machine: less says nothing about the generator.
+const ORDINARY_LAG: Duration = Duration::from_micros(200);
+/// Lateness of the generator's own making, on average beyond the ordinary, may be this share of the mean response time.
+const LAG_INVALID: f64 = 0.25;
+/// This share of the scheduled requests must have been issued.
+const ISSUED_INVALID: f64 = 0.999;
+/// This share must have been completed, or the target could not sustain the rate.
+const COMPLETED_NOTE: f64 = 0.99;
+/// Sending threads busier than this are the limit, not the target.
+const BUSY_INVALID: f64 = 0.95;
+/// Busier than this they may already be late.
+const BUSY_NOTE: f64 = 0.85;
+/// Time in which the sending threads were ready and had no processor.
+const RUN_QUEUE_NOTE: f64 = 0.05;
+/// Beyond this it is part of every latency.
+const RUN_QUEUE_INVALID: f64 = 0.25;
+/// Final exchanges after which we closed first, and kept the TIME_WAIT.
+const CLOSED_FIRST_NOTE: f64 = 0.10;
+/// Failed requests.
+const ERRORS_NOTE: f64 = 0.01;
+/// Waiting for a free connection, as a share of the response time.
+const BLOCKED_NOTE: f64 = 0.25;
+/// Slots that were not what their arm's name says.
+const IMPURE_INVALID: f64 = 0.5;
+
+/// Whether a measurement can be trusted.
+#[derive(Clone, Debug)]
 pub struct Validity {
-    /// Nothing invalidates it.
+    /// Whether nothing makes it invalid.
     pub ok: bool,
-    /// What invalidates it, and what a reader should know; the former first.
+    /// What makes it invalid, then what else to know.
     pub reasons: Vec<Reason>,
+    /// What the rules looked at, arm by arm.
+    pub facts: Vec<ArmFacts>,
 }
 
 /// Something to know about a measurement.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
     /// How much it matters.
     pub severity: Severity,
-    /// A sentence, with what to do where something can be done.
+    /// A sentence without its full stop.
     pub text: String,
 }
 
 /// How much a reason matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// The numbers are not the target's: the generator or the set-up was the limit.
+    /// The numbers are not what they say.
     Invalid,
-    /// The numbers stand; the reader should know this about them.
+    /// They are, and there is something to keep in mind.
     Note,
 }
 
-fn invalid(text: String) -> Reason {
-    Reason { severity: Severity::Invalid, text }
+/// What the rules looked at, for one arm. A share that nothing was counted for is `None`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArmFacts {
+    /// The arm's name.
+    pub arm: String,
+    /// The generator's mean lateness as a share of the mean response time.
+    pub lag_share: Option<f64>,
+    /// The 99th percentile of its lateness.
+    pub lag_p99: Option<Duration>,
+    /// The share of the scheduled requests that were issued.
+    pub issued: Option<f64>,
+    /// The share that was completed.
+    pub completed: Option<f64>,
+    /// How busy the sending threads were.
+    pub busy: Option<f64>,
+    /// How long they were ready to run and had no processor, as a share of the time.
+    pub run_queue: Option<f64>,
+    /// Final exchanges after which the client had to close first.
+    pub closed_first: Option<f64>,
+    /// Waiting for a free connection, as a share of the response time.
+    pub blocked: Option<f64>,
+    /// Most sockets in TIME_WAIT on this machine, either side's, at the end of a slot.
+    pub time_wait: u64,
+    /// Failed requests.
+    pub errors: Option<f64>,
 }
 
-fn note(text: String) -> Reason {
-    Reason { severity: Severity::Note, text }
-}
-
-pub(super) fn of(measurement: &Measurement, arms: &[ArmSummary], differences: &[Difference]) -> Validity {
-    let mut reasons = Vec::new();
-    for arm in arms {
-        reasons.extend(purity(measurement, arm));
-        reasons.extend(lateness(arm));
-        reasons.extend(busyness(measurement.plan.model, arm));
-        reasons.extend(starvation(arm));
-        reasons.extend(failures(measurement.plan.model, arm));
-        reasons.extend(closing(arm));
-    }
-    reasons.extend(delayed_ack(arms, differences));
-    reasons.extend(circumstances(measurement));
-    reasons.extend(measurement.notes.iter().cloned().map(note));
-    reasons.sort_by_key(|reason| reason.severity);
-    Validity { ok: reasons.iter().all(|reason| reason.severity != Severity::Invalid), reasons }
-}
-
-/// An arm that was not what it says in most of its slots shows something else.
-fn purity(measurement: &Measurement, arm: &ArmSummary) -> Option<Reason> {
-    if arm.impure_slots == 0 {
-        return None;
-    }
-    let slots = arm.pure_slots + arm.impure_slots;
-    let first = measurement.slots.iter().find(|slot| slot.arm == arm.name && !slot.pure)?;
-    let what = first.flags.join("; ");
-    if arm.impure_slots * 2 > slots {
-        let cause = if arm.keep_alive { ": the server does not keep connections open" } else { "" };
-        let text =
-            format!("arm {} was not pure in {} of {slots} slots{cause} ({what})", arm.name, arm.impure_slots);
-        return Some(invalid(text));
-    }
-    let text = format!(
-        "arm {}: {} of {slots} slots were not pure and are left out ({what})",
-        arm.name, arm.impure_slots
-    );
-    Some(note(text))
-}
-
-/// What a timer and a wake-up take on an ordinary machine; lateness below it says nothing about the generator.
-const ORDINARY_LAG: Duration = Duration::from_micros(200);
-
-/// The generator's own lateness stands in the response times: a quarter of them on average is too much to call them
-/// the target's, and a tail of it is worth knowing.
-fn lateness(arm: &ArmSummary) -> Option<Reason> {
-    let (mean, response) = (arm.lag.mean()?, arm.response.mean()?);
-    if mean > ORDINARY_LAG.max(response / 4) {
-        let percent = mean.as_secs_f64() / response.as_secs_f64() * 100.0;
-        let text = format!(
-            "arm {}: {percent:.0} % of the mean response time is the generator's own lateness: lower --rate, raise \
-             --threads or free a processor",
-            arm.name
-        );
-        return Some(invalid(text));
-    }
-    let (tail, median) = (arm.lag.quantile(0.99)?, arm.response.quantile(0.5)?);
-    (tail > ORDINARY_LAG.max(median / 10)).then(|| {
-        let us = tail.as_micros();
-        note(format!(
-            "arm {}: one request in a hundred was sent more than {us} µs late, by the generator",
-            arm.name
-        ))
-    })
-}
-
-/// A sending thread without idle time sets the pace itself.
-fn busyness(model: Model, arm: &ArmSummary) -> Option<Reason> {
-    let percent = arm.client_busy() * 100.0;
-    let busy = format!("arm {}: the sending threads were busy {percent:.0} % of the time", arm.name);
-    match (model, percent) {
-        (Model::Open { .. }, 95.0..) => {
-            Some(invalid(format!("{busy}: the generator was the limit; lower --rate or raise --threads")))
+impl Validity {
+    pub(super) fn of(measurement: &Measurement, all: &[Visits<'_>], complete_rounds: usize) -> Validity {
+        let facts: Vec<ArmFacts> = all.iter().map(ArmFacts::of).collect();
+        let mut reasons = Reasons(Vec::new());
+        for (visits, facts) in all.iter().zip(&facts) {
+            reasons.measured(visits);
+            reasons.purity(visits);
+            reasons.lag(visits, facts);
+            reasons.load(measurement.plan.model, facts);
+            reasons.processor(measurement.plan.model, visits, facts);
+            reasons.failures(visits, facts);
+            reasons.sockets(facts);
         }
-        (Model::Open { .. }, 85.0..) => Some(note(busy)),
-        (Model::Closed, 95.0..) => {
-            Some(note(format!("{busy}: its requests/s are the limit of client and server together")))
-        }
-        _ => None,
+        reasons.delayed_acknowledgements(all);
+        reasons.surroundings(measurement, complete_rounds);
+        let Reasons(mut reasons) = reasons;
+        reasons.sort_by_key(|reason| reason.severity);
+        let ok = reasons.iter().all(|reason| reason.severity != Severity::Invalid);
+        Validity { ok, reasons, facts }
+    }
+
+    /// The texts of one severity.
+    pub fn texts(&self, severity: Severity) -> impl Iterator<Item = &str> {
+        self.reasons
+            .iter()
+            .filter(move |reason| reason.severity == severity)
+            .map(|reason| reason.text.as_str())
     }
 }
 
-fn starvation(arm: &ArmSummary) -> Vec<Reason> {
-    let mut reasons = Vec::new();
-    let waited = arm.run_queue_ns as f64 / arm.wall_ns.max(1) as f64;
-    let text = format!(
-        "arm {}: the sending threads were ready and had no processor for {:.0} % of the time",
-        arm.name,
-        waited * 100.0
-    );
-    if waited > 0.25 {
-        reasons.push(invalid(text));
-    } else if waited > 0.05 {
-        reasons.push(note(text));
-    }
-    if arm.throttled_ns > 0 {
-        let ms = arm.throttled_ns / 1_000_000;
-        reasons.push(note(format!("arm {}: a processor quota held this process back for {ms} ms", arm.name)));
-    }
-    reasons
-}
-
-fn failures(model: Model, arm: &ArmSummary) -> Vec<Reason> {
-    let mut reasons = Vec::new();
-    let of = |kind: ErrorKind| arm.errors.get(kind.as_str()).copied().unwrap_or(0);
-    for kind in [ErrorKind::NoPorts, ErrorKind::NoFiles] {
-        if of(kind) > 0 {
-            let text = format!("arm {}: this machine ran out ({} x {})", arm.name, of(kind), kind.as_str());
-            reasons.push(invalid(text));
+impl ArmFacts {
+    fn of(visits: &Visits<'_>) -> ArmFacts {
+        let Slot { phases, lag, client, scheduled, issued, completed, .. } = &visits.total;
+        let response_ns: u64 = phases.parts().iter().map(|(_, sum)| sum).sum();
+        let ClientUse { cpu_ns, wall_ns, run_queue_ns, .. } = *client;
+        let closings = ledger(visits);
+        ArmFacts {
+            arm: visits.arm.name.clone(),
+            lag_share: share(phases.lag_ns, response_ns),
+            lag_p99: lag.quantile(0.99),
+            issued: share(*issued, *scheduled),
+            completed: share(*completed, *scheduled),
+            busy: share(cpu_ns, wall_ns),
+            run_queue: share(run_queue_ns, wall_ns),
+            closed_first: share(closings.closed_first, closings.closed_first + closings.peer_closed_first),
+            blocked: share(phases.blocked_ns, response_ns),
+            time_wait: visits.slots.iter().map(|slot| slot.client.time_wait_after).max().unwrap_or(0),
+            errors: share(visits.count(Slot::failed), visits.count(|slot| slot.scheduled)),
         }
     }
-    let share = |n: u64| n as f64 / arm.requests.max(1) as f64;
-    if share(arm.failed()) > 0.01 {
-        let percent = share(arm.failed()) * 100.0;
-        reasons.push(note(format!("arm {}: {percent:.1} % of the requests failed", arm.name)));
-    }
-    if arm.censored > 0 {
-        let text = format!(
-            "arm {}: {} requests were never answered; they stand at their age",
-            arm.name, arm.censored
-        );
-        reasons.push(note(text));
-    }
-    if matches!(model, Model::Open { .. }) && share(arm.completed) < 0.99 && arm.requests > 0 {
-        let percent = share(arm.completed) * 100.0;
-        reasons.push(note(format!(
-            "arm {}: only {percent:.1} % of the offered requests were answered",
-            arm.name
-        )));
-    }
-    reasons
 }
 
-/// Where the server does not close after the last response, TIME_WAIT and ports are ours.
-fn closing(arm: &ArmSummary) -> Option<Reason> {
-    let (ours, theirs) = (arm.connections.closed_first, arm.connections.peer_closed_first);
-    (ours * 10 > ours + theirs).then(|| {
-        let text = format!(
-            "arm {}: after {ours} of {} final responses the server did not close: TIME_WAIT stayed on this side",
-            arm.name,
-            ours + theirs
-        );
-        note(text)
-    })
+fn ledger(visits: &Visits<'_>) -> Ledger {
+    Ledger {
+        closed_first: visits.count(|slot| slot.connections.closed_first),
+        peer_closed_first: visits.count(|slot| slot.connections.peer_closed_first),
+        ..Ledger::default()
+    }
 }
 
-/// Nagle's algorithm on the server against our delayed ACK: 40 ms on Linux, on kept connections only.
-fn delayed_ack(arms: &[ArmSummary], differences: &[Difference]) -> Option<Reason> {
-    let (control, _) = arms.split_first()?;
-    let slower = differences.iter().any(|difference| {
-        difference.metric == Metric::Mean && difference.ratio.is_some_and(|ratio| ratio > 1.0)
-    });
-    let at_40_ms = control.response.count_between(Duration::from_millis(38), Duration::from_millis(45));
-    (slower && at_40_ms * 10 > control.response.len()).then(|| {
-        let text = "kept connections are slower, with response times near 40 ms: the signature of Nagle's algorithm on \
-                    the server against delayed ACKs; the server should set TCP_NODELAY or write its response at once";
-        note(text.into())
-    })
+fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-fn circumstances(measurement: &Measurement) -> Vec<Reason> {
-    let mut reasons = Vec::new();
-    let rounds = measurement.slots.iter().map(|slot| slot.round + 1).max().unwrap_or(0) as usize;
-    let need = rounds_needed(CONFIDENCE);
-    if measurement.interrupted {
-        let planned = measurement.plan.rounds;
-        reasons.push(note(format!("interrupted in round {rounds} of {planned}")));
-    } else if rounds < need {
-        reasons.push(note(format!("{rounds} rounds carry no interval: {need} do")));
+struct Reasons(Vec<Reason>);
+
+impl Reasons {
+    fn invalid(&mut self, text: String) {
+        self.0.push(Reason { severity: Severity::Invalid, text });
     }
-    if measurement.target.embedded {
-        let text = "the target is keeplive's own server on this machine: no network, and its processor time is shared \
-                    with the client's; your own server's URL tells more";
-        reasons.push(note(text.into()));
-    } else if measurement.target.same_machine {
-        let text = "client and server share this machine's processors: absolute times are of the pair";
-        reasons.push(note(text.into()));
+
+    fn note(&mut self, text: String) {
+        self.0.push(Reason { severity: Severity::Note, text });
     }
-    if measurement.offered.capped_by_ports {
-        reasons
-            .push(note("the rate is what this machine's local ports allow, not half of the capacity".into()));
+
+    fn measured(&mut self, visits: &Visits<'_>) {
+        let name = &visits.arm.name;
+        if visits.slots.is_empty() {
+            self.invalid(format!("arm `{name}` was never measured"));
+        } else if visits.total.response.is_empty() {
+            self.invalid(format!(
+                "no request was due in the slots of arm `{name}`: raise --rate, or make the slots longer"
+            ));
+        } else if visits.made_do && visits.impure == 0 {
+            self.invalid(format!("no slot of arm `{name}` was measured to its end"));
+        }
     }
-    reasons
+
+    fn purity(&mut self, visits: &Visits<'_>) {
+        let (impure, slots, name) = (visits.impure, visits.slots.len(), &visits.arm.name);
+        if impure == 0 {
+            return;
+        }
+        let what = impurity(visits.arm, visits);
+        if impure as f64 > IMPURE_INVALID * slots as f64 {
+            let used = if visits.made_do { "; its numbers are of impure slots" } else { "" };
+            self.invalid(format!("{what} ({impure} of {slots} slots were not pure{used})"));
+        } else {
+            self.note(format!(
+                "{impure} of {slots} slots of arm `{name}` were not pure and are left out: {what}"
+            ));
+        }
+    }
+
+    fn lag(&mut self, visits: &Visits<'_>, facts: &ArmFacts) {
+        let name = &facts.arm;
+        let ordinary = visits.total.lag.mean().is_none_or(|mean| mean <= ORDINARY_LAG);
+        if let Some(lag) = facts.lag_share.filter(|&lag| lag > LAG_INVALID && !ordinary) {
+            self.invalid(format!(
+                "the generator was late by {} of the mean response time of arm `{name}`: lower --rate or raise \
+                 --threads",
+                percent(lag)
+            ));
+            return;
+        }
+        let p50 = visits.total.response.quantile(0.5).unwrap_or_default();
+        let allowed = ORDINARY_LAG.max(p50 / 10);
+        if let Some(late) = facts.lag_p99.filter(|&late| late > allowed) {
+            self.note(format!(
+                "one in a hundred requests of arm `{name}` was issued {} late or later: the generator is part of \
+                 its p99",
+                lateness(late)
+            ));
+        }
+    }
+
+    fn load(&mut self, model: Model, facts: &ArmFacts) {
+        let name = &facts.arm;
+        if let Some(issued) = facts.issued.filter(|&issued| issued < ISSUED_INVALID) {
+            self.invalid(format!("only {} of the requests due in arm `{name}` were issued", percent(issued)));
+        }
+        if model == Model::Closed {
+            return;
+        }
+        if let Some(completed) = facts.completed.filter(|&completed| completed < COMPLETED_NOTE) {
+            self.note(format!(
+                "the target could not sustain the offered rate in arm `{name}`: {} of the requests were completed",
+                percent(completed)
+            ));
+        }
+        if let Some(blocked) = facts.blocked.filter(|&blocked| blocked > BLOCKED_NOTE) {
+            self.note(format!(
+                "in arm `{name}` {} of the response time was a wait for a free connection: its times are those of a \
+                 queue; lower --rate or raise --connections",
+                percent(blocked)
+            ));
+        }
+    }
+
+    fn processor(&mut self, model: Model, visits: &Visits<'_>, facts: &ArmFacts) {
+        let name = &facts.arm;
+        match facts.busy {
+            Some(busy) if busy > BUSY_INVALID && model != Model::Closed => self.invalid(format!(
+                "the sending threads were {} busy in arm `{name}`: the generator was the limit; lower --rate or \
+                 raise --threads",
+                percent(busy)
+            )),
+            Some(busy) if busy > BUSY_INVALID => self.note(format!(
+                "the sending threads were {} busy in arm `{name}`: its requests per second are the limit of client \
+                 and server together",
+                percent(busy)
+            )),
+            Some(busy) if busy > BUSY_NOTE => {
+                self.note(format!("the sending threads were {} busy in arm `{name}`", percent(busy)));
+            }
+            _ => {}
+        }
+        let waited = facts.run_queue.unwrap_or(0.0);
+        if waited > RUN_QUEUE_NOTE {
+            let text = format!(
+                "in arm `{name}` the sending threads waited {} of the time for a processor",
+                percent(waited)
+            );
+            if waited > RUN_QUEUE_INVALID {
+                self.invalid(format!("{text}: something else uses this machine; lower --rate or --threads"));
+            } else {
+                self.note(text);
+            }
+        }
+        if visits.total.client.throttled_ns > 0 {
+            self.note(format!(
+                "the control group's CPU quota stopped this process for {} ms in arm `{name}`",
+                visits.total.client.throttled_ns.div_ceil(1_000_000)
+            ));
+        }
+    }
+
+    fn failures(&mut self, visits: &Visits<'_>, facts: &ArmFacts) {
+        let name = &facts.arm;
+        for limit in [ErrorKind::NoPorts, ErrorKind::NoFiles] {
+            let n = visits.count(|slot| slot.errors.get(limit.as_str()).copied().unwrap_or(0));
+            if n > 0 {
+                let cure = match limit {
+                    ErrorKind::NoPorts => {
+                        "no local port was left; lower --rate or widen net.ipv4.ip_local_port_range"
+                    }
+                    _ => "no file descriptor was left; raise `ulimit -n` or lower --connections",
+                };
+                self.invalid(format!("this machine was the limit for {n} requests of arm `{name}`: {cure}"));
+            }
+        }
+        let (scheduled, completed) =
+            (visits.count(|slot| slot.scheduled), visits.count(|slot| slot.completed));
+        if completed * 2 < scheduled {
+            self.invalid(format!(
+                "only {completed} of {scheduled} requests of arm `{name}` were answered: its times are mostly those \
+                 of failures"
+            ));
+        }
+        if let Some(errors) = facts.errors.filter(|&errors| errors > ERRORS_NOTE) {
+            self.note(format!("{} of the requests of arm `{name}` had no good answer", percent(errors)));
+        }
+        let censored = visits.count(|slot| slot.censored);
+        if censored > 0 {
+            self.note(format!(
+                "{censored} requests of arm `{name}` were still unanswered when their slot was over: they count at \
+                 their age then"
+            ));
+        }
+    }
+
+    fn sockets(&mut self, facts: &ArmFacts) {
+        if let Some(first) = facts.closed_first.filter(|&first| first > CLOSED_FIRST_NOTE) {
+            self.note(format!(
+                "the server does not close after `Connection: close`: in arm `{}` the client closed first {} of the \
+                 time, so that TIME_WAIT stays here",
+                facts.arm,
+                percent(first)
+            ));
+        }
+    }
+
+    /// Keep-alive slower than none, with a heap of responses at 40 ms: the server writes a response in two parts,
+    /// Nagle's algorithm holds the second one back until the first is acknowledged, and Linux delays that by 40 ms
+    /// on a connection that is no longer new.
+    fn delayed_acknowledgements(&mut self, all: &[Visits<'_>]) {
+        let Some((control, others)) = all.split_first() else { return };
+        if !control.arm.keep_alive || !has_heap_at_40_ms(&control.total.response) {
+            return;
+        }
+        let mean = |visits: &Visits<'_>| visits.total.response.mean();
+        if others.iter().any(|other| !other.arm.keep_alive && mean(control) > mean(other)) {
+            self.note(format!(
+                "arm `{}` is slower than without keep-alive and has a heap of responses at 40 ms: the sign of Nagle's \
+                 algorithm and delayed acknowledgements; set TCP_NODELAY in the server, or have it write each \
+                 response at once",
+                control.arm.name
+            ));
+        }
+    }
+
+    fn surroundings(&mut self, measurement: &Measurement, complete_rounds: usize) {
+        let needed = rounds_needed(CONFIDENCE);
+        if complete_rounds < needed {
+            self.note(format!("only {complete_rounds} complete rounds: an interval needs at least {needed}"));
+        }
+        if measurement.interrupted {
+            self.note("the run was interrupted before its end".into());
+        }
+        let flagged = measurement.slots.iter().filter(|slot| slot.pure && !slot.flags.is_empty());
+        let mut flags: Vec<&str> = flagged.clone().flat_map(|slot| &slot.flags).map(String::as_str).collect();
+        flags.sort_unstable();
+        flags.dedup();
+        if !flags.is_empty() {
+            self.note(format!("flagged slots: {} ({})", flagged.count(), flags.join(", ")));
+        }
+        if measurement.target.embedded {
+            self.note("the target is keeplive's own server: a real one answers differently".into());
+        }
+        if measurement.target.same_machine {
+            self.note(
+                "client and server share this machine's processors: absolute times are of the pair".into(),
+            );
+        }
+        for note in &measurement.notes {
+            self.note(note.clone());
+        }
+    }
+}
+
+/// What an arm did that its name denies, over all its slots.
+fn impurity(arm: &Arm, visits: &Visits<'_>) -> String {
+    let sum = |of: fn(&Reuse) -> u64| visits.count(|slot| of(&slot.reuse));
+    let (reused, opened) = (sum(|reuse| reuse.reused), sum(|reuse| reuse.opened));
+    let (full, resumed) = (sum(|reuse| reuse.handshakes_full), sum(|reuse| reuse.handshakes_resumed));
+    let (name, requests) = (&arm.name, reused + opened);
+    if arm.keep_alive {
+        format!(
+            "the server does not keep connections open: {opened} of {requests} requests of arm `{name}` needed a \
+             new connection"
+        )
+    } else if reused * 100 > requests {
+        format!("{reused} of {requests} requests of arm `{name}` reused a connection")
+    } else if arm.resume {
+        let resumed = percent(share(resumed, full + resumed).unwrap_or(0.0));
+        format!("the server resumed only {resumed} of the TLS handshakes of arm `{name}`")
+    } else {
+        format!("{resumed} of {} TLS handshakes of arm `{name}` were resumed ones", full + resumed)
+    }
+}
+
+/// Whether at least one response in twenty, beyond the median or before it, took 38 to 42 ms, and clearly more than
+/// in the 4 ms before and after.
+fn has_heap_at_40_ms(response: &Histogram) -> bool {
+    let between = |from, to| response.count_between(Duration::from_millis(from), Duration::from_millis(to));
+    let heap = between(38, 42);
+    heap * 20 >= response.len() && heap > 0 && heap > 2 * (between(34, 38) + between(42, 46))
+}
+
+/// A lateness that is worth a note: 200 µs and more.
+fn lateness(late: Duration) -> String {
+    match late.as_micros() {
+        us @ ..10_000 => format!("{us} µs"),
+        us => format!("{} ms", us / 1_000),
+    }
+}
+
+/// A share in percent; as fine as it must be to be seen to differ from nothing and from all.
+fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    let near_an_end = percent < 1.0 || (99.0..100.0).contains(&percent);
+    if near_an_end { format!("{percent:.1} %") } else { format!("{percent:.0} %") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::{arms, samples};
     use super::*;
-    use crate::measurement::Slot;
 
-    /// The reasons of a sound run in which every slot was changed.
-    fn reasons(change: impl Fn(&mut Slot)) -> Validity {
-        let mut measurement = samples::run(8, 500).arm("on", 1.0).arm("off", 4.0).measurement();
+    fn measured(rounds: u32, change: impl Fn(&mut Slot)) -> Measurement {
+        let mut measurement = samples::run(rounds, 500).arm("on", 1.0).arm("off", 4.0).measurement();
         measurement.slots.iter_mut().for_each(change);
-        arms(&measurement).validity
+        measurement
     }
 
-    fn says(validity: &Validity, severity: Severity, words: &str) -> bool {
-        validity.reasons.iter().any(|reason| reason.severity == severity && reason.text.contains(words))
+    /// What is said of a sound run in which every slot was changed.
+    fn changed(change: impl Fn(&mut Slot)) -> Validity {
+        arms(&measured(8, change)).validity
+    }
+
+    #[track_caller]
+    fn says(validity: &Validity, severity: Severity, words: &str) {
+        assert!(validity.texts(severity).any(|text| text.contains(words)), "{words}: {:?}", validity.reasons);
+        assert_eq!(validity.ok, validity.texts(Severity::Invalid).next().is_none());
     }
 
     #[test]
     fn a_sound_run_is_valid_without_a_word() {
-        let validity = reasons(|_| {});
-        assert_eq!(validity, Validity { ok: true, reasons: vec![] });
+        let validity = changed(|_| {});
+        assert_eq!((validity.ok, validity.reasons), (true, vec![]));
+        let on = &validity.facts[0];
+        assert_eq!((on.busy, on.issued, on.closed_first), (Some(0.2), Some(1.0), None));
     }
 
     #[test]
-    fn a_control_that_opened_connections_is_invalid_and_the_server_is_named() {
-        let validity = reasons(|slot| {
-            if slot.arm == "on" {
-                slot.pure = false;
-                slot.flags = vec!["500 of 500 requests needed a new connection".into()];
-            }
+    fn a_late_generator_invalidates_and_a_late_tail_is_noted() {
+        // 10 us are ordinary, whatever their share.
+        let ordinary = changed(|slot| slot.phases.lag_ns = slot.phases.wait_ns / 2);
+        assert!(ordinary.ok, "{:?}", ordinary.reasons);
+        let late = changed(|slot| {
+            slot.phases.lag_ns = slot.phases.wait_ns / 2;
+            (0..slot.scheduled).for_each(|_| slot.lag.record(Duration::from_millis(1)));
         });
-        assert!(!validity.ok);
-        assert!(says(&validity, Severity::Invalid, "does not keep connections open"), "{validity:?}");
+        says(&late, Severity::Invalid, "late by 33 % of the mean response time of arm `on`");
+        let tail = changed(|slot| (0..10).for_each(|_| slot.lag.record(Duration::from_millis(2))));
+        says(&tail, Severity::Note, "µs late or later");
     }
 
     #[test]
-    fn every_limit_of_the_generator_invalidates() {
-        let busy = reasons(|slot| slot.client.cpu_ns = slot.client.wall_ns);
-        assert!(says(&busy, Severity::Invalid, "busy 100 %"), "{busy:?}");
-        let starved = reasons(|slot| slot.client.run_queue_ns = slot.client.wall_ns / 2);
-        assert!(says(&starved, Severity::Invalid, "no processor for 50 %"), "{starved:?}");
-        let late = reasons(|slot| (0..500).for_each(|_| slot.lag.record(Duration::from_millis(3))));
-        assert!(says(&late, Severity::Invalid, "lateness"), "{late:?}");
-        let ports = reasons(|slot| *slot.errors.entry("no_ports".into()).or_default() += 1);
-        assert!(says(&ports, Severity::Invalid, "ran out"), "{ports:?}");
+    fn what_was_not_issued_invalidates_and_what_was_not_completed_is_noted() {
+        says(
+            &changed(|slot| slot.issued -= 5),
+            Severity::Invalid,
+            "only 99.0 % of the requests due in arm `on`",
+        );
+        says(&changed(|slot| slot.completed -= 10), Severity::Note, "could not sustain the offered rate");
+        says(&changed(|slot| slot.completed = 200), Severity::Invalid, "only 1600 of 4000 requests");
     }
 
     #[test]
-    fn what_the_target_did_is_noted_and_invalidates_nothing() {
-        let failing = reasons(|slot| *slot.errors.entry("status_5xx".into()).or_default() += 50);
-        assert!(failing.ok && says(&failing, Severity::Note, "10.0 % of the requests failed"), "{failing:?}");
-        let hung = reasons(|slot| slot.censored = 3);
-        assert!(hung.ok && says(&hung, Severity::Note, "never answered"), "{hung:?}");
-        let open = reasons(|slot| slot.connections.closed_first = 500);
-        assert!(open.ok && says(&open, Severity::Note, "did not close"), "{open:?}");
+    fn busy_threads_are_the_limit_of_an_open_loop_and_a_note_in_a_closed_one() {
+        let busy =
+            |share: f64| measured(8, |slot| slot.client.cpu_ns = (slot.client.wall_ns as f64 * share) as u64);
+        says(
+            &arms(&busy(0.97)).validity,
+            Severity::Invalid,
+            "97 % busy in arm `on`: the generator was the limit",
+        );
+        says(&arms(&busy(0.90)).validity, Severity::Note, "90 % busy");
+        let closed =
+            Measurement { plan: crate::plan::Plan { model: Model::Closed, ..busy(0.0).plan }, ..busy(0.97) };
+        says(&arms(&closed).validity, Severity::Note, "limit of client and server together");
+    }
+
+    #[test]
+    fn waiting_for_a_processor_is_noted_and_invalidates_when_it_is_much() {
+        let waited = |share: u64| changed(|slot| slot.client.run_queue_ns = slot.client.wall_ns / share);
+        says(&waited(10), Severity::Note, "waited 10 % of the time for a processor");
+        says(&waited(2), Severity::Invalid, "waited 50 % of the time for a processor");
+        says(&changed(|slot| slot.client.throttled_ns = 5_000_000), Severity::Note, "for 40 ms in arm `on`");
+    }
+
+    #[test]
+    fn limits_of_this_machine_invalidate_and_other_errors_are_noted() {
+        let failing = |kind: &str, n| {
+            let kind = kind.to_owned();
+            changed(move |slot| *slot.errors.entry(kind.clone()).or_default() += n)
+        };
+        says(&failing("no_ports", 1), Severity::Invalid, "no local port was left");
+        says(&failing("no_files", 1), Severity::Invalid, "no file descriptor was left");
+        says(
+            &failing("status_5xx", 50),
+            Severity::Note,
+            "10 % of the requests of arm `on` had no good answer",
+        );
+        assert!(failing("status_5xx", 5).reasons.is_empty());
+        says(
+            &changed(|slot| slot.censored = 3),
+            Severity::Note,
+            "24 requests of arm `on` were still unanswered",
+        );
+    }
+
+    #[test]
+    fn a_server_that_does_not_close_leaves_time_wait_here() {
+        let left = changed(|slot| slot.connections.closed_first = 500);
+        says(&left, Severity::Note, "TIME_WAIT stays here");
+    }
+
+    #[test]
+    fn a_wait_for_free_connections_is_named() {
+        let queue = changed(|slot| {
+            slot.phases.blocked_ns = slot.phases.wait_ns / 2;
+            slot.phases.wait_ns /= 2;
+        });
+        says(&queue, Severity::Note, "of the response time was a wait for a free connection");
+    }
+
+    /// Three arms whose slots of one arm were not what its name says.
+    fn impure(name: &'static str, slots: usize, reuse: Reuse) -> Validity {
+        let run = samples::run(8, 500).arm("on", 1.0).arm("off-resumed", 3.0).arm("off-full", 4.0);
+        let mut measurement = run.measurement();
+        for slot in measurement.slots.iter_mut().filter(|slot| slot.arm == name).take(slots) {
+            slot.pure = false;
+            slot.reuse = reuse;
+        }
+        arms(&measurement).validity
+    }
+
+    #[test]
+    fn an_impure_arm_says_what_happened() {
+        let opened = Reuse { opened: 500, handshakes_full: 500, ..Reuse::default() };
+        let kept = Reuse { reused: 500, ..Reuse::default() };
+        let resumed = Reuse { opened: 500, handshakes_resumed: 500, ..Reuse::default() };
+        says(
+            &impure("on", 8, opened),
+            Severity::Invalid,
+            "does not keep connections open: 4000 of 4000 requests of arm `on` needed a new connection",
+        );
+        says(
+            &impure("on", 3, opened),
+            Severity::Note,
+            "3 of 8 slots of arm `on` were not pure and are left out",
+        );
+        says(
+            &impure("off-full", 8, kept),
+            Severity::Invalid,
+            "4000 of 4000 requests of arm `off-full` reused",
+        );
+        says(&impure("off-resumed", 6, opened), Severity::Invalid, "the server resumed only 25 %");
+        says(
+            &impure("off-full", 8, resumed),
+            Severity::Invalid,
+            "4000 of 4000 TLS handshakes of arm `off-full`",
+        );
+    }
+
+    #[test]
+    fn surroundings_are_noted() {
+        let mut measurement = measured(3, |_| {});
+        measurement.target.same_machine = true;
+        measurement.target.embedded = true;
+        measurement.interrupted = true;
+        measurement.notes.push("the answer is a redirect".into());
+        measurement.slots[0].flags.push("a remark".into());
+        let validity = arms(&measurement).validity;
+        for words in [
+            "absolute times",
+            "own server",
+            "interrupted",
+            "a redirect",
+            "only 3 complete rounds",
+            "a remark",
+        ] {
+            says(&validity, Severity::Note, words);
+        }
+        assert!(validity.ok);
+    }
+
+    #[test]
+    fn an_arm_that_was_never_measured_invalidates() {
+        let mut measurement = measured(8, |_| {});
+        measurement.slots.retain(|slot| slot.arm == "on");
+        says(&arms(&measurement).validity, Severity::Invalid, "arm `off` was never measured");
+    }
+
+    #[test]
+    fn a_heap_at_40_ms_on_kept_connections_that_are_slower_names_delayed_acknowledgements() {
+        let heap = |slot: &mut Slot| {
+            if slot.arm == "on" {
+                (0..400).for_each(|_| slot.response.record(Duration::from_millis(40)));
+            }
+        };
+        says(&changed(heap), Severity::Note, "delayed acknowledgements");
     }
 }

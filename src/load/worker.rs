@@ -140,8 +140,8 @@ impl Worker {
             Source::Open(pacer) => self.pace(pacer.clone(), timer).await?,
             Source::Closed { .. } => self.let_them_run(timer).await?,
         }
+        let window_end = self.window_end();
         self.tickets.end();
-        let window_end = clock::now().min(self.hours.get().end);
         self.drain(loops).await;
         Ok(self.account(window_end).await)
     }
@@ -199,6 +199,12 @@ impl Worker {
             self.note_use(now);
         }
         Ok(())
+    }
+
+    /// When the counted window was over: at its end, unless the run was stopped or had sent all that it may.
+    fn window_end(&self) -> Instant {
+        let end = self.hours.get().end;
+        if self.is_stopped() || self.tickets.is_over() { clock::now().min(end) } else { end }
     }
 
     /// What the thread has used when the counted window begins.

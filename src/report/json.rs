@@ -1,171 +1,333 @@
-//! The summary as JSON: schema `keeplive.summary/1`. Names that end in `_ns` hold whole nanoseconds.
+//! The summary as JSON: what a script wants to know, without the histograms. Names that end in `_ns`, and everything
+//! within them, are whole nanoseconds. What there is none of is `null`, never 0.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use crate::compare::{ArmSummary, Comparison, Difference, Severity};
-use crate::histogram::Histogram;
-use crate::measurement::Measurement;
+use crate::compare::{ArmSummary, Comparison, Difference, Quantiles, Severity};
+use crate::machine::Machine;
+use crate::measurement::{Ledger, Measurement, Offered, TargetFacts, Tool};
+use crate::plan::Plan;
 
 /// The version of the summary's form.
 pub const SCHEMA: &str = "keeplive.summary/1";
 
-/// The summary of a comparison.
-pub fn summary(measurement: &Measurement, comparison: &Comparison) -> Value {
-    let texts = |severity: Severity| -> Vec<&str> {
-        let all = comparison.validity.reasons.iter();
-        all.filter(|reason| reason.severity == severity).map(|reason| reason.text.as_str()).collect()
-    };
-    json!({
-        "schema": SCHEMA,
-        "tool": measurement.tool,
-        "command": measurement.command,
-        "started": measurement.started,
-        "interrupted": measurement.interrupted,
-        "target": measurement.target,
-        "plan": measurement.plan,
-        "plan_id": measurement.plan_id,
-        "offered": measurement.offered,
-        "machine": measurement.machine,
-        "arms": comparison.arms.iter().map(arm).collect::<Vec<_>>(),
-        "latencies_comparable": comparison.latencies_comparable,
-        "differences": comparison.differences.iter().map(difference).collect::<Vec<_>>(),
-        "outside": measurement.outside,
-        "validity": {
-            "ok": comparison.validity.ok,
-            "reasons": texts(Severity::Invalid),
-            "notes": texts(Severity::Note),
+/// The summary, to be serialized.
+#[derive(Debug, Serialize)]
+pub struct Summary<'a> {
+    schema: &'static str,
+    tool: &'a Tool,
+    started: &'a str,
+    command: &'a [String],
+    headline: String,
+    target: &'a TargetFacts,
+    plan: &'a Plan,
+    offered: &'a Offered,
+    machine: &'a Machine,
+    interrupted: bool,
+    complete_rounds: usize,
+    arms: Vec<Arm<'a>>,
+    differences: Vec<Delta<'a>>,
+    /// What was sent outside the slots: the first look, the warm-up and the search.
+    outside: &'a Ledger,
+    validity: Validity<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct Arm<'a> {
+    name: &'a str,
+    requests: u64,
+    completed: u64,
+    requests_per_s: f64,
+    errors: &'a BTreeMap<String, u64>,
+    censored: u64,
+    response_ns: Option<Points>,
+    service_ns: Option<Points>,
+    lag_ns: Option<Points>,
+    phases_mean_ns: BTreeMap<&'static str, u64>,
+    connections: &'a Ledger,
+    reuse_ratio: Option<f64>,
+    handshakes_avoided_per_s: Option<f64>,
+    client_cpu_ns_per_request: Option<u64>,
+    slots: Slots,
+}
+
+#[derive(Debug, Serialize)]
+struct Points {
+    p50: u64,
+    p90: u64,
+    p99: u64,
+    p99_9: u64,
+    max: u64,
+    mean: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Slots {
+    pure: usize,
+    impure: usize,
+    cut_short: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Delta<'a> {
+    control: &'a str,
+    arm: &'a str,
+    metric: &'static str,
+    comparable: bool,
+    saved_ns: Option<i64>,
+    saved_interval_ns: Option<(i64, i64)>,
+    ratio: Option<f64>,
+    interval: Option<(f64, f64)>,
+    confidence: f64,
+    reason: Option<&'a str>,
+    rounds: usize,
+    rounds_per_block: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Validity<'a> {
+    ok: bool,
+    /// What makes the measurement invalid; empty when it is valid.
+    reasons: Vec<&'a str>,
+    /// What else to know.
+    notes: Vec<&'a str>,
+}
+
+/// The summary of a measurement.
+pub fn summary<'a>(measurement: &'a Measurement, comparison: &'a Comparison) -> Summary<'a> {
+    Summary {
+        schema: SCHEMA,
+        tool: &measurement.tool,
+        started: &measurement.started,
+        command: &measurement.command,
+        headline: super::headline(measurement, comparison),
+        target: &measurement.target,
+        plan: &measurement.plan,
+        offered: &measurement.offered,
+        machine: &measurement.machine,
+        interrupted: measurement.interrupted,
+        complete_rounds: comparison.complete_rounds,
+        arms: comparison.arms.iter().map(arm).collect(),
+        differences: comparison.differences.iter().map(delta).collect(),
+        outside: &measurement.outside,
+        validity: Validity {
+            ok: comparison.validity.ok,
+            reasons: comparison.validity.texts(Severity::Invalid).collect(),
+            notes: comparison.validity.texts(Severity::Note).collect(),
         },
-    })
+    }
 }
 
-fn arm(arm: &ArmSummary) -> Value {
-    let phases: BTreeMap<&str, u64> =
-        arm.phases.mean().into_iter().map(|(name, mean)| (name, mean.round() as u64)).collect();
-    json!({
-        "name": arm.name,
-        "slots": { "pure": arm.pure_slots, "impure": arm.impure_slots },
-        "measured_ns": ns(Some(arm.measured)),
-        "requests": arm.requests,
-        "completed": arm.completed,
-        "censored": arm.censored,
-        "requests_per_s": arm.requests_per_s(),
-        "errors": arm.errors,
-        "response_ns": quantiles(&arm.response),
-        "service_ns": quantiles(&arm.service),
-        "lag_ns": quantiles(&arm.lag),
-        "phases_mean_ns": phases,
-        "connections": arm.connections,
-        "reuse": arm.reuse,
-        "reuse_ratio": arm.reuse_ratio(),
-        "connects_per_s": arm.connects_per_s(),
-        "handshakes_per_s": arm.handshakes_per_s(),
-        "client_cpu_ns_per_request": ns(arm.cpu_per_request()),
-        "client_busy": arm.client_busy(),
-    })
+fn arm(arm: &ArmSummary) -> Arm<'_> {
+    Arm {
+        name: &arm.name,
+        requests: arm.requests,
+        completed: arm.completed,
+        requests_per_s: arm.requests_per_s,
+        errors: &arm.errors,
+        censored: arm.censored,
+        response_ns: arm.response.map(points),
+        service_ns: arm.service.map(points),
+        lag_ns: arm.lag.map(points),
+        phases_mean_ns: arm
+            .phases
+            .mean()
+            .into_iter()
+            .map(|(name, mean)| (name, mean.round() as u64))
+            .collect(),
+        connections: &arm.connections,
+        reuse_ratio: arm.reuse_ratio,
+        handshakes_avoided_per_s: arm.handshakes_avoided_per_s,
+        client_cpu_ns_per_request: arm.client_cpu_per_request.map(ns),
+        slots: Slots { pure: arm.slots.pure, impure: arm.slots.impure, cut_short: arm.slots.cut_short },
+    }
 }
 
-/// `null` where there was no request.
-fn quantiles(histogram: &Histogram) -> Value {
-    json!({
-        "p50": ns(histogram.quantile(0.5)),
-        "p90": ns(histogram.quantile(0.9)),
-        "p99": ns(histogram.quantile(0.99)),
-        "p99_9": ns(histogram.quantile(0.999)),
-        "max": ns(histogram.max()),
-        "mean": ns(histogram.mean()),
-    })
+fn points(of: Quantiles) -> Points {
+    let Quantiles { p50, p90, p99, p99_9, max, mean } = of;
+    Points { p50: ns(p50), p90: ns(p90), p99: ns(p99), p99_9: ns(p99_9), max: ns(max), mean: ns(mean) }
 }
 
-fn ns(duration: Option<Duration>) -> Option<u64> {
-    duration.map(|duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+fn ns(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn difference(difference: &Difference) -> Value {
-    let whole = |ns: f64| ns.round() as i64;
-    let interval = difference.interval.as_ref().ok();
-    json!({
-        "control": difference.control,
-        "arm": difference.arm,
-        "metric": difference.metric.as_str(),
-        "ratio": difference.ratio,
-        "interval": interval.map(|interval| [interval.lower, interval.upper]),
-        "confidence": crate::compare::CONFIDENCE,
-        "saved_ns": difference.saved_ns().map(whole),
-        "saved_interval_ns": difference.saved_interval_ns().map(|(low, high)| [whole(low), whole(high)]),
-        "units": difference.units,
-        "rounds_per_unit": difference.rounds_per_unit,
-        "no_interval_because": difference.interval.as_ref().err().map(ToString::to_string),
-    })
+fn delta(difference: &Difference) -> Delta<'_> {
+    let saving = difference.saving();
+    Delta {
+        control: &difference.control,
+        arm: &difference.arm,
+        metric: difference.metric.as_str(),
+        comparable: difference.comparable,
+        saved_ns: saving.map(|saving| saving.ns),
+        saved_interval_ns: saving.and_then(|saving| saving.interval_ns),
+        ratio: difference.ratio,
+        interval: difference.interval.map(|interval| (interval.lower, interval.upper)),
+        confidence: crate::compare::CONFIDENCE,
+        reason: difference.reason.as_deref(),
+        rounds: difference.rounds,
+        rounds_per_block: difference.rounds_per_block,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::{arms, samples};
+    use crate::compare::{self, samples};
+    use serde_json::Value;
 
-    fn sample() -> Value {
-        let run = samples::run(8, 500).arm("on", 1.0).arm("off-resumed", 3.0).arm("off-full", 4.0);
-        let measurement = run.measurement();
-        summary(&measurement, &arms(&measurement))
+    fn document() -> Value {
+        let run = samples::run(20, 500).arm("on", 1.0).arm("off-resumed", 3.0).arm("off-full", 4.0);
+        of(&run.measurement())
+    }
+
+    fn of(measurement: &Measurement) -> Value {
+        serde_json::to_value(summary(measurement, &compare::arms(measurement)))
+            .expect("a summary has a JSON form")
+    }
+
+    #[track_caller]
+    fn has(value: &Value, keys: &[&str]) {
+        for key in keys {
+            assert!(value.get(key).is_some(), "no {key} in {value}");
+        }
     }
 
     #[test]
-    fn every_promised_key_is_there() {
-        let summary = sample();
-        assert_eq!(summary["schema"], SCHEMA);
-        for arm in summary["arms"].as_array().unwrap() {
-            for key in [
+    fn every_key_is_there() {
+        let document = document();
+        has(
+            &document,
+            &[
+                "schema",
+                "tool",
+                "started",
+                "command",
+                "target",
+                "plan",
+                "offered",
+                "machine",
+                "arms",
+                "differences",
+                "validity",
+            ],
+        );
+        assert_eq!(document["schema"], "keeplive.summary/1");
+        let arm = &document["arms"][0];
+        has(
+            arm,
+            &[
                 "name",
                 "requests",
                 "requests_per_s",
                 "errors",
+                "censored",
+                "response_ns",
+                "service_ns",
+                "lag_ns",
                 "phases_mean_ns",
+                "connections",
+                "reuse_ratio",
                 "client_cpu_ns_per_request",
-            ] {
-                assert!(!arm[key].is_null(), "{key}");
+                "slots",
+            ],
+        );
+        let points = ["p50", "p90", "p99", "p99_9", "max", "mean"];
+        has(&arm["response_ns"], &points);
+        has(&arm["service_ns"], &points);
+        has(&arm["lag_ns"], &points);
+        has(&arm["phases_mean_ns"], &["lag", "blocked", "dns", "connect", "tls", "send", "wait", "receive"]);
+        has(
+            &arm["connections"],
+            &[
+                "opened",
+                "reused",
+                "handshakes_full",
+                "handshakes_resumed",
+                "closed",
+                "exchanges",
+                "peer_closed_first",
+                "closed_first",
+            ],
+        );
+        has(
+            &document["differences"][0],
+            &[
+                "control",
+                "arm",
+                "metric",
+                "saved_ns",
+                "saved_interval_ns",
+                "ratio",
+                "interval",
+                "confidence",
+                "reason",
+                "rounds",
+            ],
+        );
+        has(&document["validity"], &["ok", "reasons", "notes"]);
+    }
+
+    /// Every number below a name that ends in `_ns`.
+    fn nanoseconds<'a>(value: &'a Value, within: bool, found: &mut Vec<&'a Value>) {
+        match value {
+            Value::Object(fields) => {
+                fields
+                    .iter()
+                    .for_each(|(key, value)| nanoseconds(value, within || key.ends_with("_ns"), found));
             }
-            for key in ["p50", "p90", "p99", "p99_9", "max", "mean"] {
-                assert!(arm["response_ns"][key].is_u64() && arm["service_ns"][key].is_u64(), "{key}");
-            }
-            for key in ["opened", "reused", "handshakes_full", "handshakes_resumed", "closed"] {
-                assert!(!arm["connections"][key].is_null(), "{key}");
-            }
+            Value::Array(values) => values.iter().for_each(|value| nanoseconds(value, within, found)),
+            Value::Number(_) if within => found.push(value),
+            _ => {}
         }
-        for difference in summary["differences"].as_array().unwrap() {
-            for key in ["control", "arm", "metric", "saved_ns", "ratio", "interval", "confidence"] {
-                assert!(difference.as_object().unwrap().contains_key(key), "{key}");
-            }
-        }
-        assert!(summary["validity"]["ok"].is_boolean() && summary["validity"]["reasons"].is_array());
     }
 
     #[test]
-    fn whatever_ends_in_ns_is_a_whole_number_or_null() {
-        fn check(key: &str, value: &Value) {
-            match value {
-                Value::Object(fields) => fields.iter().for_each(|(name, value)| {
-                    // `response_ns` and its like hold times under plain names.
-                    let key = if key.ends_with("_ns") { key } else { name };
-                    check(key, value);
-                }),
-                Value::Array(items) => items.iter().for_each(|item| check(key, item)),
-                Value::Number(n) if key.ends_with("_ns") => assert!(n.is_u64() || n.is_i64(), "{key}: {n}"),
-                _ => {}
-            }
-        }
-        check("", &sample());
+    fn nanoseconds_are_whole_numbers_wherever_they_stand() {
+        let document = document();
+        let mut found = Vec::new();
+        nanoseconds(&document, false, &mut found);
+        assert!(found.len() > 100);
+        assert!(found.iter().all(|number| number.is_u64() || number.is_i64()), "{found:?}");
+    }
+
+    fn difference<'a>(document: &'a Value, arm: &str, metric: &str) -> &'a Value {
+        let all = document["differences"].as_array().expect("a list");
+        all.iter().find(|it| it["arm"] == arm && it["metric"] == metric).expect("every metric is there")
     }
 
     #[test]
-    fn the_mean_phases_add_up_to_the_mean_response_time() {
-        for arm in sample()["arms"].as_array().unwrap() {
-            let sum: u64 =
-                arm["phases_mean_ns"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
-            let mean = arm["response_ns"]["mean"].as_u64().unwrap();
-            assert!(sum.abs_diff(mean) <= 8, "{sum} and {mean}");
-        }
+    fn differences_tell_what_is_saved_or_why_it_is_not_sure() {
+        let document = document();
+        let p50 = difference(&document, "off-full", "p50");
+        assert!(p50["saved_ns"].as_i64().is_some_and(|ns| (2_900_000..3_100_000).contains(&ns)), "{p50}");
+        assert_eq!(p50["interval"].as_array().map(Vec::len), Some(2));
+        assert_eq!((&p50["reason"], &p50["confidence"]), (&Value::Null, &Value::from(0.95)));
+        let max = difference(&document, "off-full", "max");
+        assert_eq!((&max["interval"], &max["reason"]), (&Value::Null, &"a maximum has no interval".into()));
+        let rate = difference(&document, "off-resumed", "requests_per_s");
+        assert_eq!((&rate["saved_ns"], &rate["saved_interval_ns"]), (&Value::Null, &Value::Null));
+    }
+
+    #[test]
+    fn a_cost_is_a_negative_saving() {
+        let document = of(&samples::run(20, 500).arm("on", 4.0).arm("off", 1.0).measurement());
+        assert!(difference(&document, "off", "p50")["saved_ns"].as_i64().is_some_and(|ns| ns < -2_900_000));
+    }
+
+    #[test]
+    fn what_was_never_measured_is_null() {
+        let mut measurement = samples::run(8, 500).arm("on", 1.0).arm("off", 4.0).measurement();
+        measurement.slots.retain(|slot| slot.arm == "on");
+        let document = of(&measurement);
+        assert_eq!(document["arms"][1]["response_ns"], Value::Null);
+        assert_eq!(difference(&document, "off", "p50")["ratio"], Value::Null);
+        assert_eq!(document["validity"]["ok"], false);
+        assert!(
+            document["validity"]["reasons"][0].as_str().is_some_and(|text| text.contains("never measured"))
+        );
     }
 }

@@ -1,467 +1,571 @@
-//! The report on the terminal: the answer in the first sentence, then what it rests on.
+//! The report for a terminal: the answer in a sentence, then how it was found, the tables, the shapes, and what to
+//! know before believing it. Plain text with or without colours, never wider than asked.
 
-mod headline;
-mod table;
+use std::collections::BTreeSet;
+use std::io;
+use std::time::Duration;
 
-use std::io::{self, Write};
-
-use super::plot::Axis;
-use super::units::{grouped, percent, rate, time};
-use crate::compare::{ArmSummary, Comparison, Difference, Metric, Missing, Severity};
+use super::headline::headline;
+use super::plot;
+use super::table::Table;
+use super::units::{
+    count, factor_range, nanoseconds, percent, percent_beside, percent_range, three_digits, time,
+};
+use super::wrap::wrap;
+use crate::compare::{ArmSummary, Comparison, Difference, Metric, Quantiles, Severity};
 use crate::measurement::{Measurement, PhaseSums};
-use crate::plan::{Arrivals, Model};
-use table::Table;
+use crate::plan::{Arrivals, Model, Plan};
 
-/// How the report is written. The numbers are the same in every style.
-#[derive(Clone, Copy, Debug)]
+/// What stands where there is no value.
+const NOTHING: &str = "–";
+/// Below this width tables cannot stand.
+const NARROWEST: usize = 40;
+
+/// How to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
-    /// With ANSI colours.
+    /// Whether to colour with ANSI escapes.
     pub colour: bool,
-    /// Columns that a line may have, at least 60.
+    /// The longest line, in characters; at least 40.
     pub width: u16,
-}
-
-const BOLD: &str = "1";
-const DIM: &str = "2";
-const RED: &str = "31";
-/// One colour per arm, told apart by colour-blind readers too: green-blue, yellow, magenta, blue.
-const ARMS: [&str; 4] = ["36", "33", "35", "34"];
-
-/// A page: what is written, and how.
-struct Page<'a, W> {
-    out: &'a mut W,
-    style: Style,
 }
 
 /// Writes the report.
 ///
 /// # Errors
 ///
-/// Whatever `out` says.
+/// What `out` says.
 pub fn write(
     measurement: &Measurement,
     comparison: &Comparison,
     style: Style,
-    out: &mut impl Write,
+    out: &mut impl io::Write,
 ) -> io::Result<()> {
-    let mut page = Page { out, style };
-    page.paragraph(&headline::sentences(measurement, comparison), BOLD)?;
-    page.blank()?;
-    page.paragraph(&done(measurement), DIM)?;
-    if comparison.arms.iter().any(|arm| arm.requests > 0) {
-        page.response_times(comparison)?;
-        page.savings(comparison)?;
-        page.histograms(comparison)?;
-        page.phases(comparison)?;
-        page.ledger(comparison)?;
-        page.errors(comparison)?;
+    let mut page = Page { lines: Vec::new(), width: usize::from(style.width).max(NARROWEST) };
+    page.paragraph(Paint::Strong, &headline(measurement, comparison), 0);
+    page.gap();
+    page.paragraph(Paint::Faint, &what_was_done(measurement), 0);
+    if comparison.arms.iter().any(|arm| arm.response.is_some()) {
+        page.table(&times(comparison));
+        page.savings(comparison);
+        page.plot(comparison);
+        page.table(&phases(comparison));
     }
-    page.validity(comparison)
+    page.table(&connections(comparison));
+    page.validity(comparison);
+    page.lines.iter().try_for_each(|(paint, line)| writeln!(out, "{}", paint.on(line, style.colour)))
 }
 
-/// What was done, in a few words.
-fn done(measurement: &Measurement) -> String {
-    let (plan, target) = (&measurement.plan, &measurement.target);
-    let mut words = vec![format!("{} {}", plan.target.method, plan.target.url)];
-    words.extend(target.tls_version.clone());
-    words.extend(target.server.as_ref().map(|server| format!("server {server}")));
-    words.push(match plan.model {
-        Model::Closed => "closed loop".into(),
-        Model::Open { rate: per_second, arrivals } => {
-            let arrivals = match arrivals {
-                Arrivals::Poisson => "Poisson",
-                Arrivals::Constant => "constant",
-            };
-            let chosen = if measurement.offered.capped_by_ports {
-                " (what the local ports allow)"
-            } else if measurement.offered.capacity.is_empty() {
-                ""
-            } else {
-                " (half of the smallest capacity)"
-            };
-            format!("open loop, {arrivals} arrivals at {} requests/s{chosen}", rate(per_second))
-        }
-    });
-    words.push(format!("{} rounds of {} per arm", plan.rounds, time(plan.slot.as_nanos() as f64)));
-    words.push(format!("{} connections, {} thread{}", plan.connections, plan.threads, plural(plan.threads)));
-    words.push(format!("seed {}", plan.seed));
-    let mut text = words.join(" · ");
-    if !measurement.offered.capacity.is_empty() {
-        let all = measurement.offered.capacity.iter();
-        let all: Vec<_> = all.map(|one| format!("{} {}", one.arm, rate(one.requests_per_s))).collect();
-        text += &format!(" · capacity in requests/s: {}", all.join(", "));
-    }
-    text
+/// How a whole line looks. Colours stand here and nowhere else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Paint {
+    Plain,
+    Strong,
+    Faint,
+    Good,
+    Bad,
 }
 
-fn plural(n: usize) -> &'static str {
-    if n == 1 { "" } else { "s" }
-}
-
-const TIMES: [(Metric, &str); 6] = [
-    (Metric::P50, "p50"),
-    (Metric::P90, "p90"),
-    (Metric::P99, "p99"),
-    (Metric::P999, "p99.9"),
-    (Metric::Max, "max"),
-    (Metric::Mean, "mean"),
-];
-
-impl<W: Write> Page<'_, W> {
-    fn response_times(&mut self, comparison: &Comparison) -> io::Result<()> {
-        let title = if comparison.latencies_comparable {
-            "Response time, from when a request was due"
-        } else {
-            "Response time (closed loop: arms ran at different loads, do not compare)"
+impl Paint {
+    fn on(self, line: &str, colour: bool) -> String {
+        let code = match self {
+            Paint::Strong => "1",
+            Paint::Faint => "2",
+            Paint::Good => "32",
+            Paint::Bad => "31",
+            Paint::Plain => "",
         };
-        let mut table = self.arms_table(title, comparison);
-        for (metric, name) in TIMES {
-            table.row(name, comparison.arms.iter().map(|arm| response(arm, metric)));
+        if !colour || code.is_empty() || line.is_empty() {
+            return line.to_owned();
         }
-        self.table(&table)
+        format!("\x1b[{code}m{line}\x1b[0m")
+    }
+}
+
+struct Page {
+    lines: Vec<(Paint, String)>,
+    width: usize,
+}
+
+impl Page {
+    fn line(&mut self, paint: Paint, line: impl Into<String>) {
+        self.lines.push((paint, line.into()));
     }
 
-    fn savings(&mut self, comparison: &Comparison) -> io::Result<()> {
-        let others = &comparison.arms[1.min(comparison.arms.len())..];
-        let names = others.iter().map(|arm| format!("of {}", arm.name));
-        let mut table = Table::new("Saved by keep-alive [95 % interval]", names);
-        if comparison.latencies_comparable {
-            for (metric, name) in TIMES {
-                table.row(name, others.iter().map(|arm| saved(comparison.difference(&arm.name, metric))));
+    fn gap(&mut self) {
+        self.line(Paint::Plain, "");
+    }
+
+    fn paragraph(&mut self, paint: Paint, text: &str, indent: usize) {
+        for line in wrap(text, self.width, indent) {
+            self.line(paint, line);
+        }
+    }
+
+    fn table(&mut self, table: &Table) {
+        for lines in table.tables(self.width) {
+            self.gap();
+            for (nth, line) in lines.into_iter().enumerate() {
+                self.line(if nth == 0 { Paint::Strong } else { Paint::Plain }, line);
             }
         }
-        table.row(
-            "client CPU",
-            others.iter().map(|arm| saved(comparison.difference(&arm.name, Metric::ClientCpu))),
-        );
+    }
+
+    fn savings(&mut self, comparison: &Comparison) {
+        let Some(control) = comparison.control().filter(|_| !comparison.differences.is_empty()) else {
+            return;
+        };
+        self.table(&savings(control, comparison));
+        for reason in reasons(comparison) {
+            self.paragraph(Paint::Faint, &reason, 2);
+        }
         if !comparison.latencies_comparable {
-            let times = |arm: &ArmSummary| factor(comparison.difference(&arm.name, Metric::RequestsPerS));
-            table.row("requests/s", others.iter().map(times));
+            let text = "In a closed loop every arm runs at a load of its own: response times are not comparable \
+                        between arms.";
+            self.paragraph(Paint::Faint, text, 2);
         }
-        self.table(&table)?;
-        self.why_no_interval(comparison)
     }
 
-    /// Says once for each metric why it has no interval; too few rounds are one reason for all.
-    fn why_no_interval(&mut self, comparison: &Comparison) -> io::Result<()> {
-        let shown = |metric: Metric| match metric {
-            Metric::Max => false,
-            Metric::ClientCpu => true,
-            Metric::RequestsPerS => !comparison.latencies_comparable,
-            _ => comparison.latencies_comparable,
-        };
-        let mut said: Vec<String> = Vec::new();
-        for metric in Metric::ALL.into_iter().filter(|&metric| shown(metric)) {
-            let mut missing = comparison.differences.iter().filter(|one| one.metric == metric);
-            let Some(why) = missing.find_map(|one| one.interval.as_ref().err()) else { continue };
-            let text = match why {
-                Missing::Rounds { .. } => format!("no interval: {why}"),
-                _ => format!("no interval for {}: {why}", metric.as_str().replace("99_9", "99.9")),
-            };
-            if !said.contains(&text) {
-                said.push(text);
-            }
+    fn plot(&mut self, comparison: &Comparison) {
+        let arms: Vec<_> =
+            comparison.arms.iter().map(|arm| (arm.name.as_str(), &arm.response_histogram)).collect();
+        self.gap();
+        self.paragraph(Paint::Strong, "Response times (logarithmic axis, each arm to its own height)", 2);
+        for line in plot::histograms(&arms, self.width) {
+            self.line(Paint::Plain, line);
         }
-        said.iter().try_for_each(|text| self.paragraph(&format!("  {text}"), DIM))
     }
 
-    fn histograms(&mut self, comparison: &Comparison) -> io::Result<()> {
-        let arms: Vec<_> = comparison.arms.iter().filter(|arm| !arm.response.is_empty()).collect();
-        let columns = usize::from(self.style.width) - 2;
-        let Some(axis) = Axis::around(arms.iter().map(|arm| &arm.response), columns) else { return Ok(()) };
-        self.blank()?;
-        self.line("Response times over one logarithmic axis", BOLD)?;
-        for (arm, colour) in arms.iter().zip(ARMS.iter().cycle()) {
-            let median = arm.response.quantile(0.5).map_or(0.0, |median| median.as_nanos() as f64);
-            let mark = axis.mark(median, &format!("{}: median {}", arm.name, time(median)));
-            self.line(&format!("  {mark}"), colour)?;
-            for bar in axis.bars(&arm.response, 3) {
-                self.line(&format!("  {bar}"), colour)?;
-            }
-        }
-        for line in axis.lines() {
-            self.line(&format!("  {line}"), DIM)?;
-        }
-        Ok(())
-    }
-
-    fn phases(&mut self, comparison: &Comparison) -> io::Result<()> {
-        let mut table = self.arms_table("Where the mean goes", comparison);
-        for (place, (name, _)) in PhaseSums::default().parts().iter().enumerate() {
-            table.row(name, comparison.arms.iter().map(|arm| time(arm.phases.mean()[place].1)));
-        }
-        table.row("= mean", comparison.arms.iter().map(|arm| response(arm, Metric::Mean)));
-        self.table(&table)?;
-        self.paragraph("  lag is the generator's own lateness; means add up, percentiles do not", DIM)
-    }
-
-    fn ledger(&mut self, comparison: &Comparison) -> io::Result<()> {
-        let mut table = self.arms_table("Connections and cost", comparison);
-        let arms = &comparison.arms;
-        let control = comparison.control();
-        table.row("requests", arms.iter().map(|arm| grouped(arm.requests)));
-        table.row("requests/s", arms.iter().map(|arm| rate(arm.requests_per_s())));
-        table.row("reuse ratio", arms.iter().map(|arm| arm.reuse_ratio().map_or("-".into(), percent)));
-        table.row("connections opened", arms.iter().map(|arm| grouped(arm.connections.opened)));
-        if arms.iter().any(|arm| arm.connections.handshakes_full + arm.connections.handshakes_resumed > 0) {
-            table.row("TLS handshakes full", arms.iter().map(|arm| grouped(arm.connections.handshakes_full)));
-            table.row(
-                "TLS handshakes resumed",
-                arms.iter().map(|arm| grouped(arm.connections.handshakes_resumed)),
-            );
-        }
-        let avoided = |arm: &ArmSummary| {
-            let saved = control.map_or(0.0, |control| arm.connects_per_s() - control.connects_per_s());
-            if arm.keep_alive { "-".to_owned() } else { rate(saved.max(0.0)) }
-        };
-        table.row("handshakes avoided/s", arms.iter().map(avoided));
-        table.row(
-            "client CPU/request",
-            arms.iter()
-                .map(|arm| arm.cpu_per_request().map_or("-".into(), |cpu| time(cpu.as_nanos() as f64))),
-        );
-        self.table(&table)?;
-        for arm in arms {
-            let closed: Vec<_> =
-                arm.connections.closed.iter().map(|(why, n)| format!("{why} {}", grouped(*n))).collect();
-            if !closed.is_empty() {
-                self.paragraph(
-                    &format!("  {} closed its connections for: {}", arm.name, closed.join(", ")),
-                    DIM,
-                )?;
-            }
-        }
-        self.paragraph("  connections, handshakes and closes are of whole slots, washouts included", DIM)
-    }
-
-    fn errors(&mut self, comparison: &Comparison) -> io::Result<()> {
-        self.blank()?;
-        let failing: Vec<_> = comparison.arms.iter().filter(|arm| arm.failed() + arm.censored > 0).collect();
-        if failing.is_empty() {
-            return self.line("Errors: none", BOLD);
-        }
-        self.line("Errors", BOLD)?;
-        for arm in failing {
-            let mut kinds: Vec<_> =
-                arm.errors.iter().map(|(kind, n)| format!("{kind} {}", grouped(*n))).collect();
-            if arm.censored > 0 {
-                kinds.push(format!("never answered {}", grouped(arm.censored)));
-            }
-            self.paragraph(&format!("  {}: {}", arm.name, kinds.join(", ")), RED)?;
-        }
-        Ok(())
-    }
-
-    fn validity(&mut self, comparison: &Comparison) -> io::Result<()> {
-        self.blank()?;
+    fn validity(&mut self, comparison: &Comparison) {
         let validity = &comparison.validity;
-        let worst = comparison.arms.iter().map(|arm| arm.lag.quantile(0.99).unwrap_or_default()).max();
-        let busiest = comparison.arms.iter().map(ArmSummary::client_busy).fold(0.0, f64::max);
-        let time_wait = comparison.arms.iter().map(|arm| arm.time_wait).max().unwrap_or(0);
-        let pure = comparison.arms.iter().all(|arm| arm.impure_slots == 0);
-        let facts = format!(
-            "lag p99 {}, sending threads at most {} busy, {} sockets in TIME_WAIT, arms {}",
-            time(worst.unwrap_or_default().as_nanos() as f64),
-            percent(busiest),
-            grouped(time_wait),
-            if pure { "pure" } else { "not all pure" },
+        self.gap();
+        if validity.ok {
+            self.paragraph(Paint::Good, &format!("✓ Valid: {}.", facts(comparison)), 2);
+        }
+        for text in validity.texts(Severity::Invalid) {
+            self.paragraph(Paint::Bad, &format!("✗ Invalid: {text}."), 2);
+        }
+        for text in validity.texts(Severity::Note) {
+            self.paragraph(Paint::Plain, &format!("• {text}."), 2);
+        }
+    }
+}
+
+/// One line on what was done.
+fn what_was_done(measurement: &Measurement) -> String {
+    let (plan, target) = (&measurement.plan, &measurement.target);
+    let mut parts = vec![
+        format!("{} {}", plan.target.method, plan.target.url),
+        load(measurement),
+        format!("{} × {} per arm in random order", several(u64::from(plan.rounds), "round"), time(plan.slot)),
+        format!(
+            "{} on {}",
+            several(plan.connections as u64, "connection"),
+            several(plan.threads as u64, "thread")
+        ),
+        format!("seed {}", plan.seed),
+    ];
+    parts.extend(target.tls_version.clone());
+    parts.extend(target.server.as_ref().map(|server| format!("server {server}")));
+    parts.push(format!("at {}", measurement.started));
+    parts.join(" · ")
+}
+
+fn several(n: u64, what: &str) -> String {
+    format!("{} {what}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
+/// The load and how it was chosen.
+fn load(measurement: &Measurement) -> String {
+    let Plan { model: Model::Open { rate, arrivals }, .. } = &measurement.plan else {
+        return "closed loop".into();
+    };
+    let arrivals = match arrivals {
+        Arrivals::Poisson => "Poisson",
+        Arrivals::Constant => "constant",
+    };
+    let capacities = &measurement.offered.capacity;
+    let smallest = capacities.iter().min_by(|a, b| a.requests_per_s.total_cmp(&b.requests_per_s));
+    let chosen = match smallest {
+        _ if measurement.offered.capped_by_ports => ", as much as local ports allow".into(),
+        Some(smallest) => {
+            format!(", half of what `{}` can do ({}/s)", smallest.arm, three_digits(smallest.requests_per_s))
+        }
+        None => String::new(),
+    };
+    format!("open loop, {arrivals}, {} requests/s{chosen}", three_digits(*rate))
+}
+
+fn names(comparison: &Comparison) -> impl Iterator<Item = String> {
+    comparison.arms.iter().map(|arm| arm.name.clone())
+}
+
+fn times(comparison: &Comparison) -> Table {
+    let mut table = Table::new("Response time", names(comparison));
+    let mut row = |name: &str, of: fn(&Quantiles) -> Duration| {
+        table.row(name, each(comparison, |arm| arm.response.as_ref().map(|response| time(of(response)))));
+    };
+    row("  p50", |of| of.p50);
+    row("  p90", |of| of.p90);
+    row("  p99", |of| of.p99);
+    row("  p99.9", |of| of.p99_9);
+    row("  max", |of| of.max);
+    row("  mean", |of| of.mean);
+    table
+}
+
+/// A value of every arm, or a dash.
+fn each(comparison: &Comparison, of: impl Fn(&ArmSummary) -> Option<String>) -> Vec<String> {
+    comparison.arms.iter().map(|arm| of(arm).unwrap_or_else(|| NOTHING.into())).collect()
+}
+
+/// What the control saves against every other arm: time, share, and the interval of the share.
+fn savings(control: &ArmSummary, comparison: &Comparison) -> Table {
+    let others: Vec<&ArmSummary> = comparison.arms.iter().skip(1).collect();
+    let title = format!("Saved by `{}`", control.name);
+    let mut table = Table::new(&title, others.iter().map(|arm| format!("against {} [95 %]", arm.name)));
+    for metric in shown(comparison) {
+        let saved = |arm: &&ArmSummary| comparison.difference(&arm.name, metric).and_then(saved);
+        table.row(
+            &format!("  {}", label(metric)),
+            others.iter().map(|arm| saved(arm).unwrap_or_else(|| NOTHING.into())),
         );
-        let (word, colour) = if validity.ok { ("✓ valid", ARMS[0]) } else { ("✗ INVALID", RED) };
-        self.paragraph(&format!("{word}: {facts}"), colour)?;
-        for reason in &validity.reasons {
-            match reason.severity {
-                Severity::Invalid => self.paragraph(&format!("  ✗ {}", reason.text), RED)?,
-                Severity::Note => self.paragraph(&format!("  · {}", reason.text), "")?,
-            }
-        }
-        Ok(())
     }
+    table
+}
 
-    fn arms_table(&self, title: &str, comparison: &Comparison) -> Table {
-        Table::new(title, comparison.arms.iter().map(|arm| arm.name.clone()))
-    }
+/// The metrics that may be set against each other. At one offered rate all arms have the same requests per second.
+fn shown(comparison: &Comparison) -> impl Iterator<Item = Metric> {
+    let open = comparison.latencies_comparable;
+    Metric::ALL.into_iter().filter(move |metric| match metric {
+        Metric::ClientCpu => true,
+        Metric::RequestsPerS => !open,
+        _ => open,
+    })
+}
 
-    fn table(&mut self, table: &Table) -> io::Result<()> {
-        self.blank()?;
-        let mut lines = table.lines(usize::from(self.style.width)).into_iter();
-        if let Some(head) = lines.next() {
-            self.line(&head, BOLD)?;
-        }
-        lines.try_for_each(|line| self.line(&line, ""))
-    }
-
-    fn blank(&mut self) -> io::Result<()> {
-        writeln!(self.out)
-    }
-
-    fn line(&mut self, text: &str, colour: &str) -> io::Result<()> {
-        if self.style.colour && !colour.is_empty() && !text.is_empty() {
-            writeln!(self.out, "\u{1b}[{colour}m{text}\u{1b}[0m")
-        } else {
-            writeln!(self.out, "{text}")
-        }
-    }
-
-    /// Text broken at blanks, its later lines indented as its first and a little more.
-    fn paragraph(&mut self, text: &str, colour: &str) -> io::Result<()> {
-        for line in wrapped(text, usize::from(self.style.width)) {
-            self.line(&line, colour)?;
-        }
-        Ok(())
+fn label(metric: Metric) -> &'static str {
+    match metric {
+        Metric::P999 => "p99.9",
+        Metric::ClientCpu => "client CPU",
+        Metric::RequestsPerS => "requests/s",
+        other => other.as_str(),
     }
 }
 
-/// Units that stay on the line of their number.
-const UNITS: [&str; 3] = ["%", "ms", "µs"];
-const GLUE: char = '\u{a0}';
-
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let indent = text.chars().take_while(|&c| c == ' ').count();
-    let hang = if indent > 0 { indent + 2 } else { 0 };
-    let mut lines = Vec::new();
-    let mut line = " ".repeat(indent);
-    let mut is_empty = true;
-    let glued = UNITS
-        .iter()
-        .fold(text.to_owned(), |text, unit| text.replace(&format!(" {unit}"), &format!("{GLUE}{unit}")));
-    let mut words: Vec<String> =
-        glued.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).rev().collect();
-    while let Some(word) = words.pop() {
-        let space = usize::from(!is_empty);
-        let left = width.saturating_sub(line.chars().count() + space);
-        if word.chars().count() <= left {
-            line.push_str(&" ".repeat(space));
-            line.push_str(&word);
-            is_empty = false;
-        } else if is_empty {
-            // A word longer than a line, such as a URL, is cut.
-            let cut = word.char_indices().nth(left).map_or(word.len(), |(at, _)| at);
-            line.push_str(&word[..cut]);
-            lines.push(std::mem::replace(&mut line, " ".repeat(hang)));
-            words.push(word[cut..].to_owned());
-        } else {
-            lines.push(std::mem::replace(&mut line, " ".repeat(hang)));
-            is_empty = true;
-            words.push(word);
-        }
-    }
-    if !is_empty {
-        lines.push(line);
-    }
-    lines.iter().map(|line| line.replace(GLUE, " ")).collect()
+fn saved(difference: &Difference) -> Option<String> {
+    let Some(saving) = difference.saving() else {
+        let interval = difference.interval.map_or_else(|| NOTHING.into(), factor_range);
+        return Some(format!("{} times [{interval}]", three_digits(difference.ratio?)));
+    };
+    let interval = saving.share_interval.map_or_else(|| NOTHING.into(), percent_range);
+    Some(format!(
+        "{}  {:>5} [{interval}]",
+        nanoseconds(saving.ns as f64),
+        percent_beside(saving.share, saving.share_interval)
+    ))
 }
 
-fn response(arm: &ArmSummary, metric: Metric) -> String {
-    let value = match metric {
-        Metric::Max => arm.response.max(),
-        Metric::Mean => arm.response.mean(),
-        _ => metric.quantile().and_then(|q| arm.response.quantile(q)),
-    };
-    value.map_or("-".into(), |value| time(value.as_nanos() as f64))
+/// One reason for having no interval, with where it holds.
+struct Missing<'a> {
+    reason: &'a str,
+    arms: BTreeSet<&'a str>,
+    metrics: Vec<&'static str>,
 }
 
-/// A saving with its share, and the interval of the share: `1.13 ms  87 % [86, 88]`.
-fn saved(difference: Option<&Difference>) -> String {
-    let Some((difference, ns, ratio)) =
-        difference.and_then(|difference| Some((difference, difference.saved_ns()?, difference.ratio?)))
-    else {
-        return "-".into();
-    };
-    let share = 100.0 * (1.0 - ratio);
-    let digits = |value: f64| if value.abs() < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") };
-    let interval = match &difference.interval {
-        Ok(interval) => {
-            let (low, high) = (100.0 * (1.0 - interval.upper), 100.0 * (1.0 - interval.lower));
-            // As many digits as tell the bounds apart.
-            if high - low < 1.0 {
-                format!("[{low:.1}, {high:.1}]")
-            } else {
-                format!("[{}, {}]", digits(low), digits(high))
-            }
-        }
-        Err(_) => "[-]".into(),
-    };
-    format!("{}  {} % {interval}", time(ns), digits(share))
-}
-
-/// How many times as much: `10.2 x [9.9, 10.6]`.
-fn factor(difference: Option<&Difference>) -> String {
-    let Some((difference, ratio)) = difference.and_then(|difference| Some((difference, difference.ratio?)))
-    else {
-        return "-".into();
-    };
-    let times = |value: f64| super::units::three_digits(value);
-    match &difference.interval {
-        Ok(interval) => format!("{} x [{}, {}]", times(ratio), times(interval.lower), times(interval.upper)),
-        Err(_) => format!("{} x [-]", times(ratio)),
+/// Why some savings have no interval, each reason once.
+fn reasons(comparison: &Comparison) -> Vec<String> {
+    let mut missing: Vec<Missing<'_>> = Vec::new();
+    let of = |metric| comparison.differences.iter().filter(move |difference| difference.metric == metric);
+    for difference in shown(comparison).flat_map(of) {
+        let Some(reason) = difference.reason.as_deref() else { continue };
+        let nth = missing.iter().position(|known| known.reason == reason).unwrap_or_else(|| {
+            missing.push(Missing { reason, arms: BTreeSet::new(), metrics: Vec::new() });
+            missing.len() - 1
+        });
+        missing[nth].arms.insert(&difference.arm);
+        missing[nth].metrics.push(label(difference.metric));
+        missing[nth].metrics.dedup();
     }
+    let others = comparison.arms.len().saturating_sub(1);
+    missing.iter().map(|missing| missing.sentence(others)).collect()
+}
+
+impl Missing<'_> {
+    fn sentence(&self, others: usize) -> String {
+        let arms: Vec<&str> = self.arms.iter().copied().collect();
+        let against =
+            if arms.len() == others { String::new() } else { format!(" against {}", arms.join(", ")) };
+        format!("No interval for {}{against}: {}.", self.metrics.join(", "), self.reason)
+    }
+}
+
+fn phases(comparison: &Comparison) -> Table {
+    let mut table = Table::new("Mean time by phase", names(comparison));
+    let means: Vec<_> = comparison.arms.iter().map(|arm| arm.phases.mean()).collect();
+    for (nth, (name, _)) in PhaseSums::default().parts().iter().enumerate() {
+        table.row(&format!("  {name}"), means.iter().map(|means| phase(means[nth].1)));
+    }
+    table.row("  = mean", each(comparison, |arm| arm.response.map(|response| time(response.mean))));
+    table
+}
+
+/// A phase that did not happen is empty, not a time of nothing.
+fn phase(mean_ns: f64) -> String {
+    if mean_ns > 0.0 { nanoseconds(mean_ns) } else { NOTHING.into() }
+}
+
+fn connections(comparison: &Comparison) -> Table {
+    let mut table = Table::new("Requests and connections", names(comparison));
+    let mut row =
+        |name: &str, of: &dyn Fn(&ArmSummary) -> Option<String>| table.row(name, each(comparison, of));
+    row("  requests", &|arm| Some(count(arm.requests)));
+    row("  requests/s", &|arm| Some(three_digits(arm.requests_per_s)));
+    for kind in keys(comparison, |arm| arm.errors.keys()) {
+        row(&format!("  error: {kind}"), &|arm| arm.errors.get(&kind).map(|&n| count(n)));
+    }
+    if comparison.arms.iter().any(|arm| arm.censored > 0) {
+        row("  unanswered", &|arm| Some(count(arm.censored)));
+    }
+    row("  client CPU/request", &|arm| arm.client_cpu_per_request.map(time));
+    row("  on a used connection", &|arm| arm.reuse_ratio.map(percent));
+    row("  handshakes avoided/s", &|arm| arm.handshakes_avoided_per_s.map(three_digits));
+    row("  connections opened *", &|arm| Some(count(arm.connections.opened)));
+    if comparison.arms.iter().any(|arm| arm.connections.failed_to_open > 0) {
+        row("  failed to open *", &|arm| Some(count(arm.connections.failed_to_open)));
+    }
+    row("  times reused *", &|arm| Some(count(arm.connections.reused)));
+    let tls = |arm: &ArmSummary| arm.connections.handshakes_full + arm.connections.handshakes_resumed;
+    if comparison.arms.iter().any(|arm| tls(arm) > 0) {
+        row("  full handshakes *", &|arm| Some(count(arm.connections.handshakes_full)));
+        row("  resumed handshakes *", &|arm| Some(count(arm.connections.handshakes_resumed)));
+    }
+    for reason in keys(comparison, |arm| arm.connections.closed.keys()) {
+        let name = format!("  closed: {} *", reason.replace('_', " "));
+        row(&name, &|arm| arm.connections.closed.get(&reason).map(|&n| count(n)));
+    }
+    table.row("* with washouts", std::iter::empty());
+    table
+}
+
+fn keys<'a, K: Iterator<Item = &'a String>>(
+    comparison: &'a Comparison,
+    of: impl Fn(&'a ArmSummary) -> K,
+) -> BTreeSet<String> {
+    comparison.arms.iter().flat_map(of).cloned().collect()
+}
+
+/// What the rules of validity looked at, at its worst over the arms.
+fn facts(comparison: &Comparison) -> String {
+    let facts = &comparison.validity.facts;
+    let worst = |values: Vec<Option<f64>>| values.into_iter().flatten().max_by(f64::total_cmp);
+    let mut parts = vec![several(comparison.complete_rounds as u64, "complete round")];
+    if let Some(late) = facts.iter().filter_map(|arm| arm.lag_p99).max() {
+        parts.push(format!("generator late by {} at p99", time(late)));
+    }
+    if let Some(busy) = worst(facts.iter().map(|arm| arm.busy).collect()) {
+        parts.push(format!("sending threads {} busy", percent(busy)));
+    }
+    if let Some(waited) = worst(facts.iter().map(|arm| arm.run_queue).collect()) {
+        parts.push(format!("{} of the time without a processor", percent(waited)));
+    }
+    let time_wait = facts.iter().map(|arm| arm.time_wait).max().unwrap_or(0);
+    parts.push(format!("{} in TIME_WAIT", several(time_wait, "socket")));
+    let impure: usize = comparison.arms.iter().map(|arm| arm.slots.impure).sum();
+    parts.push(format!("{} impure", several(impure as u64, "slot")));
+    parts.join(", ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::{arms, samples};
+    use crate::compare::{self, samples};
+    use crate::histogram::Histogram;
+    use crate::measurement::{Capacity, Slot};
+    use crate::phase::Phase;
+    use crate::report::wrap::length;
 
-    fn printed(measurement: &Measurement, colour: bool, width: u16) -> String {
+    /// Three arms over TLS, with all that a real run has.
+    fn three_arms() -> Measurement {
+        let run = samples::run(40, 500).arm("on", 21.8).arm("off-resumed", 61.9).arm("off-full", 63.0);
+        let mut measurement = run.measurement();
+        measurement.target.tls_version = Some("TLSv1.3".into());
+        measurement.target.server = Some("nginx/1.26.2".into());
+        for (arm, requests_per_s) in [("on", 31_200.0), ("off-resumed", 5_100.0), ("off-full", 2_050.0)] {
+            measurement.offered.capacity.push(Capacity { arm: arm.into(), requests_per_s });
+        }
+        measurement.slots.iter_mut().for_each(lifelike);
+        measurement
+    }
+
+    /// A bell over the logarithm of the time with a longer right side, somewhere else in every round; handshakes
+    /// where connections are not kept.
+    fn lifelike(slot: &mut Slot) {
+        let (median_ms, wobble) = match slot.arm.as_str() {
+            "on" => (21.8, 7),
+            "off-resumed" => (42.1, 11),
+            _ => (63.0, 13),
+        };
+        let round = 1.0 + f64::from(slot.round * wobble % 9) * 0.004;
+        slot.response = Histogram::new();
+        for nth in 0..slot.scheduled {
+            let rank = (nth as f64 + 0.5) / slot.scheduled as f64;
+            let z = (rank / (1.0 - rank)).ln() / 1.7;
+            let spread = if z > 0.0 { 0.25 } else { 0.12 };
+            slot.response.record(Duration::from_secs_f64(median_ms / 1000.0 * round * (z * spread).exp()));
+        }
+        slot.service = slot.response.clone();
+        let total = slot.response.mean().unwrap_or_default().as_nanos() as u64 * slot.scheduled;
+        slot.phases.wait_ns = total - slot.phases.lag_ns;
+        if slot.arm == "on" {
+            return;
+        }
+        let tls_us = if slot.arm == "off-full" { 21_700 } else { 1_100 };
+        for (phase, us) in [(Phase::Connect, 19_200), (Phase::Tls, tls_us)] {
+            *slot.phases.sum_mut(phase) = us * 1_000 * slot.scheduled;
+            slot.phases.wait_ns -= us * 1_000 * slot.scheduled;
+        }
+        slot.client.cpu_ns = if slot.arm == "off-full" { 255_000_000 } else { 155_000_000 };
+        slot.connections.handshakes_full = if slot.arm == "off-full" { 600 } else { 1 };
+        slot.connections.handshakes_resumed = 600 - slot.connections.handshakes_full;
+        slot.connections.closed.insert("keep_alive_off".into(), 600);
+    }
+
+    fn two_arms() -> Measurement {
+        let mut measurement = samples::run(20, 500).arm("on", 1.0).arm("off", 4.0).measurement();
+        measurement.plan.target.url = "http://example.test/".into();
+        measurement
+    }
+
+    fn text(measurement: &Measurement, style: Style) -> String {
+        written(measurement, &compare::arms(measurement), style)
+    }
+
+    fn written(measurement: &Measurement, comparison: &Comparison, style: Style) -> String {
         let mut out = Vec::new();
-        write(measurement, &arms(measurement), Style { colour, width }, &mut out).unwrap();
-        String::from_utf8(out).unwrap()
+        write(measurement, comparison, style, &mut out).expect("memory takes everything");
+        String::from_utf8(out).expect("the report is text")
     }
 
-    fn three() -> Measurement {
-        samples::run(8, 500).arm("on", 1.0).arm("off-resumed", 3.0).arm("off-full", 4.0).measurement()
+    fn plain(measurement: &Measurement) -> String {
+        text(measurement, Style { colour: false, width: 80 })
     }
 
-    #[test]
-    fn no_line_is_wider_than_the_page_whatever_the_numbers() {
-        let mut extreme = samples::run(8, 500)
-            .arm("on", 0.000_05)
-            .arm("off-resumed", 5e4)
-            .arm("off-full", 9e5)
-            .measurement();
-        extreme.target.server = Some("a server whose name goes on and on and on ".repeat(4));
-        extreme.plan.target.url = format!("https://example.test/{}", "x".repeat(300));
-        for slot in &mut extreme.slots {
-            slot.scheduled = 123_456_789_012;
-            for kind in
-                ["connect_refused", "connect_timeout", "no_response", "status_5xx", "reset", "timeout"]
-            {
-                slot.errors.insert(kind.into(), 1_234_567_890);
-            }
-            slot.connections.closed.insert("keep_alive_off".into(), 98_765_432_100);
-        }
-        for measurement in [three(), extreme] {
-            for width in [80, 100] {
-                for line in printed(&measurement, false, width).lines() {
-                    assert!(line.chars().count() <= usize::from(width), "{line:?}");
-                }
+    fn one_line(text: &str) -> String {
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// No line is longer than asked, and none ends in blanks.
+    #[track_caller]
+    fn fits(measurement: &Measurement) {
+        let comparison = compare::arms(measurement);
+        for width in [40, 60, 80, 100] {
+            for line in written(measurement, &comparison, Style { colour: false, width }).lines() {
+                assert!(length(line) <= usize::from(width), "{width}: {} {line}", length(line));
+                assert_eq!(line.trim_end(), line);
             }
         }
     }
 
+    /// A whole report, to be read: `terminal/three_arms.txt`. When it is to change, the failure shows the new one.
     #[test]
-    fn colours_change_nothing_but_colours() {
-        let coloured = printed(&three(), true, 80);
-        assert!(coloured.contains("\u{1b}["));
-        let mut plain = String::new();
-        for (nth, part) in coloured.split('\u{1b}').enumerate() {
-            plain.push_str(if nth == 0 { part } else { part.split_once('m').unwrap().1 });
+    fn the_report_of_three_arms_reads_as_in_the_file() {
+        let text = plain(&three_arms());
+        assert!(text == include_str!("terminal/three_arms.txt"), "{text}");
+    }
+
+    #[test]
+    fn two_and_three_arms_fit_every_width() {
+        fits(&two_arms());
+        fits(&three_arms());
+    }
+
+    #[test]
+    fn extreme_values_fit_too() {
+        let mut measurement = three_arms();
+        measurement.target.server = Some("x".repeat(300));
+        measurement.plan.target.url = format!("https://{}/", "long.".repeat(60));
+        measurement.notes.push("y".repeat(200));
+        for (nth, slot) in measurement.slots.iter_mut().enumerate() {
+            slot.response.record(Duration::from_nanos(3));
+            slot.response.record(Duration::from_secs(5000));
+            slot.scheduled = u64::MAX / 1_000;
+            slot.connections.reused = u64::MAX / 1_000;
+            slot.client.cpu_ns = u64::MAX / 1_000;
+            slot.client.wall_ns = 1;
+            slot.phases.wait_ns = u64::MAX / 10_000;
+            for kind in 0..12 {
+                slot.errors.insert(format!("a_rather_long_kind_of_error_{kind}_{}", nth % 3), 1_000_000_000);
+                slot.connections.closed.insert(format!("reason_{kind}"), 1_000_000_000);
+            }
         }
-        assert_eq!(plain, printed(&three(), false, 80));
+        fits(&measurement);
     }
 
     #[test]
-    fn long_words_are_cut_and_later_lines_are_indented() {
-        assert_eq!(wrapped("  one two three", 9), ["  one two", "    three"]);
-        assert_eq!(wrapped("abcdefgh ij", 5), ["abcde", "fgh", "ij"]);
-        assert_eq!(wrapped("it took 12 ms", 11), ["it took", "12 ms"]);
+    fn many_arms_stand_in_tables_one_below_the_other() {
+        let mut run = samples::run(6, 100);
+        for nth in 0..7 {
+            run = run.arm(&format!("an arm with a rather long name {nth}"), 1.0 + f64::from(nth));
+        }
+        fits(&run.measurement());
     }
 
     #[test]
-    fn a_measurement_without_any_slot_is_still_a_report() {
-        let mut nothing = three();
-        nothing.slots.clear();
-        nothing.interrupted = true;
-        assert!(printed(&nothing, false, 80).contains("Nothing was measured"));
+    fn colours_change_no_character_of_the_text() {
+        let coloured = text(&three_arms(), Style { colour: true, width: 80 });
+        let without: String = coloured
+            .split('\x1b')
+            .enumerate()
+            .map(
+                |(nth, part)| if nth == 0 { part } else { part.split_once('m').map_or("", |(_, rest)| rest) },
+            )
+            .collect();
+        assert!(coloured.contains("\x1b[32m✓"));
+        assert_eq!(without, plain(&three_arms()));
+    }
+
+    #[test]
+    fn a_closed_loop_shows_no_saved_response_time() {
+        let mut measurement = two_arms();
+        measurement.plan.model = Model::Closed;
+        let text = plain(&measurement);
+        assert!(
+            text.contains("closed loop") && one_line(&text).contains("are not comparable between arms"),
+            "{text}"
+        );
+        let savings = text.split("Saved by `on`").nth(1).and_then(|rest| rest.split("Response times").next());
+        assert!(!savings.expect("there is a table of savings").contains("p50"), "{text}");
+    }
+
+    #[test]
+    fn an_invalid_measurement_shows_why_and_no_check_mark() {
+        let mut measurement = two_arms();
+        measurement.slots.iter_mut().for_each(|slot| slot.client.cpu_ns = slot.client.wall_ns);
+        let text = plain(&measurement);
+        assert!(
+            text.contains("✗ Invalid: the sending threads were 100 % busy") && !text.contains('✓'),
+            "{text}"
+        );
+        fits(&measurement);
+    }
+
+    #[test]
+    fn a_run_without_a_slot_is_still_a_report() {
+        let mut measurement = three_arms();
+        measurement.slots.clear();
+        measurement.interrupted = true;
+        fits(&measurement);
+        assert!(!plain(&measurement).contains("Response time"));
+    }
+
+    #[test]
+    fn errors_stand_by_their_kind_and_only_where_there_were_any() {
+        let mut measurement = two_arms();
+        let fail = |slot: &mut Slot| slot.errors.insert("timeout".into(), 1_234);
+        assert_eq!(fail(&mut measurement.slots[1]), None);
+        let text = plain(&measurement);
+        let line = text.lines().find(|line| line.contains("error: timeout")).expect("there is a row for it");
+        assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["error:", "timeout", "–", "1,234"]);
     }
 }

@@ -73,7 +73,7 @@ impl Ran {
     fn generator_was_the_limit(&self) -> bool {
         let reasons = self.summary["validity"]["reasons"].as_array().unwrap().clone();
         let of_the_machine =
-            |text: &str| ["lateness", "no processor", "busy"].iter().any(|word| text.contains(word));
+            |text: &str| ["the generator was", "for a processor"].iter().any(|word| text.contains(word));
         reasons.iter().all(|reason| of_the_machine(reason.as_str().unwrap()))
     }
 

@@ -14,7 +14,7 @@ use keeplive::server::{Behaviour, Running, Server, ServerTls};
 use crate::args::{ArrivalsArg, CompareArgs, PoolArgs, RequestArgs, TlsArg, TlsArgs};
 use crate::exit::Exit;
 use crate::progress::Watcher;
-use crate::{interrupt, outcome};
+use crate::{command, interrupt, outcome};
 
 pub(crate) fn run(args: CompareArgs) -> io::Result<Exit> {
     let stop = Stop::default();
@@ -87,9 +87,7 @@ fn comparing(args: &CompareArgs, embedded: Option<&Running>) -> io::Result<Compa
         max_time: args.request.max_time,
         seed: args.seed.unwrap_or_else(load::fresh_seed),
     };
-    // The program by its name: where it is installed is nobody's business.
-    let command =
-        std::iter::once(env!("CARGO_BIN_NAME").to_owned()).chain(std::env::args().skip(1)).collect();
+    let command = command::to_save(std::env::args().skip(1));
     let resolve = args.request.resolve.clone();
     Ok(Comparing { plan, load, tls, resolve, command, embedded: embedded.is_some() })
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod args;
+mod command;
 mod compare;
 mod exit;
 mod interrupt;

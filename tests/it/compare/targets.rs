@@ -35,7 +35,7 @@ fn a_server_that_ignores_connection_close_is_never_reused_by_the_off_arm() {
     assert_eq!(off["connections"]["reused"], 0);
     assert_eq!(off["connections"]["opened"], off["connections"]["exchanges"]);
     assert_eq!(off["connections"]["closed_first"], off["connections"]["opened"]);
-    assert!(ran.reasons().contains("did not close"), "{}", ran.reasons());
+    assert!(ran.reasons().contains("does not close"), "{}", ran.reasons());
     let closing =
         |request: &[u8]| request.windows(17).any(|words| words.eq_ignore_ascii_case(b"connection: close"));
     let received = peer.received();

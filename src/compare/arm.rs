@@ -1,0 +1,154 @@
+//! [`ArmSummary`]: what one arm did.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::visits::Visits;
+use crate::histogram::Histogram;
+use crate::measurement::{Ledger, PhaseSums, Reuse};
+
+/// What one arm did. Times, rates and phases are of the slots that count; requests, errors and connections are of
+/// all its slots.
+#[derive(Clone, Debug)]
+pub struct ArmSummary {
+    /// The arm's name.
+    pub name: String,
+    /// Requests that were due in the measured windows.
+    pub requests: u64,
+    /// Of those, answered completely, whatever the status.
+    pub completed: u64,
+    /// Requests completed for each second measured.
+    pub requests_per_s: f64,
+    /// Requests without a good answer, by kind.
+    pub errors: BTreeMap<String, u64>,
+    /// Requests still unanswered at the end of a drain.
+    pub censored: u64,
+    /// From due to done: what a user feels.
+    pub response: Option<Quantiles>,
+    /// From taken in hand to done: what the target did.
+    pub service: Option<Quantiles>,
+    /// From due to issued: the generator's own lateness.
+    pub lag: Option<Quantiles>,
+    /// All response times.
+    pub response_histogram: Histogram,
+    /// Where the time went. The means of its parts add up to the mean response time.
+    pub phases: PhaseSums,
+    /// The pools' account of all visits, washouts included.
+    pub connections: Ledger,
+    /// The share of the measured requests that went over a connection opened by an earlier one.
+    pub reuse_ratio: Option<f64>,
+    /// How many handshakes the control avoids for each second of this arm: TLS handshakes, or TCP handshakes where
+    /// there is no TLS. `None` for the control itself.
+    pub handshakes_avoided_per_s: Option<f64>,
+    /// Processor time of the client for each measured request; `None` where that is not known.
+    pub client_cpu_per_request: Option<Duration>,
+    /// How many slots there were.
+    pub slots: SlotCounts,
+}
+
+/// How many of an arm's slots were what they should be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotCounts {
+    /// Whole, and the arm was what its name says.
+    pub pure: usize,
+    /// The arm was not what its name says.
+    pub impure: usize,
+    /// Cut short by an interruption.
+    pub cut_short: usize,
+}
+
+/// The points of a distribution that reports show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quantiles {
+    /// The median.
+    pub p50: Duration,
+    /// Nine in ten are at or below it.
+    pub p90: Duration,
+    /// 99 in 100 are.
+    pub p99: Duration,
+    /// 999 in 1000 are.
+    pub p99_9: Duration,
+    /// The largest, exactly.
+    pub max: Duration,
+    /// The mean, exactly.
+    pub mean: Duration,
+}
+
+impl Quantiles {
+    /// The points of `histogram`; `None` when it is empty.
+    pub fn of(histogram: &Histogram) -> Option<Quantiles> {
+        Some(Quantiles {
+            p50: histogram.quantile(0.5)?,
+            p90: histogram.quantile(0.9)?,
+            p99: histogram.quantile(0.99)?,
+            p99_9: histogram.quantile(0.999)?,
+            max: histogram.max()?,
+            mean: histogram.mean()?,
+        })
+    }
+}
+
+impl ArmSummary {
+    pub(super) fn of(visits: &Visits<'_>, control: Option<&Visits<'_>>) -> ArmSummary {
+        let total = &visits.total;
+        let Reuse { reused, opened, .. } = total.reuse;
+        let measured = total.response.len();
+        let is_control = control.is_some_and(|control| control.arm.name == visits.arm.name);
+        ArmSummary {
+            name: visits.arm.name.clone(),
+            requests: visits.count(|slot| slot.scheduled),
+            completed: visits.count(|slot| slot.completed),
+            requests_per_s: visits.per_second(total.completed),
+            errors: errors(visits),
+            censored: visits.count(|slot| slot.censored),
+            response: Quantiles::of(&total.response),
+            service: Quantiles::of(&total.service),
+            lag: Quantiles::of(&total.lag),
+            response_histogram: total.response.clone(),
+            phases: total.phases,
+            connections: connections(visits),
+            reuse_ratio: (reused + opened > 0).then(|| reused as f64 / (reused + opened) as f64),
+            handshakes_avoided_per_s: control.filter(|_| !is_control).map(|control| avoided(control, visits)),
+            client_cpu_per_request: (measured > 0 && total.client.cpu_ns > 0)
+                .then(|| Duration::from_nanos(total.client.cpu_ns / measured)),
+            slots: SlotCounts {
+                pure: visits.slots.len() - visits.impure - visits.cut_short,
+                impure: visits.impure,
+                cut_short: visits.cut_short,
+            },
+        }
+    }
+
+    /// Requests without a good answer.
+    pub fn failed(&self) -> u64 {
+        self.errors.values().sum()
+    }
+}
+
+fn errors(visits: &Visits<'_>) -> BTreeMap<String, u64> {
+    let mut errors = BTreeMap::new();
+    for (kind, n) in visits.slots.iter().flat_map(|slot| &slot.errors) {
+        *errors.entry(kind.clone()).or_default() += n;
+    }
+    errors
+}
+
+fn connections(visits: &Visits<'_>) -> Ledger {
+    let mut connections = Ledger::default();
+    for slot in &visits.slots {
+        connections.merge(&slot.connections);
+    }
+    connections
+}
+
+/// Handshakes that the control saves each second. Every connection over TLS has a TLS handshake, full or resumed;
+/// where there was none in either arm, the TCP handshake is what is saved.
+fn avoided(control: &Visits<'_>, arm: &Visits<'_>) -> f64 {
+    let tls = |reuse: &Reuse| reuse.handshakes_full + reuse.handshakes_resumed;
+    let over_tls = tls(&control.total.reuse) + tls(&arm.total.reuse) > 0;
+    let handshakes = |visits: &Visits<'_>| {
+        let reuse = &visits.total.reuse;
+        visits.per_second(if over_tls { tls(reuse) } else { reuse.opened })
+    };
+    handshakes(arm) - handshakes(control)
+}
