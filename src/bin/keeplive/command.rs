@@ -29,8 +29,8 @@ struct Secret<'a> {
 
 impl Secret<'_> {
     fn of(word: &str) -> Option<Secret<'_>> {
-        let options: [(&str, &str, fn(&str) -> String); 2] =
-            [("-H", "--header", field), ("-d", "--data", body)];
+        type Show = fn(&str) -> String;
+        let options: [(&str, &str, Show); 2] = [("-H", "--header", field), ("-d", "--data", body)];
         options.into_iter().find_map(|(short, long, show)| {
             if word == short || word == long {
                 return Some(Secret { name: word, value: None, show });
