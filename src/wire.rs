@@ -74,12 +74,14 @@ impl WireFacts {
         }
     }
 
-    /// Asks for one look at the socket itself at the next read, past the reactor's cached readiness.
+    /// Asks for a look at the socket itself, past the reactor's cached readiness, at every read before the next
+    /// write.
     ///
     /// *Race window.* tokio clears a socket's readiness after a short read and then answers `Pending` without a
     /// system call until the reactor has run; a FIN, RST or stray bytes that the kernel already holds are
-    /// invisible meanwhile. hyper reads before it writes, so this one look, made when a request is about to be
-    /// written, leaves only what is still on its way to us.
+    /// invisible meanwhile. hyper reads before it writes, so a look at that read leaves only what is still on
+    /// its way to us. One read is not always all: TLS reads on when a record was none of HTTP's, and a task
+    /// whose budget is spent reads now and writes at its next turn.
     pub(crate) fn look_before_write(&self) {
         self.look.store(true, Relaxed);
     }
@@ -96,7 +98,8 @@ impl WireFacts {
             Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => 2,
             Some(_) => return,
         };
-        self.end.store(end, Relaxed);
+        // The kernel tells a reset once, and shows an end of the stream from then on.
+        self.end.fetch_max(end, Relaxed);
     }
 }
 
@@ -121,19 +124,31 @@ impl Wire {
     }
 
     /// Whether the kernel holds something to read, the end of the stream included, whatever the reactor knows.
-    pub(crate) fn has_news(&self) -> bool {
+    ///
+    /// An error is news that the kernel tells once: whoever asked must pass it on.
+    fn has_news(&self) -> io::Result<bool> {
         use rustix::net::{RecvFlags, recv};
         let mut byte = [0_u8; 1];
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        !matches!(recv(self.tcp.as_fd(), &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
+        match recv(self.tcp.as_fd(), &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok(_) => Ok(true),
+            Err(rustix::io::Errno::AGAIN) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Reads what the socket holds now, without asking the reactor.
-    fn read_past_reactor(&self, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
+    fn read_past_reactor(&self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
         use rustix::net::{RecvFlags, recv};
         let (n, _) = recv(self.tcp.as_fd(), buf.initialize_unfilled(), RecvFlags::DONTWAIT)?;
         buf.advance(n);
-        Ok(n)
+        Ok(())
+    }
+
+    fn poll_read_tcp(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.facts.look.load(Relaxed) && self.has_news()? {
+            return Poll::Ready(self.read_past_reactor(buf));
+        }
+        Pin::new(&mut self.tcp).poll_read(cx, buf)
     }
 }
 
@@ -141,14 +156,7 @@ impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let result = if this.facts.look.load(Relaxed) && {
-            this.facts.look.store(false, Relaxed);
-            this.has_news()
-        } {
-            this.read_past_reactor(buf).map(|_| ())
-        } else {
-            ready!(Pin::new(&mut this.tcp).poll_read(cx, buf))
-        };
+        let result = ready!(this.poll_read_tcp(cx, buf));
         match &result {
             Ok(()) if buf.filled().len() == before && buf.capacity() > before => this.facts.ended(None),
             Ok(()) => {
@@ -164,6 +172,7 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.facts.look.store(false, Relaxed);
         let result = ready!(Pin::new(&mut this.tcp).poll_write(cx, bytes));
         match &result {
             Ok(n) => this.facts.wrote(*n),
