@@ -48,7 +48,7 @@ impl Stream {
 
 macro_rules! either {
     ($self:expr, $stream:ident => $call:expr) => {
-        match $self.get_mut() {
+        match $self {
             Stream::Plain($stream) => $call,
             #[cfg(feature = "tls")]
             Stream::Tls($stream) => $call,
@@ -58,21 +58,25 @@ macro_rules! either {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => Pin::new(stream).poll_read(cx, buf))
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let result = either!(this, stream => Pin::new(stream).poll_read(cx, buf));
+        this.wire().facts().add_heard(buf.filled().len() - before);
+        result
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self, stream => Pin::new(stream).poll_write(cx, bytes))
+        either!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, bytes))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => Pin::new(stream).poll_flush(cx))
+        either!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => Pin::new(stream).poll_shutdown(cx))
+        either!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
     }
 }
 
@@ -107,7 +111,7 @@ impl Connector {
         let local = tcp.local_addr().map_err(connect_error)?;
         let open = clock::now();
         let wire = Wire::new(tcp, open);
-        let facts = wire.facts();
+        let facts = Arc::clone(wire.facts());
         let mut timings =
             ConnectTimings { dns: looked_up.then(|| resolved - began), tcp: open - resolved, tls: None };
         let (stream, tls) = match origin.scheme() {

@@ -158,6 +158,7 @@ impl Connection {
     ) -> Result<(Response<Incoming>, Stamps), Failure> {
         let began = clock::now();
         let (written_before, read_before) = (self.wire.written(), self.wire.read());
+        let heard_before = self.wire.heard();
         if self.exchanges > 0 {
             self.wire.look_before_write();
         }
@@ -176,10 +177,12 @@ impl Connection {
                 Ok((response, Stamps { began, sent, head, written_before, read_before }))
             }
             Err(mut error) => {
-                let request = error.take_message().filter(|_| self.wire.written() == written_before);
-                let answered = self.wire.read() > read_before;
+                // hyper hands back what it has not begun to write, even if TLS wrote: it may have sent an alert.
+                let request = error.take_message();
+                let answered = self.wire.heard() > heard_before;
                 let kind = self.classify(error.error(), request.is_some(), answered);
-                let phase = if self.wire.written() == written_before { Phase::Send } else { Phase::Wait };
+                let unsent = request.is_some() || self.wire.written() == written_before;
+                let phase = if unsent { Phase::Send } else { Phase::Wait };
                 let error = Error::new(kind).at(phase).with_source(error.into_error());
                 Err(Failure { error, request })
             }

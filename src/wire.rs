@@ -22,6 +22,7 @@ pub(crate) struct WireFacts {
     look: AtomicBool,
     end: AtomicU8,
     read: AtomicU64,
+    heard: AtomicU64,
     written: AtomicU64,
     last_write: AtomicU64,
 }
@@ -41,6 +42,7 @@ impl WireFacts {
             look: AtomicBool::new(false),
             end: AtomicU8::new(0),
             read: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
             written: AtomicU64::new(0),
             last_write: AtomicU64::new(0),
         }
@@ -54,6 +56,15 @@ impl WireFacts {
     /// Bytes read from the socket so far.
     pub(crate) fn read(&self) -> u64 {
         self.read.load(Relaxed)
+    }
+
+    /// Bytes of HTTP read so far: without what TLS adds, and what it says to itself.
+    pub(crate) fn heard(&self) -> u64 {
+        self.heard.load(Relaxed)
+    }
+
+    pub(crate) fn add_heard(&self, n: usize) {
+        self.heard.store(self.heard() + n as u64, Relaxed);
     }
 
     /// Bytes the kernel took so far.
@@ -115,8 +126,8 @@ impl Wire {
         Wire { tcp, facts: Arc::new(WireFacts::new(now)) }
     }
 
-    pub(crate) fn facts(&self) -> Arc<WireFacts> {
-        Arc::clone(&self.facts)
+    pub(crate) fn facts(&self) -> &Arc<WireFacts> {
+        &self.facts
     }
 
     pub(crate) fn tcp(&self) -> &TcpStream {
