@@ -27,7 +27,10 @@ pub(super) fn close(shared: &Arc<Shared>, connection: Connection, reason: CloseR
         CloseReason::KeepAliveOff | CloseReason::ServerClose | CloseReason::MaxExchanges => {
             linger(shared, stream);
         }
-        CloseReason::Cancelled | CloseReason::BodyDropped | CloseReason::Failed => drop(stream),
+        CloseReason::Cancelled
+        | CloseReason::BodyDropped
+        | CloseReason::RequestUnfinished
+        | CloseReason::Failed => drop(stream),
         _ => say_goodbye(stream),
     }
 }

@@ -79,14 +79,18 @@ impl Drop for Held {
 /// Why a connection whose exchange is complete is not used again; `None` when it is.
 fn why_not_again(pooled: &mut Pooled, shared: &Shared, now: Instant) -> Option<CloseReason> {
     let config = &shared.config;
+    let usable = pooled.watch();
+    if pooled.connection.is_unfinished() {
+        return Some(CloseReason::RequestUnfinished);
+    }
     if !config.keep_alive {
         return Some(CloseReason::KeepAliveOff);
     }
     if config.max_exchanges.is_some_and(|most| pooled.connection.exchanges() >= most) {
         return Some(CloseReason::MaxExchanges);
     }
-    if !pooled.watch() {
-        return Some(CloseReason::ServerClose);
+    if !usable {
+        return Some(pooled.connection.why_it_cannot_go_on());
     }
     pooled.dies().is_some_and(|dies| now >= dies).then_some(CloseReason::MaxLifetime)
 }
