@@ -104,9 +104,9 @@ impl WireFacts {
     }
 
     fn ended(&self, error: Option<&io::Error>) {
-        let end = match error.map(io::Error::kind) {
+        let end = match error {
             None => 1,
-            Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => 2,
+            Some(error) if is_reset(error) => 2,
             Some(_) => return,
         };
         // The kernel tells a reset once, and shows an end of the stream from then on.
@@ -114,16 +114,22 @@ impl WireFacts {
     }
 }
 
+fn is_reset(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
 /// The TCP stream beneath TLS and HTTP.
 #[derive(Debug)]
 pub(crate) struct Wire {
     tcp: TcpStream,
     facts: Arc<WireFacts>,
+    /// The peer takes nothing any more.
+    deaf: bool,
 }
 
 impl Wire {
     pub(crate) fn new(tcp: TcpStream, now: Instant) -> Wire {
-        Wire { tcp, facts: Arc::new(WireFacts::new(now)) }
+        Wire { tcp, facts: Arc::new(WireFacts::new(now)), deaf: false }
     }
 
     pub(crate) fn facts(&self) -> &Arc<WireFacts> {
@@ -181,13 +187,30 @@ impl AsyncRead for Wire {
 }
 
 impl AsyncWrite for Wire {
+    /// Writes what the kernel takes.
+    ///
+    /// *Early answers.* A server may answer in the middle of a request, close, and reset what still comes (RFC
+    /// 9112, section 9.5). Its answer is then in our kernel while writing fails, and hyper would give the failure
+    /// precedence. So a write to a peer that takes nothing any more does not fail but stays pending, and the
+    /// reader goes on, to the answer or to the reset.
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.deaf {
+            return Poll::Pending;
+        }
         this.facts.look.store(false, Relaxed);
         let result = ready!(Pin::new(&mut this.tcp).poll_write(cx, bytes));
         match &result {
             Ok(n) => this.facts.wrote(*n),
-            Err(error) => this.facts.ended(Some(error)),
+            Err(error) if is_reset(error) => {
+                this.facts.ended(Some(error));
+                this.deaf = true;
+                // Reading ends without the reactor's help: it may have told all it knows.
+                this.facts.look_before_write();
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Err(_) => {}
         }
         Poll::Ready(result)
     }
