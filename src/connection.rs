@@ -168,7 +168,7 @@ impl Connection {
         let began = clock::now();
         let (written_before, read_before) = (self.wire.written(), self.wire.read());
         let heard_before = self.wire.heard();
-        if self.exchanges > 0 {
+        if self.idle_since.is_some() {
             self.wire.look_before_write();
         }
         self.exchanges += 1;

@@ -231,6 +231,17 @@ impl Shared {
         self.close_all(closing);
     }
 
+    /// A connection that no request has used since it was taken goes on resting, if it still can.
+    fn rest_on(self: &Arc<Self>, mut pooled: Pooled) {
+        if pooled.watch() {
+            let since = pooled.connection.idle_since().unwrap_or_else(clock::now);
+            self.put_back(pooled, since);
+        } else {
+            let reason = pooled.connection.why_it_ended();
+            self.end(pooled, reason);
+        }
+    }
+
     /// A connection that still had its place ends.
     fn end(self: &Arc<Self>, pooled: Pooled, reason: CloseReason) {
         let origin = pooled.origin().clone();

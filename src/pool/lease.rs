@@ -32,16 +32,18 @@ pub struct Lease {
 }
 
 /// A connection in use and its place in the pool. Whatever happens, the place is given up exactly once: by
-/// giving the connection back, by ending it with a reason, or, when dropped, as cancelled.
+/// giving the connection back, by ending it with a reason, or, when dropped, as cancelled. Dropped before an
+/// exchange began on it, the connection goes back.
 #[derive(Debug)]
 pub(super) struct Held {
     pooled: Option<Pooled>,
     shared: Arc<Shared>,
+    begun: bool,
 }
 
 impl Held {
     pub(super) fn new(pooled: Pooled, shared: &Arc<Shared>) -> Held {
-        Held { pooled: Some(pooled), shared: Arc::clone(shared) }
+        Held { pooled: Some(pooled), shared: Arc::clone(shared), begun: false }
     }
 
     pub(super) fn connection(&mut self) -> &mut Connection {
@@ -70,8 +72,10 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some(pooled) = self.pooled.take() {
-            self.shared.end(pooled, CloseReason::Cancelled);
+        match self.pooled.take() {
+            Some(pooled) if self.begun => self.shared.end(pooled, CloseReason::Cancelled),
+            Some(pooled) => self.shared.rest_on(pooled),
+            None => {}
         }
     }
 }
@@ -210,7 +214,7 @@ impl Drop for Waiter<'_> {
         self.waiting.close();
         self.shared.lock().forget(self.origin, self.ticket);
         match self.waiting.try_recv() {
-            Ok(Grant::Connection(pooled)) => self.shared.put_back(pooled, clock::now()),
+            Ok(Grant::Connection(pooled)) => self.shared.rest_on(pooled),
             Ok(Grant::Place) => self.shared.lock().release(self.origin),
             Err(_) => {}
         }
@@ -238,10 +242,7 @@ impl Lease {
 
     /// Gives the connection back unused.
     pub fn discard(self) {
-        let Lease { mut held, granted, .. } = self;
-        if let Some(pooled) = held.pooled.take() {
-            held.shared.put_back(pooled, granted);
-        }
+        drop(self);
     }
 
     /// Sends a request in origin-form (`GET /path`, with a `Host` field) and waits for the response's head.
@@ -259,6 +260,7 @@ impl Lease {
         if !config.keep_alive || last {
             request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        held.begun = true;
         let connection = held.connection();
         let idle_before = connection.idle_since().map(|since| granted.saturating_duration_since(since));
         match connection.exchange(request).await {
@@ -270,7 +272,7 @@ impl Lease {
                 let progress = Progress {
                     nth: connection.exchanges(),
                     age: stamps.began.saturating_duration_since(connection.born()),
-                    idle_before: idle_before.filter(|_| connection.exchanges() > 1),
+                    idle_before,
                     timings: Timings {
                         blocked,
                         connect: opening,
@@ -284,19 +286,12 @@ impl Lease {
                 Ok(Body::response(head, held, progress))
             }
             Err(failure) => {
-                let reused = held.as_ref().exchanges() > 1;
                 let reason = match failure.error.kind() {
                     ErrorKind::NotSent => held.as_ref().why_it_ended(),
                     _ => CloseReason::Failed,
                 };
                 held.end(reason);
-                Err(LeaseError {
-                    error: failure.error,
-                    request: failure.request,
-                    reused,
-                    idle_before,
-                    retries,
-                })
+                Err(LeaseError { error: failure.error, request: failure.request, idle_before, retries })
             }
         }
     }
@@ -306,7 +301,6 @@ impl Lease {
 pub struct LeaseError {
     error: Error,
     request: Option<Request<RequestBody>>,
-    reused: bool,
     idle_before: Option<Duration>,
     retries: Vec<Retry>,
 }
@@ -319,7 +313,7 @@ impl LeaseError {
 
     /// How long the connection had been idle before; `None` on a fresh connection.
     pub fn idle_before(&self) -> Option<Duration> {
-        self.idle_before.filter(|_| self.reused)
+        self.idle_before
     }
 
     /// The error alone.
@@ -327,15 +321,12 @@ impl LeaseError {
         self.error
     }
 
-    /// The request, if no byte of it was written and the connection had been used before, so that another
+    /// The request, if no byte of it was written and the connection had been idle before, so that another
     /// connection may do better; and the account of all attempts so far.
     pub fn take_retry(&mut self) -> Option<(Request<RequestBody>, Vec<Retry>)> {
-        if !self.reused {
-            return None;
-        }
+        let idle_before = self.idle_before?;
         let request = self.request.take()?;
         let mut retries = std::mem::take(&mut self.retries);
-        let idle_before = self.idle_before.unwrap_or_default();
         retries.push(Retry { kind: self.error.kind(), idle_before });
         Some((request, retries))
     }

@@ -81,12 +81,8 @@ fn expire(shared: &Arc<Shared>, now: Instant) -> Option<Instant> {
 /// An idle connection's socket has stirred: it ended, or somebody sent what nobody asked for, or TLS had
 /// something to say to itself and all is well.
 fn look_at(shared: &Arc<Shared>, origin: &Origin, number: u64) {
-    let Some(mut pooled) = shared.lock().take_one(origin, number) else { return };
-    let idle_since = pooled.connection.idle_since();
-    if pooled.watch() {
-        shared.put_back(pooled, idle_since.unwrap_or_else(clock::now));
-    } else {
-        let reason = pooled.connection.why_it_ended();
-        shared.end(pooled, reason);
+    let taken = shared.lock().take_one(origin, number);
+    if let Some(pooled) = taken {
+        shared.rest_on(pooled);
     }
 }
