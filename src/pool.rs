@@ -209,14 +209,14 @@ impl Shared {
     fn put_back(self: &Arc<Self>, mut pooled: Pooled, since: Instant) {
         pooled.connection.rest_from(since);
         let (watch, origin) = (Arc::clone(&pooled.watch), pooled.origin().clone());
+        let idle_end = self.config.idle_timeout.map(|timeout| since + timeout);
+        let deadline = idle_end.into_iter().chain(pooled.dies()).min();
         let mut closing = Vec::new();
         let earlier = {
             let mut state = self.lock();
             state.put_back(&origin, pooled, since, &mut closing);
             let looks_at = state.minder_looks_at;
-            let deadline = self.config.idle_timeout.map(|timeout| since + timeout);
-            let earlier = deadline.is_some_and(|deadline| looks_at.is_none_or(|at| deadline < at))
-                || (self.config.max_lifetime.is_some() && looks_at.is_none());
+            let earlier = deadline.is_some_and(|deadline| looks_at.is_none_or(|at| deadline < at));
             if earlier {
                 state.minder_looks_at = deadline;
             }
