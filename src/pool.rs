@@ -222,6 +222,7 @@ impl Shared {
             }
             earlier
         };
+        Minder::start(self);
         if earlier {
             self.minder.wake();
         }

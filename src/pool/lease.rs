@@ -8,10 +8,10 @@ use http::Request;
 use http::header::{CONNECTION, HeaderValue};
 use tokio::sync::oneshot;
 
+use super::Shared;
 use super::response::{Body, Progress, Response};
 use super::state::{Grant, Turn};
 use super::watch::Pooled;
-use super::{Minder, Shared};
 use crate::body::RequestBody;
 use crate::clock;
 use crate::connection::Connection;
@@ -140,7 +140,6 @@ impl Drop for Place<'_> {
 
 async fn open(mut place: Place<'_>, asked: Instant) -> Result<Lease, Error> {
     let (shared, origin) = (place.shared, place.origin);
-    Minder::start(shared);
     let opened = match connect(shared, origin).await {
         Ok(connection) => connection,
         Err(error) => {
