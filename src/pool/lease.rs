@@ -155,13 +155,7 @@ async fn open(mut place: Place<'_>, asked: Instant) -> Result<Lease, Error> {
 }
 
 async fn connect(shared: &Arc<Shared>, origin: &Origin) -> Result<Connection, Error> {
-    let opening = shared.connector.open(origin, &shared.config);
-    let opened = match shared.config.connect_timeout {
-        None => opening.await?,
-        Some(limit) => tokio::time::timeout(limit, opening)
-            .await
-            .map_err(|_| Error::new(ErrorKind::ConnectTimeout).at(Phase::Connect))??,
-    };
+    let opened = shared.connector.open(origin, &shared.config).await?;
     Connection::start(opened, ConnectionId(shared.next_id())).await
 }
 
