@@ -102,7 +102,7 @@ fn why_not_again(pooled: &mut Pooled, shared: &Shared, now: Instant) -> Option<C
 /// Finds a connection. `asked` is when the request first wanted one.
 pub(super) async fn check_out(shared: &Arc<Shared>, origin: &Origin, asked: Instant) -> Result<Lease, Error> {
     let mut closing = Vec::new();
-    let turn = shared.lock().ask(origin, false, asked, &mut closing);
+    let turn = shared.lock().ask(origin, asked, &mut closing);
     if !closing.is_empty() {
         shared.close_all(closing);
     }

@@ -82,7 +82,7 @@ impl State {
     }
 
     /// A request wants a connection to `origin`. Nobody overtakes: while others wait, a newcomer waits too.
-    pub(super) fn ask(&mut self, origin: &Origin, fresh: bool, now: Instant, closing: &mut Closing) -> Turn {
+    pub(super) fn ask(&mut self, origin: &Origin, now: Instant, closing: &mut Closing) -> Turn {
         if self.closed {
             return Turn::Closed;
         }
@@ -91,19 +91,14 @@ impl State {
         }
         let places = self.origins.get_mut(origin).expect("inserted above");
         let expired_before = closing.len();
-        if !fresh && let Some(connection) = places.idle.take(now, closing) {
+        let idle = places.idle.take(now, closing);
+        places.taken -= closing.len() - expired_before;
+        if let Some(connection) = idle {
             self.counts.reused += 1;
-            places.taken -= closing.len() - expired_before;
             return Turn::Reuse(connection);
         }
-        places.taken -= closing.len() - expired_before;
         if places.taken < self.max_connections && places.waiters.is_empty() {
             places.taken += 1;
-            return Turn::Open;
-        }
-        if fresh && let Some(idle) = places.idle.take(now, closing) {
-            // The one asked for must be new: an idle one makes room for it.
-            closing.push((idle, CloseReason::Evicted));
             return Turn::Open;
         }
         let (grant, waiting) = oneshot::channel();
