@@ -115,10 +115,6 @@ impl<T> IdleSet<T> {
         self.entries.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// Takes the connection that was idle for the shortest time and may still be used at `now`. Those found
     /// past their end are appended to `closed`.
     pub(crate) fn take(&mut self, now: Instant, closed: &mut Vec<(T, CloseReason)>) -> Option<T> {

@@ -195,7 +195,10 @@ impl<'a> Waiter<'a> {
                 .map_err(|_| Error::new(ErrorKind::AcquireTimeout).at(Phase::Blocked))?,
         };
         match grant {
-            Ok(Grant::Connection(pooled)) => Ok(Ok(Held::new(pooled, self.shared))),
+            Ok(Grant::Connection(pooled)) => {
+                self.shared.lock().counts.reused += 1;
+                Ok(Ok(Held::new(pooled, self.shared)))
+            }
             Ok(Grant::Place) => Ok(Err(Place::new(self.shared, self.origin))),
             Err(_) => Err(Error::new(ErrorKind::Closed)),
         }

@@ -143,10 +143,7 @@ impl State {
         let places = self.origins.get_mut(origin).expect("an origin with a connection has its places");
         while let Some((_, waiter)) = places.waiters.pop_first() {
             match waiter.send(Grant::Connection(connection)) {
-                Ok(()) => {
-                    self.counts.reused += 1;
-                    return;
-                }
+                Ok(()) => return,
                 Err(Grant::Connection(back)) => connection = back,
                 Err(Grant::Place) => unreachable!("what was sent comes back"),
             }
@@ -155,6 +152,7 @@ impl State {
         if let Some(evicted) = places.idle.offer(connection, number, now, dies, policy) {
             places.taken -= 1;
             closing.push(evicted);
+            self.tidy(origin);
         }
     }
 
@@ -197,7 +195,7 @@ impl State {
     }
 
     fn tidy(&mut self, origin: &Origin) {
-        if self.origins.get(origin).is_some_and(|places| places.is_unused() && places.idle.is_empty()) {
+        if self.origins.get(origin).is_some_and(Places::is_unused) {
             self.origins.remove(origin);
         }
     }
