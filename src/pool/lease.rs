@@ -46,6 +46,14 @@ impl Held {
         Held { pooled: Some(pooled), shared: Arc::clone(shared), begun: false }
     }
 
+    /// The connection's next exchange begins: from here on there is no giving it back unused.
+    fn begin(&mut self) -> &mut Connection {
+        self.begun = true;
+        let pooled = self.pooled.as_mut().expect("held until it is given up");
+        pooled.watch.ends_rest();
+        &mut pooled.connection
+    }
+
     pub(super) fn connection(&mut self) -> &mut Connection {
         &mut self.pooled.as_mut().expect("held until it is given up").connection
     }
@@ -256,8 +264,7 @@ impl Lease {
         if !config.keep_alive || last {
             request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        held.begun = true;
-        let connection = held.connection();
+        let connection = held.begin();
         let idle_before = connection.idle_since().map(|since| granted.saturating_duration_since(since));
         match connection.exchange(request).await {
             Ok((head, stamps)) => {
