@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
@@ -48,7 +49,7 @@ impl Stream {
 
 macro_rules! either {
     ($self:expr, $stream:ident => $call:expr) => {
-        match $self.get_mut() {
+        match $self {
             Stream::Plain($stream) => $call,
             #[cfg(feature = "tls")]
             Stream::Tls($stream) => $call,
@@ -58,21 +59,25 @@ macro_rules! either {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => Pin::new(stream).poll_read(cx, buf))
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let result = either!(this, stream => Pin::new(stream).poll_read(cx, buf));
+        this.wire().facts().add_heard(buf.filled().len() - before);
+        result
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self, stream => Pin::new(stream).poll_write(cx, bytes))
+        either!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, bytes))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => Pin::new(stream).poll_flush(cx))
+        either!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => Pin::new(stream).poll_shutdown(cx))
+        either!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
     }
 }
 
@@ -95,25 +100,27 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    /// Opens a connection: lookup, then the addresses in the resolver's order until one answers, then TLS.
+    /// Opens a connection: lookup, then the addresses in the resolver's order until one answers, then TLS, all
+    /// within the connect timeout.
     ///
     /// *Cancel safety.* Dropping the future closes whatever had been opened.
     pub(crate) async fn open(&self, origin: &Origin, config: &PoolConfig) -> Result<Opened, Error> {
         let began = clock::now();
-        let (addresses, looked_up) = resolve(origin, config).await?;
+        let limit = config.connect_timeout.map(|timeout| began + timeout);
+        let (addresses, looked_up) = within(limit, Phase::Dns, resolve(origin, config)).await?;
         let resolved = if looked_up { clock::now() } else { began };
-        let tcp = connect_any(&addresses, config).await?;
+        let tcp = within(limit, Phase::Connect, connect_any(&addresses, config)).await?;
         let remote = tcp.peer_addr().map_err(connect_error)?;
         let local = tcp.local_addr().map_err(connect_error)?;
         let open = clock::now();
         let wire = Wire::new(tcp, open);
-        let facts = wire.facts();
+        let facts = Arc::clone(wire.facts());
         let mut timings =
             ConnectTimings { dns: looked_up.then(|| resolved - began), tcp: open - resolved, tls: None };
         let (stream, tls) = match origin.scheme() {
             Scheme::Http => (Stream::Plain(wire), None),
             Scheme::Https => {
-                let secured = self.secure(wire, origin).await?;
+                let secured = within(limit, Phase::Tls, self.secure(wire, origin)).await?;
                 timings.tls = Some(clock::now() - open);
                 secured
             }
@@ -139,6 +146,20 @@ impl Connector {
     #[cfg(not(feature = "tls"))]
     async fn secure(&self, _wire: Wire, _origin: &Origin) -> Result<(Stream, Option<TlsFacts>), Error> {
         Err(no_tls())
+    }
+}
+
+/// The limit is one for all phases; the error names the phase in which it was reached.
+async fn within<T>(
+    limit: Option<Instant>,
+    phase: Phase,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match limit {
+        None => work.await,
+        Some(limit) => tokio::time::timeout_at(limit.into(), work)
+            .await
+            .map_err(|_| Error::new(ErrorKind::ConnectTimeout).at(phase))?,
     }
 }
 

@@ -7,6 +7,7 @@
 //! polling the connection, so those two are polled with a waker that does nothing.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -36,7 +37,8 @@ pub(crate) struct Connection {
     hyper: Option<HyperConnection>,
     /// What is left when hyper is done with it: the stream, still open on our side.
     rest: Option<Stream>,
-    failure: Option<hyper::Error>,
+    /// Why it ended between two exchanges, when an error told.
+    told: Option<CloseReason>,
     wire: Arc<WireFacts>,
     facts: Arc<ConnectionFacts>,
     opening: Option<ConnectTimings>,
@@ -75,7 +77,7 @@ impl Connection {
             sender,
             hyper: Some(hyper),
             rest: None,
-            failure: None,
+            told: None,
             wire,
             facts: Arc::new(ConnectionFacts { id, remote, local, tls }),
             opening: Some(timings),
@@ -125,13 +127,20 @@ impl Connection {
 
     /// Why a conversation that ended between two exchanges ended.
     pub(crate) fn why_it_ended(&self) -> CloseReason {
-        // A failure that no I/O error caused is hyper's refusal of bytes that answer nothing.
-        let refused = self.failure.as_ref().is_some_and(|failure| !is_io(failure));
-        match self.wire.end() {
-            _ if refused => CloseReason::Unsolicited,
+        self.told.unwrap_or(match self.wire.end() {
             End::Reset => CloseReason::PeerReset,
             End::Open | End::Fin => CloseReason::PeerFin,
-        }
+        })
+    }
+
+    /// Why a conversation cannot go on after a complete response.
+    pub(crate) fn why_it_cannot_go_on(&self) -> CloseReason {
+        self.told.unwrap_or(CloseReason::ServerClose)
+    }
+
+    /// Whether the conversation goes on and takes no request, because the last one is not yet written.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.hyper.is_some() && !self.sender.is_ready()
     }
 
     pub(crate) fn was_reset(&self) -> bool {
@@ -142,7 +151,7 @@ impl Connection {
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(hyper) = &mut self.hyper else { return false };
         let Poll::Ready(result) = hyper.poll_without_shutdown(cx) else { return true };
-        self.failure = result.err();
+        self.told = result.err().as_ref().and_then(told_by);
         // Taking hyper apart also hands a request back that was queued and not yet written.
         self.rest = self.hyper.take().map(|hyper| hyper.into_parts().io.into_inner());
         false
@@ -158,7 +167,8 @@ impl Connection {
     ) -> Result<(Response<Incoming>, Stamps), Failure> {
         let began = clock::now();
         let (written_before, read_before) = (self.wire.written(), self.wire.read());
-        if self.exchanges > 0 {
+        let heard_before = self.wire.heard();
+        if self.idle_since.is_some() {
             self.wire.look_before_write();
         }
         self.exchanges += 1;
@@ -176,10 +186,13 @@ impl Connection {
                 Ok((response, Stamps { began, sent, head, written_before, read_before }))
             }
             Err(mut error) => {
-                let request = error.take_message().filter(|_| self.wire.written() == written_before);
-                let answered = self.wire.read() > read_before;
+                // hyper hands back what it has not begun to write, even if TLS wrote: it may have sent an alert.
+                let request = error.take_message();
+                self.told = self.told.or_else(|| told_by(error.error()));
+                let answered = self.wire.heard() > heard_before;
                 let kind = self.classify(error.error(), request.is_some(), answered);
-                let phase = if self.wire.written() == written_before { Phase::Send } else { Phase::Wait };
+                let unsent = request.is_some() || self.wire.written() == written_before;
+                let phase = if unsent { Phase::Send } else { Phase::Wait };
                 let error = Error::new(kind).at(phase).with_source(error.into_error());
                 Err(Failure { error, request })
             }
@@ -210,7 +223,21 @@ impl Connection {
     }
 }
 
-fn is_io(error: &hyper::Error) -> bool {
+/// What an error says of a connection that was idle. The end of the stream says nothing more than itself.
+fn told_by(error: &hyper::Error) -> Option<CloseReason> {
     use std::error::Error as _;
-    error.source().is_some_and(|source| source.is::<std::io::Error>())
+    // A request that is handed back comes with the connection's own error.
+    let cause = if error.is_canceled() { error.source()?.downcast_ref()? } else { error };
+    if cause.is_incomplete_message() {
+        // What hyper calls the end of a connection that had no request yet.
+        return None;
+    }
+    let io = cause.source().and_then(|source| source.downcast_ref::<io::Error>());
+    match io.map(io::Error::kind) {
+        // hyper's refusal of a message; rustls' of a record.
+        None | Some(io::ErrorKind::InvalidData) => Some(CloseReason::Unsolicited),
+        // tokio's word for a socket whose runtime has ended.
+        Some(io::ErrorKind::Other) => Some(CloseReason::Shutdown),
+        Some(_) => None,
+    }
 }

@@ -18,7 +18,7 @@ pub enum CloseReason {
     PeerFin,
     /// The peer reset it while it was idle.
     PeerReset,
-    /// Bytes arrived on it while no request was under way (RFC 9112, section 9.2: no response to anything).
+    /// Bytes arrived on it that answer no request (RFC 9112, section 9.2), or that are not even TLS.
     Unsolicited,
     /// The server said `Connection: close`, speaks HTTP/1.0, or ended the body by closing.
     ServerClose,
@@ -28,17 +28,19 @@ pub enum CloseReason {
     Cancelled,
     /// The response's body was dropped before its end.
     BodyDropped,
+    /// The response was complete before the request: what is left of the request is not sent.
+    RequestUnfinished,
     /// An exchange on it failed.
     Failed,
     /// More idle connections than allowed: the longest idle went.
     Evicted,
-    /// The pool was closed, or its last handle dropped.
+    /// The pool was closed, or its last handle dropped, or the runtime that the connection lived on ended.
     Shutdown,
 }
 
 impl CloseReason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [CloseReason; 13] = [
+    pub const ALL: [CloseReason; 14] = [
         CloseReason::IdleTimeout,
         CloseReason::MaxLifetime,
         CloseReason::MaxExchanges,
@@ -49,6 +51,7 @@ impl CloseReason {
         CloseReason::KeepAliveOff,
         CloseReason::Cancelled,
         CloseReason::BodyDropped,
+        CloseReason::RequestUnfinished,
         CloseReason::Failed,
         CloseReason::Evicted,
         CloseReason::Shutdown,
@@ -67,6 +70,7 @@ impl CloseReason {
             CloseReason::KeepAliveOff => "keep_alive_off",
             CloseReason::Cancelled => "cancelled",
             CloseReason::BodyDropped => "body_dropped",
+            CloseReason::RequestUnfinished => "request_unfinished",
             CloseReason::Failed => "failed",
             CloseReason::Evicted => "evicted",
             CloseReason::Shutdown => "shutdown",
@@ -109,10 +113,6 @@ impl<T> IdleSet<T> {
 
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 
     /// Takes the connection that was idle for the shortest time and may still be used at `now`. Those found

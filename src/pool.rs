@@ -209,19 +209,20 @@ impl Shared {
     fn put_back(self: &Arc<Self>, mut pooled: Pooled, since: Instant) {
         pooled.connection.rest_from(since);
         let (watch, origin) = (Arc::clone(&pooled.watch), pooled.origin().clone());
+        let idle_end = self.config.idle_timeout.map(|timeout| since + timeout);
+        let deadline = idle_end.into_iter().chain(pooled.dies()).min();
         let mut closing = Vec::new();
         let earlier = {
             let mut state = self.lock();
             state.put_back(&origin, pooled, since, &mut closing);
             let looks_at = state.minder_looks_at;
-            let deadline = self.config.idle_timeout.map(|timeout| since + timeout);
-            let earlier = deadline.is_some_and(|deadline| looks_at.is_none_or(|at| deadline < at))
-                || (self.config.max_lifetime.is_some() && looks_at.is_none());
+            let earlier = deadline.is_some_and(|deadline| looks_at.is_none_or(|at| deadline < at));
             if earlier {
                 state.minder_looks_at = deadline;
             }
             earlier
         };
+        Minder::start(self);
         if earlier {
             self.minder.wake();
         }
@@ -229,6 +230,17 @@ impl Shared {
             watch.report();
         }
         self.close_all(closing);
+    }
+
+    /// A connection that no request has used since it was taken goes on resting, if it still can.
+    fn rest_on(self: &Arc<Self>, mut pooled: Pooled) {
+        if pooled.watch() {
+            let since = pooled.connection.idle_since().unwrap_or_else(clock::now);
+            self.put_back(pooled, since);
+        } else {
+            let reason = pooled.connection.why_it_ended();
+            self.end(pooled, reason);
+        }
     }
 
     /// A connection that still had its place ends.

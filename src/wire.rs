@@ -22,6 +22,7 @@ pub(crate) struct WireFacts {
     look: AtomicBool,
     end: AtomicU8,
     read: AtomicU64,
+    heard: AtomicU64,
     written: AtomicU64,
     last_write: AtomicU64,
 }
@@ -41,6 +42,7 @@ impl WireFacts {
             look: AtomicBool::new(false),
             end: AtomicU8::new(0),
             read: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
             written: AtomicU64::new(0),
             last_write: AtomicU64::new(0),
         }
@@ -54,6 +56,15 @@ impl WireFacts {
     /// Bytes read from the socket so far.
     pub(crate) fn read(&self) -> u64 {
         self.read.load(Relaxed)
+    }
+
+    /// Bytes of HTTP read so far: without what TLS adds, and what it says to itself.
+    pub(crate) fn heard(&self) -> u64 {
+        self.heard.load(Relaxed)
+    }
+
+    pub(crate) fn add_heard(&self, n: usize) {
+        self.heard.store(self.heard() + n as u64, Relaxed);
     }
 
     /// Bytes the kernel took so far.
@@ -74,12 +85,14 @@ impl WireFacts {
         }
     }
 
-    /// Asks for one look at the socket itself at the next read, past the reactor's cached readiness.
+    /// Asks for a look at the socket itself, past the reactor's cached readiness, at every read before the next
+    /// write.
     ///
     /// *Race window.* tokio clears a socket's readiness after a short read and then answers `Pending` without a
     /// system call until the reactor has run; a FIN, RST or stray bytes that the kernel already holds are
-    /// invisible meanwhile. hyper reads before it writes, so this one look, made when a request is about to be
-    /// written, leaves only what is still on its way to us.
+    /// invisible meanwhile. hyper reads before it writes, so a look at that read leaves only what is still on
+    /// its way to us. One read is not always all: TLS reads on when a record was none of HTTP's, and a task
+    /// whose budget is spent reads now and writes at its next turn.
     pub(crate) fn look_before_write(&self) {
         self.look.store(true, Relaxed);
     }
@@ -91,13 +104,18 @@ impl WireFacts {
     }
 
     fn ended(&self, error: Option<&io::Error>) {
-        let end = match error.map(io::Error::kind) {
+        let end = match error {
             None => 1,
-            Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => 2,
+            Some(error) if is_reset(error) => 2,
             Some(_) => return,
         };
-        self.end.store(end, Relaxed);
+        // The kernel tells a reset once, and shows an end of the stream from then on.
+        self.end.fetch_max(end, Relaxed);
     }
+}
+
+fn is_reset(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
 /// The TCP stream beneath TLS and HTTP.
@@ -105,15 +123,17 @@ impl WireFacts {
 pub(crate) struct Wire {
     tcp: TcpStream,
     facts: Arc<WireFacts>,
+    /// The peer takes nothing any more.
+    deaf: bool,
 }
 
 impl Wire {
     pub(crate) fn new(tcp: TcpStream, now: Instant) -> Wire {
-        Wire { tcp, facts: Arc::new(WireFacts::new(now)) }
+        Wire { tcp, facts: Arc::new(WireFacts::new(now)), deaf: false }
     }
 
-    pub(crate) fn facts(&self) -> Arc<WireFacts> {
-        Arc::clone(&self.facts)
+    pub(crate) fn facts(&self) -> &Arc<WireFacts> {
+        &self.facts
     }
 
     pub(crate) fn tcp(&self) -> &TcpStream {
@@ -121,19 +141,31 @@ impl Wire {
     }
 
     /// Whether the kernel holds something to read, the end of the stream included, whatever the reactor knows.
-    pub(crate) fn has_news(&self) -> bool {
+    ///
+    /// An error is news that the kernel tells once: whoever asked must pass it on.
+    fn has_news(&self) -> io::Result<bool> {
         use rustix::net::{RecvFlags, recv};
         let mut byte = [0_u8; 1];
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        !matches!(recv(self.tcp.as_fd(), &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
+        match recv(self.tcp.as_fd(), &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok(_) => Ok(true),
+            Err(rustix::io::Errno::AGAIN) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Reads what the socket holds now, without asking the reactor.
-    fn read_past_reactor(&self, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
+    fn read_past_reactor(&self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
         use rustix::net::{RecvFlags, recv};
         let (n, _) = recv(self.tcp.as_fd(), buf.initialize_unfilled(), RecvFlags::DONTWAIT)?;
         buf.advance(n);
-        Ok(n)
+        Ok(())
+    }
+
+    fn poll_read_tcp(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.facts.look.load(Relaxed) && self.has_news()? {
+            return Poll::Ready(self.read_past_reactor(buf));
+        }
+        Pin::new(&mut self.tcp).poll_read(cx, buf)
     }
 }
 
@@ -141,14 +173,7 @@ impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let result = if this.facts.look.load(Relaxed) && {
-            this.facts.look.store(false, Relaxed);
-            this.has_news()
-        } {
-            this.read_past_reactor(buf).map(|_| ())
-        } else {
-            ready!(Pin::new(&mut this.tcp).poll_read(cx, buf))
-        };
+        let result = ready!(this.poll_read_tcp(cx, buf));
         match &result {
             Ok(()) if buf.filled().len() == before && buf.capacity() > before => this.facts.ended(None),
             Ok(()) => {
@@ -162,12 +187,30 @@ impl AsyncRead for Wire {
 }
 
 impl AsyncWrite for Wire {
+    /// Writes what the kernel takes.
+    ///
+    /// *Early answers.* A server may answer in the middle of a request, close, and reset what still comes (RFC
+    /// 9112, section 9.5). Its answer is then in our kernel while writing fails, and hyper would give the failure
+    /// precedence. So a write to a peer that takes nothing any more does not fail but stays pending, and the
+    /// reader goes on, to the answer or to the reset.
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.deaf {
+            return Poll::Pending;
+        }
+        this.facts.look.store(false, Relaxed);
         let result = ready!(Pin::new(&mut this.tcp).poll_write(cx, bytes));
         match &result {
             Ok(n) => this.facts.wrote(*n),
-            Err(error) => this.facts.ended(Some(error)),
+            Err(error) if is_reset(error) => {
+                this.facts.ended(Some(error));
+                this.deaf = true;
+                // Reading ends without the reactor's help: it may have told all it knows.
+                this.facts.look_before_write();
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Err(_) => {}
         }
         Poll::Ready(result)
     }

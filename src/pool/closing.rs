@@ -27,7 +27,10 @@ pub(super) fn close(shared: &Arc<Shared>, connection: Connection, reason: CloseR
         CloseReason::KeepAliveOff | CloseReason::ServerClose | CloseReason::MaxExchanges => {
             linger(shared, stream);
         }
-        CloseReason::Cancelled | CloseReason::BodyDropped | CloseReason::Failed => drop(stream),
+        CloseReason::Cancelled
+        | CloseReason::BodyDropped
+        | CloseReason::RequestUnfinished
+        | CloseReason::Failed => drop(stream),
         _ => say_goodbye(stream),
     }
 }
@@ -38,36 +41,55 @@ fn say_goodbye(mut stream: Stream) {
 
 /// Waits for the peer's FIN: often it is there already; else in a task of its own, for a bounded time.
 fn linger(shared: &Arc<Shared>, mut stream: Stream) {
-    let limit = shared.config.linger;
     if let Some(end) = drain(&mut stream) {
         return count(shared, end);
     }
-    let full = shared.lingering.fetch_add(1, Relaxed) >= MAX_LINGERING;
+    let limit = shared.config.linger;
+    let (lingering, others) = Lingering::begin(shared);
     match Handle::try_current() {
-        Ok(runtime) if !full && limit > Duration::ZERO => {
-            let shared = Arc::clone(shared);
-            runtime.spawn(async move {
-                let end = tokio::time::timeout(limit, wait_for_end(&mut stream)).await;
-                shared.lingering.fetch_sub(1, Relaxed);
-                count(&shared, end.unwrap_or(WhoClosed::Us));
-                say_goodbye(stream);
-            });
+        Ok(runtime) if others < MAX_LINGERING && limit > Duration::ZERO => {
+            runtime.spawn(wait_for_the_peer(stream, lingering, limit));
         }
-        _ => {
-            shared.lingering.fetch_sub(1, Relaxed);
-            count(shared, WhoClosed::Us);
-            say_goodbye(stream);
-        }
+        _ => say_goodbye(stream),
     }
 }
 
-#[derive(Clone, Copy)]
+/// After the peer's FIN there is nobody left to say goodbye to: the peer would answer with an RST.
+async fn wait_for_the_peer(mut stream: Stream, mut lingering: Lingering, limit: Duration) {
+    match tokio::time::timeout(limit, wait_for_end(&mut stream)).await {
+        Ok(end) => lingering.end = end,
+        Err(_) => say_goodbye(stream),
+    }
+}
+
+/// A connection that waits for its peer's FIN. Dropped, it waits no more, even when its runtime ended before.
+struct Lingering {
+    shared: Arc<Shared>,
+    end: WhoClosed,
+}
+
+impl Lingering {
+    /// With the number of those that linger already.
+    fn begin(shared: &Arc<Shared>) -> (Lingering, u64) {
+        let others = shared.lingering.fetch_add(1, Relaxed);
+        (Lingering { shared: Arc::clone(shared), end: WhoClosed::Us }, others)
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        self.shared.lingering.fetch_sub(1, Relaxed);
+        count(&self.shared, self.end);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
 enum WhoClosed {
     Peer,
     Us,
 }
 
-fn count(shared: &Arc<Shared>, end: WhoClosed) {
+fn count(shared: &Shared, end: WhoClosed) {
     let mut state = shared.lock();
     match end {
         WhoClosed::Peer => state.counts.peer_closed_first += 1,

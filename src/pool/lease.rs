@@ -8,10 +8,10 @@ use http::Request;
 use http::header::{CONNECTION, HeaderValue};
 use tokio::sync::oneshot;
 
+use super::Shared;
 use super::response::{Body, Progress, Response};
 use super::state::{Grant, Turn};
 use super::watch::Pooled;
-use super::{Minder, Shared};
 use crate::body::RequestBody;
 use crate::clock;
 use crate::connection::Connection;
@@ -32,16 +32,26 @@ pub struct Lease {
 }
 
 /// A connection in use and its place in the pool. Whatever happens, the place is given up exactly once: by
-/// giving the connection back, by ending it with a reason, or, when dropped, as cancelled.
+/// giving the connection back, by ending it with a reason, or, when dropped, as cancelled. Dropped before an
+/// exchange began on it, the connection goes back.
 #[derive(Debug)]
 pub(super) struct Held {
     pooled: Option<Pooled>,
     shared: Arc<Shared>,
+    begun: bool,
 }
 
 impl Held {
     pub(super) fn new(pooled: Pooled, shared: &Arc<Shared>) -> Held {
-        Held { pooled: Some(pooled), shared: Arc::clone(shared) }
+        Held { pooled: Some(pooled), shared: Arc::clone(shared), begun: false }
+    }
+
+    /// The connection's next exchange begins: from here on there is no giving it back unused.
+    fn begin(&mut self) -> &mut Connection {
+        self.begun = true;
+        let pooled = self.pooled.as_mut().expect("held until it is given up");
+        pooled.watch.ends_rest();
+        &mut pooled.connection
     }
 
     pub(super) fn connection(&mut self) -> &mut Connection {
@@ -70,8 +80,10 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some(pooled) = self.pooled.take() {
-            self.shared.end(pooled, CloseReason::Cancelled);
+        match self.pooled.take() {
+            Some(pooled) if self.begun => self.shared.end(pooled, CloseReason::Cancelled),
+            Some(pooled) => self.shared.rest_on(pooled),
+            None => {}
         }
     }
 }
@@ -79,14 +91,18 @@ impl Drop for Held {
 /// Why a connection whose exchange is complete is not used again; `None` when it is.
 fn why_not_again(pooled: &mut Pooled, shared: &Shared, now: Instant) -> Option<CloseReason> {
     let config = &shared.config;
+    let usable = pooled.watch();
+    if pooled.connection.is_unfinished() {
+        return Some(CloseReason::RequestUnfinished);
+    }
     if !config.keep_alive {
         return Some(CloseReason::KeepAliveOff);
     }
     if config.max_exchanges.is_some_and(|most| pooled.connection.exchanges() >= most) {
         return Some(CloseReason::MaxExchanges);
     }
-    if !pooled.watch() {
-        return Some(CloseReason::ServerClose);
+    if !usable {
+        return Some(pooled.connection.why_it_cannot_go_on());
     }
     pooled.dies().is_some_and(|dies| now >= dies).then_some(CloseReason::MaxLifetime)
 }
@@ -94,7 +110,7 @@ fn why_not_again(pooled: &mut Pooled, shared: &Shared, now: Instant) -> Option<C
 /// Finds a connection. `asked` is when the request first wanted one.
 pub(super) async fn check_out(shared: &Arc<Shared>, origin: &Origin, asked: Instant) -> Result<Lease, Error> {
     let mut closing = Vec::new();
-    let turn = shared.lock().ask(origin, false, asked, &mut closing);
+    let turn = shared.lock().ask(origin, asked, &mut closing);
     if !closing.is_empty() {
         shared.close_all(closing);
     }
@@ -132,7 +148,6 @@ impl Drop for Place<'_> {
 
 async fn open(mut place: Place<'_>, asked: Instant) -> Result<Lease, Error> {
     let (shared, origin) = (place.shared, place.origin);
-    Minder::start(shared);
     let opened = match connect(shared, origin).await {
         Ok(connection) => connection,
         Err(error) => {
@@ -148,13 +163,7 @@ async fn open(mut place: Place<'_>, asked: Instant) -> Result<Lease, Error> {
 }
 
 async fn connect(shared: &Arc<Shared>, origin: &Origin) -> Result<Connection, Error> {
-    let opening = shared.connector.open(origin, &shared.config);
-    let opened = match shared.config.connect_timeout {
-        None => opening.await?,
-        Some(limit) => tokio::time::timeout(limit, opening)
-            .await
-            .map_err(|_| Error::new(ErrorKind::ConnectTimeout).at(Phase::Connect))??,
-    };
+    let opened = shared.connector.open(origin, &shared.config).await?;
     Connection::start(opened, ConnectionId(shared.next_id())).await
 }
 
@@ -194,7 +203,10 @@ impl<'a> Waiter<'a> {
                 .map_err(|_| Error::new(ErrorKind::AcquireTimeout).at(Phase::Blocked))?,
         };
         match grant {
-            Ok(Grant::Connection(pooled)) => Ok(Ok(Held::new(pooled, self.shared))),
+            Ok(Grant::Connection(pooled)) => {
+                self.shared.lock().counts.reused += 1;
+                Ok(Ok(Held::new(pooled, self.shared)))
+            }
             Ok(Grant::Place) => Ok(Err(Place::new(self.shared, self.origin))),
             Err(_) => Err(Error::new(ErrorKind::Closed)),
         }
@@ -206,7 +218,7 @@ impl Drop for Waiter<'_> {
         self.waiting.close();
         self.shared.lock().forget(self.origin, self.ticket);
         match self.waiting.try_recv() {
-            Ok(Grant::Connection(pooled)) => self.shared.put_back(pooled, clock::now()),
+            Ok(Grant::Connection(pooled)) => self.shared.rest_on(pooled),
             Ok(Grant::Place) => self.shared.lock().release(self.origin),
             Err(_) => {}
         }
@@ -234,10 +246,7 @@ impl Lease {
 
     /// Gives the connection back unused.
     pub fn discard(self) {
-        let Lease { mut held, granted, .. } = self;
-        if let Some(pooled) = held.pooled.take() {
-            held.shared.put_back(pooled, granted);
-        }
+        drop(self);
     }
 
     /// Sends a request in origin-form (`GET /path`, with a `Host` field) and waits for the response's head.
@@ -255,7 +264,7 @@ impl Lease {
         if !config.keep_alive || last {
             request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let connection = held.connection();
+        let connection = held.begin();
         let idle_before = connection.idle_since().map(|since| granted.saturating_duration_since(since));
         match connection.exchange(request).await {
             Ok((head, stamps)) => {
@@ -266,7 +275,7 @@ impl Lease {
                 let progress = Progress {
                     nth: connection.exchanges(),
                     age: stamps.began.saturating_duration_since(connection.born()),
-                    idle_before: idle_before.filter(|_| connection.exchanges() > 1),
+                    idle_before,
                     timings: Timings {
                         blocked,
                         connect: opening,
@@ -280,19 +289,12 @@ impl Lease {
                 Ok(Body::response(head, held, progress))
             }
             Err(failure) => {
-                let reused = held.as_ref().exchanges() > 1;
                 let reason = match failure.error.kind() {
                     ErrorKind::NotSent => held.as_ref().why_it_ended(),
                     _ => CloseReason::Failed,
                 };
                 held.end(reason);
-                Err(LeaseError {
-                    error: failure.error,
-                    request: failure.request,
-                    reused,
-                    idle_before,
-                    retries,
-                })
+                Err(LeaseError { error: failure.error, request: failure.request, idle_before, retries })
             }
         }
     }
@@ -302,7 +304,6 @@ impl Lease {
 pub struct LeaseError {
     error: Error,
     request: Option<Request<RequestBody>>,
-    reused: bool,
     idle_before: Option<Duration>,
     retries: Vec<Retry>,
 }
@@ -315,7 +316,7 @@ impl LeaseError {
 
     /// How long the connection had been idle before; `None` on a fresh connection.
     pub fn idle_before(&self) -> Option<Duration> {
-        self.idle_before.filter(|_| self.reused)
+        self.idle_before
     }
 
     /// The error alone.
@@ -323,15 +324,12 @@ impl LeaseError {
         self.error
     }
 
-    /// The request, if no byte of it was written and the connection had been used before, so that another
+    /// The request, if no byte of it was written and the connection had been idle before, so that another
     /// connection may do better; and the account of all attempts so far.
     pub fn take_retry(&mut self) -> Option<(Request<RequestBody>, Vec<Retry>)> {
-        if !self.reused {
-            return None;
-        }
+        let idle_before = self.idle_before?;
         let request = self.request.take()?;
         let mut retries = std::mem::take(&mut self.retries);
-        let idle_before = self.idle_before.unwrap_or_default();
         retries.push(Retry { kind: self.error.kind(), idle_before });
         Some((request, retries))
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::Shared;
@@ -34,10 +35,16 @@ impl Minder {
         std::mem::take(&mut *self.stirred.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Makes sure that the minder runs. It ends with its runtime, and is then started on the next one.
+    /// Makes sure that the minder runs. It ends with its runtime, and is then started on the next one that gives
+    /// a connection back.
     pub(super) fn start(shared: &Arc<Shared>) {
+        if shared.minder.alive.load(SeqCst) {
+            return;
+        }
+        // A body may end outside any runtime.
+        let Ok(runtime) = Handle::try_current() else { return };
         if !shared.minder.alive.swap(true, SeqCst) {
-            tokio::spawn(mind(Alive(Arc::clone(shared))));
+            runtime.spawn(mind(Alive(Arc::clone(shared))));
         }
     }
 }
@@ -81,12 +88,8 @@ fn expire(shared: &Arc<Shared>, now: Instant) -> Option<Instant> {
 /// An idle connection's socket has stirred: it ended, or somebody sent what nobody asked for, or TLS had
 /// something to say to itself and all is well.
 fn look_at(shared: &Arc<Shared>, origin: &Origin, number: u64) {
-    let Some(mut pooled) = shared.lock().take_one(origin, number) else { return };
-    let idle_since = pooled.connection.idle_since();
-    if pooled.watch() {
-        shared.put_back(pooled, idle_since.unwrap_or_else(clock::now));
-    } else {
-        let reason = pooled.connection.why_it_ended();
-        shared.end(pooled, reason);
+    let taken = shared.lock().take_one(origin, number);
+    if let Some(pooled) = taken {
+        shared.rest_on(pooled);
     }
 }

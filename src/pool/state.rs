@@ -82,7 +82,7 @@ impl State {
     }
 
     /// A request wants a connection to `origin`. Nobody overtakes: while others wait, a newcomer waits too.
-    pub(super) fn ask(&mut self, origin: &Origin, fresh: bool, now: Instant, closing: &mut Closing) -> Turn {
+    pub(super) fn ask(&mut self, origin: &Origin, now: Instant, closing: &mut Closing) -> Turn {
         if self.closed {
             return Turn::Closed;
         }
@@ -91,19 +91,14 @@ impl State {
         }
         let places = self.origins.get_mut(origin).expect("inserted above");
         let expired_before = closing.len();
-        if !fresh && let Some(connection) = places.idle.take(now, closing) {
+        let idle = places.idle.take(now, closing);
+        places.taken -= closing.len() - expired_before;
+        if let Some(connection) = idle {
             self.counts.reused += 1;
-            places.taken -= closing.len() - expired_before;
             return Turn::Reuse(connection);
         }
-        places.taken -= closing.len() - expired_before;
         if places.taken < self.max_connections && places.waiters.is_empty() {
             places.taken += 1;
-            return Turn::Open;
-        }
-        if fresh && let Some(idle) = places.idle.take(now, closing) {
-            // The one asked for must be new: an idle one makes room for it.
-            closing.push((idle, CloseReason::Evicted));
             return Turn::Open;
         }
         let (grant, waiting) = oneshot::channel();
@@ -148,10 +143,7 @@ impl State {
         let places = self.origins.get_mut(origin).expect("an origin with a connection has its places");
         while let Some((_, waiter)) = places.waiters.pop_first() {
             match waiter.send(Grant::Connection(connection)) {
-                Ok(()) => {
-                    self.counts.reused += 1;
-                    return;
-                }
+                Ok(()) => return,
                 Err(Grant::Connection(back)) => connection = back,
                 Err(Grant::Place) => unreachable!("what was sent comes back"),
             }
@@ -160,6 +152,7 @@ impl State {
         if let Some(evicted) = places.idle.offer(connection, number, now, dies, policy) {
             places.taken -= 1;
             closing.push(evicted);
+            self.tidy(origin);
         }
     }
 
@@ -202,7 +195,7 @@ impl State {
     }
 
     fn tidy(&mut self, origin: &Origin) {
-        if self.origins.get(origin).is_some_and(|places| places.is_unused() && places.idle.is_empty()) {
+        if self.origins.get(origin).is_some_and(Places::is_unused) {
             self.origins.remove(origin);
         }
     }

@@ -23,6 +23,7 @@ impl Pooled {
         let watch = Arc::new(Watch {
             number: connection.id().0,
             origin: origin.clone(),
+            resting: AtomicBool::new(false),
             stirred: AtomicBool::new(false),
             shared: Arc::downgrade(shared),
         });
@@ -46,12 +47,14 @@ impl Pooled {
     /// socket. Answers whether it can still be used.
     pub(super) fn watch(&mut self) -> bool {
         self.watch.stirred.store(false, SeqCst);
+        self.watch.resting.store(true, SeqCst);
         let waker = Waker::from(Arc::clone(&self.watch));
         self.connection.drive(&mut Context::from_waker(&waker)) && self.connection.is_ready()
     }
 }
 
-/// Hears of events on an idle connection's socket.
+/// Hears of events on an idle connection's socket. To send a request wakes it too, for hyper waits for one with
+/// the same waker; so it listens only while the connection rests.
 ///
 /// *Race window.* An event may come between the poll that arranged for it and the moment at which the
 /// connection lies in the idle set, where the minder would look for it. So the flag is set before the number
@@ -60,11 +63,17 @@ impl Pooled {
 pub(super) struct Watch {
     number: u64,
     origin: Origin,
+    resting: AtomicBool,
     stirred: AtomicBool,
     shared: Weak<Shared>,
 }
 
 impl Watch {
+    /// An exchange begins: whoever makes it hears of the socket from now on.
+    pub(super) fn ends_rest(&self) {
+        self.resting.store(false, SeqCst);
+    }
+
     pub(super) fn has_stirred(&self) -> bool {
         self.stirred.load(SeqCst)
     }
@@ -82,7 +91,9 @@ impl Wake for Watch {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.stirred.store(true, SeqCst);
-        self.report();
+        if self.resting.load(SeqCst) {
+            self.stirred.store(true, SeqCst);
+            self.report();
+        }
     }
 }

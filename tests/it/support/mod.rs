@@ -1,12 +1,14 @@
 //! The peers that facts are established with: raw sockets, real servers, a link with a round-trip time.
 
 pub(crate) mod certificate;
+pub(crate) mod gate;
 pub(crate) mod haproxy;
 pub(crate) mod link;
 pub(crate) mod nginx;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod scripted;
+pub(crate) mod sockets;
 
 use std::time::{Duration, Instant};
 
@@ -27,5 +29,17 @@ pub(crate) fn until<T>(what: &str, answer: impl Fn() -> Option<T>) -> T {
         }
         assert!(now() < limit, "{what}: not within {PATIENCE:?}");
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// As [`until`], for a test whose runtime must go on working meanwhile.
+pub(crate) async fn soon<T>(what: &str, answer: impl Fn() -> Option<T>) -> T {
+    let limit = now() + PATIENCE;
+    loop {
+        if let Some(answer) = answer() {
+            return answer;
+        }
+        assert!(now() < limit, "{what}: not within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

@@ -167,6 +167,11 @@ impl Conn {
         }
     }
 
+    /// The connection itself, for a script that speaks another language over it.
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        self.stream.as_deref().expect("the connection was not reset")
+    }
+
     /// Waits until the client ends the connection, and forgets what it says until then.
     pub(crate) fn until_closed(&mut self) {
         while self.read_more().is_some() {}

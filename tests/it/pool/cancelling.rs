@@ -1,0 +1,258 @@
+//! Exchanges that are given up: by their caller, by their body, by the server.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use http_body_util::BodyExt;
+use keeplive::server::Behaviour;
+use keeplive::{CloseReason, ErrorKind, PoolConfig, RequestBody};
+
+use super::{HI, answering, assert_nothing_is_lost, get, pool, post, send, server, url};
+use crate::support::gate::Gate;
+use crate::support::scripted::{Conn, Scripted};
+use crate::support::soon;
+
+/// A request body made by a closure, which is told how often it was asked before. Its length is not known.
+struct Made<F>(usize, F);
+
+impl<F> Body for Made<F>
+where
+    F: FnMut(usize, &Waker) -> Poll<Option<Result<Bytes, io::Error>>> + Unpin,
+{
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let nth = self.0;
+        self.0 += 1;
+        (self.1)(nth, cx.waker()).map(|part| part.map(|part| part.map(Frame::data)))
+    }
+}
+
+fn made<F>(make: F) -> RequestBody
+where
+    F: FnMut(usize, &Waker) -> Poll<Option<Result<Bytes, io::Error>>> + Unpin + Send + 'static,
+{
+    RequestBody::new(Made(0, make))
+}
+
+fn part() -> Poll<Option<Result<Bytes, io::Error>>> {
+    Poll::Ready(Some(Ok(Bytes::from_static(&[b'x'; 1024]))))
+}
+
+#[tokio::test]
+async fn a_request_given_up_in_flight_closes_its_connection_at_once() {
+    let (asked, ended) = (Gate::default(), Gate::default());
+    let (was_asked, has_ended) = (asked.clone(), ended.clone());
+    let peer = Scripted::start(move |conn| {
+        conn.read_request();
+        was_asked.open();
+        conn.until_closed();
+        has_ended.open();
+    });
+    let pool = pool(PoolConfig::default());
+    let mut exchange = Box::pin(send(&pool, &url(peer.addr())));
+    soon("the request", || (peer.received().len() == 1).then_some(())).await_beside(&mut exchange).await;
+    asked.wait();
+    drop(exchange);
+    assert_eq!((pool.stats().busy, pool.stats().closed[&CloseReason::Cancelled]), (0, 1));
+    ended.wait();
+}
+
+/// Waits for something while an exchange goes on that must not end before.
+trait Beside: Future + Sized {
+    async fn await_beside<E: Future + Unpin>(self, exchange: &mut E) -> Self::Output {
+        let mut this = std::pin::pin!(self);
+        poll_fn(|cx| {
+            assert!(Pin::new(&mut *exchange).poll(cx).is_pending(), "the exchange ended");
+            this.as_mut().poll(cx)
+        })
+        .await
+    }
+}
+
+impl<F: Future> Beside for F {}
+
+#[tokio::test]
+async fn a_body_whose_rest_has_arrived_may_be_dropped_and_its_connection_is_reused() {
+    for body in [13, 8 * 1024] {
+        let server = server(Behaviour::default().body(body));
+        let pool = pool(PoolConfig::default());
+        let response = send(&pool, &server.url()).await.expect("a response");
+        // Written in one go, the body has arrived with the head, or is at least in the kernel.
+        drop(response);
+        assert_eq!(pool.stats().idle, 1, "{:?}", pool.stats());
+        assert_eq!(get(&pool, &server.url()).await.nth, 2);
+    }
+}
+
+#[tokio::test]
+async fn a_half_read_body_whose_rest_has_not_arrived_closes_its_connection() {
+    let ended = Gate::default();
+    let has_ended = ended.clone();
+    let peer = Scripted::start(move |conn| {
+        conn.read_request();
+        conn.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
+        conn.until_closed();
+        has_ended.open();
+    });
+    let pool = pool(PoolConfig::default());
+    let mut body = send(&pool, &url(peer.addr())).await.expect("a response").into_body();
+    assert_eq!(body.frame().await.expect("data").expect("no error").into_data().expect("data"), "half");
+    drop(body);
+    assert_eq!((pool.stats().busy, pool.stats().closed[&CloseReason::BodyDropped]), (0, 1));
+    ended.wait();
+}
+
+#[tokio::test]
+async fn a_long_rest_is_not_read_only_to_save_a_connection() {
+    let server = server(Behaviour::default().body(8 << 20));
+    let pool = pool(PoolConfig::default());
+    drop(send(&pool, &server.url()).await.expect("a response"));
+    assert_eq!((pool.stats().idle, pool.stats().closed[&CloseReason::BodyDropped]), (0, 1));
+}
+
+#[tokio::test]
+async fn a_response_before_the_request_is_finished_ends_the_connection() {
+    let ended = Gate::default();
+    let has_ended = ended.clone();
+    let peer = Scripted::start(move |conn| {
+        conn.read_request();
+        conn.write(HI);
+        conn.until_closed();
+        has_ended.open();
+    });
+    let pool = pool(PoolConfig::default().linger(std::time::Duration::from_secs(60)));
+    let never_ending = made(|nth, _| if nth == 0 { part() } else { Poll::Pending });
+    let response = pool.send(post(&url(peer.addr()), never_ending)).await.expect("a response");
+    let (body, _) = response.into_body().collect_all().await.expect("a whole body");
+    assert_eq!(body, "hi");
+    let stats = pool.stats();
+    assert_eq!((stats.idle, stats.busy, stats.lingering), (0, 0, 0));
+    assert_eq!(stats.closed[&CloseReason::RequestUnfinished], 1);
+    ended.wait();
+}
+
+#[tokio::test]
+async fn an_early_refusal_reaches_a_caller_who_is_still_uploading() {
+    let peer = Scripted::start(|conn| {
+        conn.read_request();
+        conn.write("HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 5\r\n\r\nlarge");
+    });
+    let pool = pool(PoolConfig::default());
+    for _ in 0..50 {
+        let response = pool.send(post(&url(peer.addr()), made(|_, _| part()))).await.expect("a response");
+        assert_eq!(response.status(), 413);
+        let (body, _) = response.into_body().collect_all().await.expect("a whole body");
+        assert_eq!(body, "large");
+    }
+    assert_eq!((pool.stats().idle, pool.stats().busy), (0, 0));
+}
+
+#[tokio::test]
+async fn an_early_refusal_wins_over_the_failure_to_write_on() {
+    let (halfway, refused) = (Gate::default(), Gate::default());
+    let (is_halfway, has_refused) = (halfway.clone(), refused.clone());
+    let peer = Scripted::start(move |conn| {
+        conn.read_request();
+        is_halfway.wait();
+        conn.write("HTTP/1.1 413 Content Too Large\r\nContent-Length: 5\r\n\r\nlarge");
+        conn.reset();
+        has_refused.open();
+    });
+    let pool = pool(PoolConfig::default());
+    // The refusal and the reset are in the kernel, unseen by the reactor, when the last part is written.
+    let upload = made(move |nth, waker| match nth {
+        0 => part(),
+        1 => {
+            // What was written so far goes out meanwhile.
+            waker.wake_by_ref();
+            Poll::Pending
+        }
+        _ => {
+            halfway.open();
+            refused.wait();
+            part()
+        }
+    });
+    let response = pool.send(post(&url(peer.addr()), upload)).await.expect("a response");
+    assert_eq!(response.status(), 413);
+    let (body, _) = response.into_body().collect_all().await.expect("a whole body");
+    assert_eq!(body, "large");
+    assert_eq!((pool.stats().idle, pool.stats().busy), (0, 0));
+}
+
+#[tokio::test]
+async fn a_reset_while_uploading_is_a_reset() {
+    let peer = Scripted::start(|conn| {
+        conn.read_request();
+        conn.reset();
+    });
+    let pool = pool(PoolConfig::default());
+    for _ in 0..50 {
+        let error = pool.send(post(&url(peer.addr()), made(|_, _| part()))).await.expect_err("a reset");
+        assert_eq!(error.kind(), ErrorKind::Reset, "{error}");
+    }
+    assert_nothing_is_lost(&pool);
+}
+
+#[tokio::test]
+async fn a_request_body_that_fails_closes_its_connection_and_no_other() {
+    let peer = answering(HI);
+    let pool = pool(PoolConfig::default());
+    let other = send(&pool, &url(peer.addr())).await.expect("a response");
+    let failing = made(|nth, _| match nth {
+        0 => part(),
+        _ => Poll::Ready(Some(Err(io::Error::other("the disk is on fire")))),
+    });
+    let error = pool.send(post(&url(peer.addr()), failing)).await.expect_err("the body fails");
+    assert_eq!(error.kind(), ErrorKind::RequestBody);
+    assert!(error.to_string().contains("the disk is on fire"), "{error}");
+    assert_eq!(pool.stats().closed[&CloseReason::Failed], 1);
+    other.into_body().finish().await.expect("a whole body");
+    assert_eq!(get(&pool, &url(peer.addr())).await.nth, 2);
+}
+
+#[tokio::test]
+async fn a_request_body_that_panics_closes_its_connection_and_leaves_the_pool_working() {
+    let peer = answering(HI);
+    let pool = pool(PoolConfig::default().max_connections_per_origin(Some(1)));
+    let (panicking, address) = (pool.clone(), url(peer.addr()));
+    let body = made(|nth, _| if nth == 0 { part() } else { panic!("this panic is meant") });
+    let task = tokio::spawn(async move { panicking.send(post(&address, body)).await.map(drop) });
+    assert!(task.await.expect_err("a panic").is_panic());
+    assert_eq!((pool.stats().busy, pool.stats().idle), (0, 0));
+    assert_nothing_is_lost(&pool);
+    get(&pool, &url(peer.addr())).await;
+}
+
+#[tokio::test]
+async fn a_boxed_body_is_sent_once_and_whole() {
+    let peer = answering(HI);
+    let pool = pool(PoolConfig::default());
+    let known = http_body_util::Full::new(Bytes::from("known")).map_err(|never: Infallible| match never {});
+    let response = pool.send(post(&url(peer.addr()), RequestBody::new(known))).await.expect("a response");
+    response.into_body().finish().await.expect("a whole body");
+    let request = String::from_utf8_lossy(&peer.received()[0].request).into_owned();
+    assert!(request.contains("content-length: 5\r\n") && request.ends_with("\r\n\r\nknown"), "{request}");
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_peer_that_never_answers() {
+    let peer = Scripted::start(Conn::until_closed);
+    let pool = pool(PoolConfig::default());
+    for _ in 0..20 {
+        let limit = std::time::Duration::from_millis(2);
+        assert!(tokio::time::timeout(limit, send(&pool, &url(peer.addr()))).await.is_err());
+    }
+    assert_eq!((pool.stats().busy, pool.stats().idle), (0, 0));
+    assert_nothing_is_lost(&pool);
+}

@@ -1,0 +1,157 @@
+//! Connections that cannot be opened: each failure by its name, and no place lost.
+
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::time::Duration;
+
+use keeplive::server::{Behaviour, Certificate, Running, Server, ServerTls};
+use keeplive::{Error, ErrorKind, Phase, Pool, PoolConfig, Resolve};
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+use super::{get, send, server, trusting, url};
+use crate::support::now;
+use crate::support::scripted::{Conn, Scripted};
+
+/// The failure of one request, after which nothing of it is left.
+async fn failure(pool: &Pool, url: &str) -> Error {
+    let error = send(pool, url).await.expect_err("this cannot be opened");
+    let stats = pool.stats();
+    assert_eq!((stats.busy, stats.opened, stats.failed_to_open), (0, 0, 1), "{error}");
+    error
+}
+
+fn fails(error: &Error, kind: ErrorKind, phase: Phase) {
+    assert_eq!((error.kind(), error.phase()), (kind, Some(phase)), "{error}");
+}
+
+fn pool(config: PoolConfig) -> Pool {
+    super::pool(config.max_connections_per_origin(Some(1)))
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_knows() {
+    let error = failure(&pool(PoolConfig::default()), "http://no-such-host.invalid/").await;
+    fails(&error, ErrorKind::Dns, Phase::Dns);
+    assert!(error.to_string().contains("no-such-host.invalid"), "{error}");
+}
+
+#[tokio::test]
+async fn a_port_at_which_nobody_listens() {
+    let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address");
+    let error = failure(&pool(PoolConfig::default()), &url(port)).await;
+    fails(&error, ErrorKind::ConnectRefused, Phase::Connect);
+    assert!(error.to_string().contains(&port.to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn an_override_decides_where_a_name_leads() {
+    let server = server(Behaviour::default());
+    let resolve = Resolve { host: "example.test".into(), port: 80, address: server.addr() };
+    let pool = pool(PoolConfig::default().resolve(vec![resolve]));
+    let exchange = get(&pool, "http://example.test/").await;
+    assert_eq!(exchange.connection.remote, server.addr());
+    assert_eq!(exchange.timings.connect.expect("opened").dns, None);
+}
+
+#[tokio::test]
+async fn connections_come_from_the_local_address_that_was_asked_for() {
+    let server = server(Behaviour::default());
+    let local = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
+    let exchange = get(&pool(PoolConfig::default().local_address(Some(local))), &server.url()).await;
+    assert_eq!(exchange.connection.local.ip(), local);
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for() {
+    let (server, other) = (secure(ServerTls::default()), secure(ServerTls::default()));
+    let error = failure(&trusting_pool(&other), &server.url()).await;
+    fails(&error, ErrorKind::Tls, Phase::Tls);
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired() {
+    let server = certified("127.0.0.1", 2001);
+    let error = failure(&trusting_pool(&server), &server.url()).await;
+    fails(&error, ErrorKind::Tls, Phase::Tls);
+    assert!(error.to_string().contains("expired"), "{error}");
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name() {
+    let server = certified("other.test", 2101);
+    let error = failure(&trusting_pool(&server), &server.url()).await;
+    fails(&error, ErrorKind::Tls, Phase::Tls);
+    assert!(error.to_string().contains("not valid for name"), "{error}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_good() {
+    let server = certified("127.0.0.1", 2101);
+    get(&trusting_pool(&server), &server.url()).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_speak_tls() {
+    let peer = Scripted::start(|conn| conn.write("HTTP/1.1 400 Bad Request\r\n\r\n"));
+    let error = failure(&pool(PoolConfig::default()), &https(&peer)).await;
+    fails(&error, ErrorKind::Tls, Phase::Tls);
+}
+
+#[tokio::test]
+async fn a_peer_that_hangs_up_during_the_handshake() {
+    let peer = Scripted::start(Conn::close);
+    let error = failure(&pool(PoolConfig::default()), &https(&peer)).await;
+    fails(&error, ErrorKind::Tls, Phase::Tls);
+}
+
+#[tokio::test]
+async fn a_handshake_that_stalls_ends_with_the_connect_timeout_and_in_its_phase() {
+    let limit = Duration::from_millis(50);
+    let peer = Scripted::start(Conn::until_closed);
+    let pool = pool(PoolConfig::default().connect_timeout(Some(limit)));
+    let asked = now();
+    let error = failure(&pool, &https(&peer)).await;
+    fails(&error, ErrorKind::ConnectTimeout, Phase::Tls);
+    assert!(asked.elapsed() >= limit);
+}
+
+#[tokio::test]
+async fn a_peer_that_never_accepts_ends_with_the_connect_timeout() {
+    // Its queue is full, so that the kernel drops what comes: nobody even says no.
+    let listener =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    let anywhere: std::net::SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
+    listener.bind(&anywhere.into()).expect("a free port");
+    listener.listen(0).expect("a listener");
+    let address = listener.local_addr().expect("an address").as_socket().expect("of IPv4");
+    let _full = std::net::TcpStream::connect(address).expect("room for one");
+    let pool = pool(PoolConfig::default().connect_timeout(Some(Duration::from_millis(50))));
+    let error = failure(&pool, &url(address)).await;
+    fails(&error, ErrorKind::ConnectTimeout, Phase::Connect);
+}
+
+fn https(peer: &Scripted) -> String {
+    format!("https://{}/", peer.addr())
+}
+
+fn secure(tls: ServerTls) -> Running {
+    Server::new(Behaviour::default()).tls(tls).start().expect("a free port of the loopback")
+}
+
+fn trusting_pool(server: &Running) -> Pool {
+    let tls = trusting(server.certificate_pem()).build().expect("a client's settings");
+    Pool::with_tls(PoolConfig::default(), tls).expect("a pool")
+}
+
+/// A server whose certificate is for this name and ends with this year.
+fn certified(name: &str, last_year: i32) -> Running {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut parameters = CertificateParams::new([name.to_owned()]).expect("a name");
+    parameters.not_before = date_time_ymd(2000, 1, 1);
+    parameters.not_after = date_time_ymd(last_year, 12, 31);
+    let key = KeyPair::generate().expect("a key");
+    let certificate = parameters.self_signed(&key).expect("a certificate");
+    let (chain, key_path) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
+    std::fs::write(&chain, certificate.pem()).expect("a file in the temporary folder");
+    std::fs::write(&key_path, key.serialize_pem()).expect("a file in the temporary folder");
+    secure(ServerTls::default().certificate(Certificate::Files { chain, key: key_path }))
+}

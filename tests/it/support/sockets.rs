@@ -1,0 +1,43 @@
+//! What the kernel says about a TCP connection over IPv4, from /proc/net/tcp.
+
+use std::net::SocketAddr;
+
+/// A connection's state at its local end, as far as tests ask for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Established,
+    /// We closed first and remember it for a minute.
+    TimeWait,
+    /// The peer has closed and we have not.
+    CloseWait,
+    Other(u8),
+}
+
+/// The state of the connection from `local` to `remote`; `None` when the kernel has forgotten it.
+pub(crate) fn state(local: SocketAddr, remote: SocketAddr) -> Option<State> {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux shows its TCP connections");
+    let row = format!("{} {} ", address(local), address(remote));
+    let rest = table.lines().find_map(|line| line.split_once(&row))?.1;
+    let number = u8::from_str_radix(&rest[..2], 16).expect("a state is two hexadecimal digits");
+    Some(match number {
+        1 => State::Established,
+        6 => State::TimeWait,
+        8 => State::CloseWait,
+        other => State::Other(other),
+    })
+}
+
+fn address(address: SocketAddr) -> String {
+    let SocketAddr::V4(address) = address else { panic!("{address} is not IPv4") };
+    format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
+}
+
+#[test]
+fn both_ends_of_an_open_connection_are_established() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("the loopback has a free port");
+    let client = std::net::TcpStream::connect(listener.local_addr().expect("an address")).expect("a peer");
+    let (local, remote) = (client.local_addr().expect("an address"), client.peer_addr().expect("an address"));
+    assert_eq!(state(local, remote), Some(State::Established));
+    assert_eq!(state(remote, local), Some(State::Established));
+    drop((client, listener));
+}
