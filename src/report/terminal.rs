@@ -139,11 +139,11 @@ impl Page {
     fn validity(&mut self, comparison: &Comparison) {
         let validity = &comparison.validity;
         self.gap();
-        if validity.ok {
-            self.paragraph(Paint::Good, &format!("✓ Valid: {}.", facts(comparison)), 2);
-        }
+        let (word, paint) =
+            if validity.ok { ("✓ Valid", Paint::Good) } else { ("✗ Invalid", Paint::Bad) };
+        self.paragraph(paint, &format!("{word}: {}.", facts(comparison)), 2);
         for text in validity.texts(Severity::Invalid) {
-            self.paragraph(Paint::Bad, &format!("✗ Invalid: {text}."), 2);
+            self.paragraph(Paint::Bad, &format!("✗ {text}."), 2);
         }
         for text in validity.texts(Severity::Note) {
             self.paragraph(Paint::Plain, &format!("• {text}."), 2);

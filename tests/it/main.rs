@@ -1,8 +1,8 @@
 //! Facts about keeplive as a whole, over real sockets.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod compare;
 mod pool;
+mod program;
 mod server;
 mod stairs;
 mod support;
