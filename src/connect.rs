@@ -106,7 +106,7 @@ impl Connector {
     /// *Cancel safety.* Dropping the future closes whatever had been opened.
     pub(crate) async fn open(&self, origin: &Origin, config: &PoolConfig) -> Result<Opened, Error> {
         let began = clock::now();
-        let limit = config.connect_timeout.map(|timeout| began + timeout);
+        let limit = config.connect_timeout.and_then(|timeout| began.checked_add(timeout));
         let (addresses, looked_up) = within(limit, Phase::Dns, resolve(origin, config)).await?;
         let resolved = if looked_up { clock::now() } else { began };
         let tcp = within(limit, Phase::Connect, connect_any(&addresses, config)).await?;

@@ -146,7 +146,9 @@ impl<T> IdleSet<T> {
         if policy.max_idle == 0 {
             return Some((item, CloseReason::Evicted));
         }
-        let idle_end = policy.idle_timeout.map(|timeout| (now + timeout, CloseReason::IdleTimeout));
+        // A timeout beyond what the clock can count is none.
+        let idle_end = policy.idle_timeout.and_then(|timeout| now.checked_add(timeout));
+        let idle_end = idle_end.map(|at| (at, CloseReason::IdleTimeout));
         let life_end = dies.map(|at| (at, CloseReason::MaxLifetime));
         let end = match (idle_end, life_end) {
             (Some(idle), Some(life)) => Some(if life.0 < idle.0 { life } else { idle }),

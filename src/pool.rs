@@ -35,7 +35,11 @@ use watch::Pooled;
 
 /// A pool of HTTP/1.1 connections. Clones share one pool; dropping the last one closes every idle connection.
 ///
-/// It must be used inside a tokio runtime with I/O and time enabled, multi-threaded or current-thread.
+/// It must be used inside a tokio runtime with I/O and time enabled, multi-threaded or current-thread. A connection
+/// belongs to the runtime in which it was opened: when that ends, its connections end, and are replaced as others are.
+///
+/// A connection is driven by whoever reads its response. While a [`Body`] is held and not polled its exchange stands
+/// still, the rest of an upload included.
 #[derive(Clone, Debug)]
 pub struct Pool {
     handle: Arc<Handle>,
@@ -209,7 +213,7 @@ impl Shared {
     fn put_back(self: &Arc<Self>, mut pooled: Pooled, since: Instant) {
         pooled.connection.rest_from(since);
         let (watch, origin) = (Arc::clone(&pooled.watch), pooled.origin().clone());
-        let idle_end = self.config.idle_timeout.map(|timeout| since + timeout);
+        let idle_end = self.config.idle_timeout.and_then(|timeout| since.checked_add(timeout));
         let deadline = idle_end.into_iter().chain(pooled.dies()).min();
         let mut closing = Vec::new();
         let earlier = {

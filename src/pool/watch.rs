@@ -19,7 +19,7 @@ pub(super) struct Pooled {
 
 impl Pooled {
     pub(super) fn new(connection: Box<Connection>, origin: &Origin, shared: &Arc<Shared>) -> Pooled {
-        let dies = shared.config.max_lifetime.map(|lifetime| connection.born() + lifetime);
+        let dies = shared.config.max_lifetime.and_then(|lifetime| connection.born().checked_add(lifetime));
         let watch = Arc::new(Watch {
             number: connection.id().0,
             origin: origin.clone(),
