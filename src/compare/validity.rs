@@ -380,7 +380,7 @@ fn impurity(arm: &Arm, visits: &Visits<'_>) -> String {
     let (name, requests) = (&arm.name, reused + opened);
     if arm.keep_alive {
         format!(
-            "the server does not keep connections open: {opened} of {requests} requests of arm `{name}` needed a \
+            "the server does not keep connections open for long: {opened} of {requests} requests of arm `{name}` needed a \
              new connection"
         )
     } else if reused * 100 > requests {
@@ -549,7 +549,7 @@ mod tests {
         says(
             &impure("on", 8, opened),
             Severity::Invalid,
-            "does not keep connections open: 4000 of 4000 requests of arm `on` needed a new connection",
+            "does not keep connections open for long: 4000 of 4000 requests of arm `on` needed a new connection",
         );
         says(
             &impure("on", 3, opened),
