@@ -133,7 +133,8 @@ pub struct Slot {
     pub client: ClientUse,
     /// Where the time of the measured requests went, summed; [`PhaseSums::mean`] divides.
     pub phases: PhaseSums,
-    /// From when a request was due until its last byte: what a user feels.
+    /// From when a request was due until its last byte: what a user feels. Answers of any status, and requests that
+    /// ran out of time or were never answered, at their age; those that failed otherwise are only counted.
     pub response: Histogram,
     /// From when a request was taken in hand until its last byte: what the target did.
     pub service: Histogram,

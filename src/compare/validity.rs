@@ -31,6 +31,10 @@ const RUN_QUEUE_INVALID: f64 = 0.25;
 const CLOSED_FIRST_NOTE: f64 = 0.10;
 /// Failed requests.
 const ERRORS_NOTE: f64 = 0.01;
+/// So many, and a comparison of the rest says little about the target.
+const ERRORS_INVALID: f64 = 0.25;
+/// Responses that a slot of a closed loop must have room for: requests at its edges count as a whole or not at all.
+const CLOSED_LOOP_RESPONSES: u32 = 20;
 /// Waiting for a free connection, as a share of the response time.
 const BLOCKED_NOTE: f64 = 0.25;
 /// Slots that were not what their arm's name says.
@@ -101,6 +105,9 @@ impl Validity {
             reasons.purity(visits);
             reasons.lag(visits, facts);
             reasons.load(measurement.plan.model, facts);
+            if measurement.plan.model == Model::Closed {
+                reasons.short_slots(visits);
+            }
             reasons.processor(measurement.plan.model, visits, facts);
             reasons.failures(visits, facts);
             reasons.sockets(facts);
@@ -241,6 +248,20 @@ impl Reasons {
         }
     }
 
+    /// In a closed loop whole requests are counted, so a slot of few responses counts in coarse steps.
+    fn short_slots(&mut self, visits: &Visits<'_>) {
+        let shortest = visits.slots.iter().map(|slot| slot.duration).min().unwrap_or_default();
+        let mean = visits.total.service.mean().unwrap_or_default();
+        if mean * CLOSED_LOOP_RESPONSES > shortest {
+            self.invalid(format!(
+                "slots of arm `{}` hold fewer than {CLOSED_LOOP_RESPONSES} responses of a connection, too few to count \
+                 requests per second: make --slot at least {} ms",
+                visits.arm.name,
+                (mean * CLOSED_LOOP_RESPONSES).as_millis() + 1
+            ));
+        }
+    }
+
     fn processor(&mut self, model: Model, visits: &Visits<'_>, facts: &ArmFacts) {
         let name = &facts.arm;
         match facts.busy {
@@ -301,7 +322,12 @@ impl Reasons {
                  of failures"
             ));
         }
-        if let Some(errors) = facts.errors.filter(|&errors| errors > ERRORS_NOTE) {
+        if let Some(errors) = facts.errors.filter(|&errors| errors > ERRORS_INVALID) {
+            self.invalid(format!(
+                "{} of the requests of arm `{name}` had no good answer: what is compared is mostly failures",
+                percent(errors)
+            ));
+        } else if let Some(errors) = facts.errors.filter(|&errors| errors > ERRORS_NOTE) {
             self.note(format!("{} of the requests of arm `{name}` had no good answer", percent(errors)));
         }
         let censored = visits.count(|slot| slot.censored);

@@ -22,6 +22,9 @@ use crate::tls::{TlsClient, TlsConfig};
 /// After so many slots in a row without a single answer the target is given up.
 const DEAD_SLOTS: usize = 2;
 
+/// And so many requests in them: a few may be bad luck.
+const DEAD_REQUESTS: u64 = 20;
+
 pub(super) struct Driver {
     plan: Plan,
     load: Load,
@@ -37,6 +40,15 @@ pub(super) struct Driver {
     outside: Ledger,
     notes: Vec<String>,
     visits_run: u64,
+    /// How long the first look's slowest response took.
+    first_response: Duration,
+}
+
+/// The flag of a slot that was cut short.
+const INTERRUPTED: &str = "interrupted";
+
+fn is_cut(slot: &Slot) -> bool {
+    slot.flags.iter().any(|flag| flag == INTERRUPTED)
 }
 
 /// A visit to an arm, of the plan or before it.
@@ -70,6 +82,7 @@ impl Driver {
             outside: Ledger::default(),
             notes: Vec::new(),
             visits_run: 0,
+            first_response: Duration::ZERO,
         };
         driver.tls = driver.plan.arms.iter().map(|arm| driver.tls_for(arm)).collect::<Result<_, _>>()?;
         Ok(driver)
@@ -107,7 +120,7 @@ impl Driver {
             offered: self.offered,
             machine,
             target: TargetFacts { embedded: self.embedded, ..facts },
-            interrupted: self.stop.is_set() && slots.len() < planned,
+            interrupted: self.stop.is_set() && (slots.len() < planned || slots.last().is_some_and(is_cut)),
             slots,
             outside: self.outside,
             notes: self.notes,
@@ -119,9 +132,10 @@ impl Driver {
         let resuming = TlsConfig { resume: true, ..self.tls_config.clone() };
         let tls = resuming.build().map_err(|error| Refusal::Usage(error.to_string()))?;
         let pool = self.plan.arms[0].pool(1).resolve(self.pool.resolve.clone());
-        let FirstLook { facts, keeps_connections, resumes, ledger } =
+        let FirstLook { facts, keeps_connections, resumes, ledger, slowest } =
             first_look::look(&self.plan, &self.template, &pool, &tls)?;
         self.outside.merge(&ledger);
+        self.first_response = slowest;
         if !keeps_connections {
             self.notes.push("the server did not keep its first connection open for a second request".into());
         }
@@ -156,7 +170,9 @@ impl Driver {
             if !steady {
                 self.notes.push(format!("arm `{name}` was not steady in the warm-up"));
             }
-            watch(Progress::Found { arm: name.clone(), requests_per_s });
+            if !matches!(self.load, Load::Rate(..)) {
+                watch(Progress::Found { arm: name.clone(), requests_per_s });
+            }
             self.offered.capacity.push(Capacity { arm: name, requests_per_s });
             capacities.push(requests_per_s);
         }
@@ -165,11 +181,17 @@ impl Driver {
 
     fn search(&mut self, arm: usize) -> Result<Option<Found>, Refusal> {
         let mut failure = None;
+        if let Load::Rate(rate, arrivals) = self.load {
+            // A rate was given: nothing may exceed it, the warm-up neither.
+            let slot = self.look_at_capacity(arm, Model::Open { rate, arrivals })?;
+            let requests_per_s = search::requests_per_s(&slot);
+            return Ok((!self.stop.is_set()).then_some(Found { requests_per_s, steady: true }));
+        }
         let found = search::capacity(|| {
             if self.stop.is_set() || failure.is_some() {
                 return None;
             }
-            match self.look_at_capacity(arm) {
+            match self.look_at_capacity(arm, Model::Closed) {
                 Ok(slot) => (!self.stop.is_set()).then(|| search::requests_per_s(&slot)),
                 Err(error) => {
                     failure = Some(error);
@@ -183,13 +205,14 @@ impl Driver {
         }
     }
 
-    fn look_at_capacity(&mut self, arm: usize) -> Result<Slot, Refusal> {
+    fn look_at_capacity(&mut self, arm: usize, model: Model) -> Result<Slot, Refusal> {
         let pool = self.pool.clone();
         let shape = Shape {
             arm,
-            model: Model::Closed,
-            washout: search::WASHOUT,
-            window: search::WINDOW,
+            model,
+            // Long enough for a few responses of the slowest target.
+            washout: search::WASHOUT.max(self.first_response * 3 / 2),
+            window: search::WINDOW.max(self.first_response * 5),
             most: self.most_in_search(arm),
             pool: &pool,
         };
@@ -265,7 +288,7 @@ impl Driver {
 
     fn rounds(&mut self, slots: &mut Vec<Slot>, watch: &mut dyn FnMut(Progress)) -> Result<(), Refusal> {
         let visits = Schedule::new(&self.plan).visits();
-        let (total, mut dead) = (visits.len(), 0);
+        let (total, mut dead, mut unanswered) = (visits.len(), 0, 0);
         for (nth, visit) in visits.into_iter().enumerate() {
             if self.stop.is_set() {
                 return Ok(());
@@ -277,9 +300,14 @@ impl Driver {
                 left: (self.plan.slot + self.plan.washout) * u32::try_from(total - nth).unwrap_or(u32::MAX),
             });
             let slot = self.slot(visit)?;
-            dead = if slot.scheduled > 0 && slot.completed == 0 { dead + 1 } else { 0 };
+            if slot.completed == 0 {
+                dead += usize::from(slot.scheduled > 0);
+                unanswered += slot.scheduled;
+            } else {
+                (dead, unanswered) = (0, 0);
+            }
             slots.push(slot);
-            if dead == DEAD_SLOTS {
+            if dead >= DEAD_SLOTS && unanswered >= DEAD_REQUESTS {
                 let round = visit.round + 1;
                 self.notes
                     .push(format!("the target answered nothing any more in round {round}: ended early"));
@@ -308,8 +336,8 @@ impl Driver {
         slot.start_unix_ns = start_unix_ns;
         slot.flags = purity::faults(arm, &slot, self.is_https());
         slot.pure = slot.flags.is_empty();
-        if self.stop.is_set() && slot.duration < self.plan.slot {
-            slot.flags.push("interrupted".into());
+        if self.stop.is_set() && (slot.duration < self.plan.slot || slot.censored > 0) {
+            slot.flags.push(INTERRUPTED.into());
         }
         Ok(slot)
     }
@@ -374,6 +402,9 @@ fn check(plan: &Plan, load: Load) -> Result<(), Refusal> {
     if plan.threads == 0 || plan.threads > plan.connections {
         return usage("--threads must be at least 1 and at most --connections");
     }
+    if plan.rounds > MAX_ROUNDS {
+        return usage("--rounds is above 100000: a longer --slot serves better");
+    }
     if plan.rounds == 0 {
         return usage("--rounds is 0: at least 1 is needed, and 6 for an interval");
     }
@@ -387,9 +418,17 @@ fn check(plan: &Plan, load: Load) -> Result<(), Refusal> {
         Load::Rate(rate, _) if !(rate.is_finite() && rate > 0.0) => usage(
             "--rate must be above 0 requests per second; leave it out to let half of the capacity be found",
         ),
+        Load::Rate(rate, _) if !(MIN_RATE..=MAX_RATE).contains(&rate) => {
+            usage("--rate must lie between 0.001 and 1000000 requests per second")
+        }
         _ => Ok(()),
     }
 }
+
+/// Beyond these a schedule is a mistake: one request in a quarter of an hour, and more than a machine can send.
+const MIN_RATE: f64 = 0.001;
+const MAX_RATE: f64 = 1e6;
+const MAX_ROUNDS: u32 = 100_000;
 
 fn share(all: usize, worker: usize, workers: usize) -> usize {
     all / workers + usize::from(worker < all % workers)

@@ -22,6 +22,8 @@ pub(super) struct FirstLook {
     /// Whether a second TLS handshake resumed the first one's session.
     pub(super) resumes: bool,
     pub(super) ledger: Ledger,
+    /// How long the slowest of its responses took.
+    pub(super) slowest: Duration,
 }
 
 /// A connection's third exchange is asked for only after this pause, so that TLS tickets have been read.
@@ -46,6 +48,7 @@ pub(super) fn look(
         Ok(FirstLook {
             keeps_connections: kept.second.is_reused(),
             resumes: fresh.second.connection.tls.as_ref().is_some_and(|tls| tls.resumed),
+            slowest: kept.second.timings.total().max(fresh.second.timings.total()),
             facts: kept.facts,
             ledger,
         })

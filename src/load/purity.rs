@@ -8,13 +8,17 @@ use crate::plan::Arm;
 /// their own, such as a server's limit of requests per connection.
 const TOLERATED: f64 = 0.01;
 
+/// The same for a kept arm: servers have closed after 100 requests for years (nginx before 1.19.10, Apache httpd).
+const TOLERATED_WHEN_KEPT: f64 = 0.02;
+
 /// What was not as the arm says; empty when it was.
 pub(super) fn faults(arm: &Arm, slot: &Slot, https: bool) -> Vec<String> {
     let Reuse { reused, opened, handshakes_full, handshakes_resumed, .. } = slot.reuse;
     let total = reused + opened;
     let mut faults = Vec::new();
+    let tolerated = if arm.keep_alive { TOLERATED_WHEN_KEPT } else { TOLERATED };
     let mut check = |missed: u64, of: u64, text: String| {
-        if missed as f64 > TOLERATED * of as f64 {
+        if missed as f64 > tolerated * of as f64 {
             faults.push(text);
         }
     };
@@ -54,11 +58,11 @@ mod tests {
     }
 
     #[test]
-    fn each_arm_tolerates_one_in_a_hundred_and_no_more() {
+    fn each_arm_tolerates_a_few_in_a_hundred_and_no_more() {
         let l = Limits::default;
         let kept = |opened| slot(Reuse { reused: 1000 - opened, opened, ..Reuse::default() });
-        assert!(faults(&Arm::on(l()), &kept(10), false).is_empty());
-        assert_eq!(faults(&Arm::on(l()), &kept(11), false), ["11 of 1000 requests needed a new connection"]);
+        assert!(faults(&Arm::on(l()), &kept(20), false).is_empty());
+        assert_eq!(faults(&Arm::on(l()), &kept(21), false), ["21 of 1000 requests needed a new connection"]);
         let tls = |full| {
             slot(Reuse {
                 opened: 1000,

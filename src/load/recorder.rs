@@ -25,18 +25,22 @@ pub(super) struct Answer {
     pub(super) exchange: Exchange,
 }
 
+fn ran_out_of_time(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Timeout | ErrorKind::ConnectTimeout | ErrorKind::AcquireTimeout)
+}
+
 /// Counts by kind in fixed places, so that recording never allocates.
 #[derive(Debug)]
 pub(super) struct Recorder {
     slot: Slot,
     errors: Vec<(ErrorKind, u64)>,
-    statuses: [u64; 600],
+    statuses: [u64; 1000],
     exchanges: u64,
 }
 
 impl Recorder {
     pub(super) fn new() -> Recorder {
-        Recorder { slot: Slot::default(), errors: Vec::with_capacity(32), statuses: [0; 600], exchanges: 0 }
+        Recorder { slot: Slot::default(), errors: Vec::with_capacity(32), statuses: [0; 1000], exchanges: 0 }
     }
 
     /// A request whose time had come within the measured window was handed to the queue.
@@ -53,8 +57,12 @@ impl Recorder {
 
     pub(super) fn record(&mut self, sample: &Sample) {
         let Sample { ticket, started, done, outcome } = sample;
-        self.slot.response.record(*done - ticket.due);
-        self.slot.service.record(*done - *started);
+        // A request that failed before its time was up has an age that says nothing about how long an answer takes:
+        // counted among the answers, a server that refuses fast would look fast.
+        if outcome.as_ref().err().is_none_or(|error| ran_out_of_time(error.kind())) {
+            self.slot.response.record(*done - ticket.due);
+            self.slot.service.record(*done - *started);
+        }
         match outcome {
             Ok(answer) => self.answered(sample, answer),
             Err(error) => self.failed(sample, error),
@@ -65,7 +73,7 @@ impl Recorder {
         let exchange = &answer.exchange;
         self.exchanges += 1;
         self.slot.completed += 1;
-        self.statuses[usize::from(answer.status.min(599))] += 1;
+        self.statuses[usize::from(answer.status.min(999))] += 1;
         self.slot.bytes_in += exchange.bytes_in;
         self.slot.bytes_out += exchange.bytes_out;
         self.slot.reuse.retries += exchange.retries.len() as u64;
@@ -85,11 +93,15 @@ impl Recorder {
         });
     }
 
-    /// A failed request stands in the histograms at its age, and its time in the phase in which it failed.
+    /// A request that ran out of time stands in the histograms at its age, and its time in the phase in which it
+    /// failed, where that is known; others are only counted.
     fn failed(&mut self, sample: &Sample, error: &Error) {
         match self.errors.iter_mut().find(|(kind, _)| *kind == error.kind()) {
             Some((_, n)) => *n += 1,
             None => self.errors.push((error.kind(), 1)),
+        }
+        if !ran_out_of_time(error.kind()) {
+            return;
         }
         let failed_in = error.phase().unwrap_or(Phase::Wait);
         let spent = (sample.done - sample.started).as_nanos() as u64;

@@ -37,6 +37,16 @@ impl Template {
             let text = "the Connection field is what the arms differ in: leave it out";
             return Err(Refusal::Usage(text.into()));
         }
+        for framing in [http::header::CONTENT_LENGTH, http::header::TRANSFER_ENCODING] {
+            if headers.contains_key(&framing) {
+                return Err(Refusal::Usage(format!(
+                    "the {framing} field follows from the body (-d): leave it out"
+                )));
+            }
+        }
+        if headers.get_all(HOST).iter().count() > 1 {
+            return Err(Refusal::Usage("more than one Host field: give one".into()));
+        }
         if !headers.contains_key(HOST) {
             headers.insert(HOST, origin.host_header());
         }

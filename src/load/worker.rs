@@ -141,9 +141,10 @@ impl Worker {
             Source::Closed { .. } => self.let_them_run(timer).await?,
         }
         let window_end = self.window_end();
+        let client = self.client_use();
         self.tickets.end();
         self.drain(loops).await;
-        Ok(self.account(window_end).await)
+        Ok(self.account(window_end, client).await)
     }
 
     /// A kept pool begins with all its connections open, as one does that has been at work for a while: else a
@@ -212,6 +213,14 @@ impl Worker {
         if self.use_before.get().is_none() && now >= self.hours.get().counted_from {
             self.use_before.set(Some((ThreadUse::now(), now)));
         }
+    }
+
+    /// What the thread used while the window was open; how long stragglers take is not the client's work.
+    fn client_use(&self) -> ClientUse {
+        let Some((before, since)) = self.use_before.get() else { return ClientUse::default() };
+        let used = ThreadUse::now().since(before);
+        let wall_ns = (clock::now() - since).as_nanos() as u64;
+        ClientUse { cpu_ns: used.cpu_ns, wall_ns, run_queue_ns: used.run_queue_ns, ..ClientUse::default() }
     }
 
     async fn send_until_over(self: Rc<Self>, place: usize) {
@@ -295,7 +304,7 @@ impl Worker {
         }
     }
 
-    async fn account(&self, window_end: Instant) -> Slot {
+    async fn account(&self, window_end: Instant, client: ClientUse) -> Slot {
         let cutoff = clock::now();
         let mut recorder = self.recorder.borrow_mut().take().unwrap_or_else(Recorder::new);
         let in_hand =
@@ -305,16 +314,7 @@ impl Worker {
             recorder.censor(ticket, started, cutoff);
         }
         let mut slot = recorder.finish();
-        if let Some((before, since)) = self.use_before.get() {
-            let used = ThreadUse::now().since(before);
-            let wall_ns = (cutoff - since).as_nanos() as u64;
-            slot.client = ClientUse {
-                cpu_ns: used.cpu_ns,
-                wall_ns,
-                run_queue_ns: used.run_queue_ns,
-                ..ClientUse::default()
-            };
-        }
+        slot.client = client;
         slot.duration = window_end.saturating_duration_since(self.hours.get().counted_from);
         self.pool.close();
         slot.connections.merge(&ledger(&self.settled().await));

@@ -18,6 +18,9 @@ use crate::idle::CloseReason;
 /// The most connections that wait for their peer's FIN at a time; beyond it we close first.
 const MAX_LINGERING: u64 = 256;
 
+/// How often a closing connection is read, 4 kB at a time, before its peer is taken for one that never stops sending.
+const MAX_READS: usize = 32;
+
 /// Closes a connection. After a response that was announced as its connection's last, the server closes
 /// first; waiting for it leaves TIME_WAIT there. Otherwise our side says goodbye (close_notify over TLS, then
 /// FIN) as far as the socket takes it without waiting.
@@ -100,8 +103,9 @@ fn count(shared: &Shared, end: WhoClosed) {
 /// Looks at the socket itself, beneath TLS: a close_notify is not yet a FIN. What still comes is thrown away.
 fn drain(stream: &mut Stream) -> Option<WhoClosed> {
     let tcp = stream.wire().tcp();
-    let mut scrap = [0_u8; 512];
-    loop {
+    let mut scrap = [0_u8; 4096];
+    // A peer that never stops sending is not waited for.
+    for _ in 0..MAX_READS {
         match rustix::net::recv(tcp, &mut scrap[..], rustix::net::RecvFlags::DONTWAIT) {
             Ok((_, 0)) => return Some(WhoClosed::Peer),
             Ok(_) => {}
@@ -109,13 +113,16 @@ fn drain(stream: &mut Stream) -> Option<WhoClosed> {
             Err(_) => return Some(WhoClosed::Peer),
         }
     }
+    Some(WhoClosed::Us)
 }
 
 async fn wait_for_end(stream: &mut Stream) -> WhoClosed {
+    let mut reads = 0;
     poll_fn(|cx| {
         // tokio must have seen the socket dry before it reports the next readiness.
-        let mut scrap = [0_u8; 512];
-        loop {
+        let mut scrap = [0_u8; 4096];
+        while reads < MAX_READS {
+            reads += 1;
             let mut buf = ReadBuf::new(&mut scrap);
             match Pin::new(stream.wire_mut()).poll_read(cx, &mut buf) {
                 Poll::Pending => return Poll::Pending,
@@ -123,6 +130,7 @@ async fn wait_for_end(stream: &mut Stream) -> WhoClosed {
                 Poll::Ready(_) => return Poll::Ready(WhoClosed::Peer),
             }
         }
+        Poll::Ready(WhoClosed::Us)
     })
     .await
 }

@@ -3,60 +3,38 @@
 
 use keeplive::plan::{NOT_SAVED, is_credential};
 
-pub(crate) fn to_save(mut words: impl Iterator<Item = String>) -> Vec<String> {
-    let mut saved = vec![env!("CARGO_BIN_NAME").to_owned()];
-    while let Some(word) = words.next() {
-        match Secret::of(&word) {
-            None => saved.push(word),
-            Some(Secret { name, value: Some(value), show }) => saved.push(format!("{name}{}", show(value))),
-            Some(Secret { value: None, show, .. }) => {
-                let value = words.next().map(|value| show(&value));
-                saved.push(word);
-                saved.extend(value);
-            }
-        }
-    }
-    saved
+use crate::args::RequestArgs;
+
+/// The words of the command line, secrets replaced wherever they stand.
+pub(crate) fn to_save(words: impl Iterator<Item = String>, request: &RequestArgs) -> Vec<String> {
+    let secrets = secrets(request);
+    let hide = |word: String| secrets.iter().fold(word, |word, secret| word.replace(secret, NOT_SAVED));
+    std::iter::once(env!("CARGO_BIN_NAME").to_owned()).chain(words.map(hide)).collect()
 }
 
-/// An option whose value may be secret: its name as it was written, the value if it stands in the same word, and
-/// what of it is shown.
-struct Secret<'a> {
-    name: &'a str,
-    value: Option<&'a str>,
-    show: fn(&str) -> String,
-}
-
-impl Secret<'_> {
-    fn of(word: &str) -> Option<Secret<'_>> {
-        type Show = fn(&str) -> String;
-        let options: [(&str, &str, Show); 2] = [("-H", "--header", field), ("-d", "--data", body)];
-        options.into_iter().find_map(|(short, long, show)| {
-            if word == short || word == long {
-                return Some(Secret { name: word, value: None, show });
-            }
-            let length = if word.starts_with(&format!("{long}=")) { long.len() + 1 } else { short.len() };
-            let attached = length > short.len() || (word.starts_with(short) && !word.starts_with("--"));
-            attached.then(|| Secret { name: &word[..length], value: Some(&word[length..]), show })
-        })
-    }
-}
-
-fn field(field: &str) -> String {
-    match field.split_once(':') {
-        Some((name, _)) if is_credential(name.trim()) => format!("{name}: {NOT_SAVED}"),
-        _ => field.to_owned(),
-    }
-}
-
-fn body(body: &str) -> String {
-    if body.starts_with('@') { body.to_owned() } else { NOT_SAVED.to_owned() }
+/// Values of fields that carry credentials, and a body that was given as text; the longest first, so that none is
+/// hidden in part.
+fn secrets(request: &RequestArgs) -> Vec<String> {
+    let fields = request.headers.iter().filter_map(|field| field.split_once(':'));
+    let values = fields.filter(|(name, _)| is_credential(name.trim())).map(|(_, value)| value.trim());
+    let body = request.data.as_deref().filter(|data| !data.starts_with('@'));
+    let mut secrets: Vec<String> =
+        values.chain(body).filter(|secret| !secret.is_empty()).map(str::to_owned).collect();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
+    use crate::args::{Args, Verb};
+
     fn saved(words: &[&str]) -> String {
-        super::to_save(words.iter().map(|&word| word.to_owned())).join(" ")
+        let words: Vec<String> =
+            ["keeplive", "compare"].iter().chain(words).map(|&word| word.to_owned()).collect();
+        let Verb::Compare(args) = Args::parse_from(&words).verb else { panic!("it is a compare") };
+        super::to_save(words.into_iter().skip(1), &args.request).join(" ")
     }
 
     #[test]
@@ -64,9 +42,11 @@ mod tests {
         for words in [
             vec!["-H", "Authorization: secret"],
             vec!["-HAuthorization: secret"],
+            vec!["-kH", "Authorization: secret"],
             vec!["--header", "Cookie: secret"],
             vec!["--header=X-Api-Key: secret"],
             vec!["-d", "secret"],
+            vec!["-kd", "secret"],
             vec!["-dsecret"],
             vec!["--data=secret"],
         ] {
@@ -77,7 +57,7 @@ mod tests {
 
     #[test]
     fn everything_else_is_saved_as_it_was_written() {
-        let words = ["compare", "-H", "Accept: a/b", "-d", "@file", "--rate", "5", "-k", "http://x/"];
-        assert_eq!(saved(&words), format!("keeplive {}", words.join(" ")));
+        let words = ["-H", "Accept: a/b", "-d", "@file", "--rate", "5", "-k", "http://x/"];
+        assert_eq!(saved(&words), format!("keeplive compare {}", words.join(" ")));
     }
 }

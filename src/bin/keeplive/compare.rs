@@ -14,6 +14,7 @@ use keeplive::server::{Behaviour, Running, Server, ServerTls};
 use crate::args::{ArrivalsArg, CompareArgs, PoolArgs, RequestArgs, TlsArg, TlsArgs};
 use crate::exit::Exit;
 use crate::progress::Watcher;
+use crate::say::say;
 use crate::{command, interrupt, outcome};
 
 pub(crate) fn run(args: CompareArgs) -> io::Result<Exit> {
@@ -38,7 +39,7 @@ fn refused(refusal: Refusal) -> io::Error {
 
 fn save(measurement: &Measurement, folder: &Path) -> io::Result<()> {
     let path = measurement.save(folder)?;
-    eprintln!("saved {}", path.display());
+    say(&format!("saved {}", path.display()));
     Ok(())
 }
 
@@ -87,7 +88,8 @@ fn comparing(args: &CompareArgs, embedded: Option<&Running>) -> io::Result<Compa
         max_time: args.request.max_time,
         seed: args.seed.unwrap_or_else(load::fresh_seed),
     };
-    let command = command::to_save(std::env::args().skip(1));
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    let command = command::to_save(words, &args.request);
     let resolve = args.request.resolve.clone();
     Ok(Comparing { plan, load, tls, resolve, command, embedded: embedded.is_some() })
 }

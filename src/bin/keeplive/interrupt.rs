@@ -4,10 +4,12 @@ use std::thread;
 
 use keeplive::load::Stop;
 
+use crate::say::say;
+
 /// Listens for Ctrl-C and SIGTERM from now on, and says what it does about them.
 pub(crate) fn listen(stop: &Stop) {
     listen_and(stop, || {
-        eprintln!("\nkeeplive: stopping; what was measured will be printed and saved (again to quit now)");
+        say("\nkeeplive: stopping; what was measured will be printed and saved (again to quit now)");
     });
 }
 
@@ -16,14 +18,14 @@ pub(crate) fn listen_quietly(stop: &Stop) {
     listen_and(stop, || {});
 }
 
-fn listen_and(stop: &Stop, say: fn()) {
+fn listen_and(stop: &Stop, tell: fn()) {
     let stop = stop.clone();
     thread::spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         runtime.block_on(async {
             if asked().await.is_ok() {
-                say();
                 stop.set();
+                tell();
             }
             if asked().await.is_ok() {
                 std::process::exit(130);

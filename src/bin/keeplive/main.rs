@@ -12,6 +12,7 @@ mod interrupt;
 mod outcome;
 mod progress;
 mod report;
+mod say;
 mod serve;
 
 use args::{Args, Verb};
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
         Verb::Serve(args) => serve::run(&args),
     };
     exit.unwrap_or_else(|failure| {
-        eprintln!("keeplive: {failure}");
+        say::say(&format!("keeplive: {failure}"));
         Exit::Unusable
     })
     .into()

@@ -6,6 +6,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use keeplive::load::Progress;
 
+use crate::say::say;
+
 pub(crate) struct Watcher {
     bar: ProgressBar,
     terminal: bool,
@@ -29,7 +31,7 @@ impl Watcher {
         if self.terminal {
             self.bar.set_message(text);
         } else if !first_of_five {
-            eprintln!("{text}");
+            say(&text);
         }
     }
 

@@ -10,6 +10,7 @@ use keeplive::server::{Behaviour, Running, Server, ServerTls, TlsVersions};
 use crate::args::{ServeArgs, ServeTlsArg};
 use crate::exit::Exit;
 use crate::interrupt;
+use crate::say::say;
 
 pub(crate) fn run(args: &ServeArgs) -> io::Result<Exit> {
     let stop = Stop::default();
@@ -20,16 +21,15 @@ pub(crate) fn run(args: &ServeArgs) -> io::Result<Exit> {
             io::Error::new(error.kind(), format!("could not write {}: {error}", file.display()))
         })?;
     }
-    println!("{}", running.url());
-    io::stdout().flush()?;
+    writeln!(io::stdout(), "{}", running.url()).and_then(|()| io::stdout().flush())?;
     while !stop.is_set() {
         thread::sleep(Duration::from_millis(50));
     }
     let counts = running.counts();
-    eprintln!(
+    say(&format!(
         "{} connections, {} requests, {} full and {} resumed TLS handshakes",
         counts.connections, counts.requests, counts.handshakes_full, counts.handshakes_resumed
-    );
+    ));
     running.stop();
     Ok(Exit::Done)
 }

@@ -92,7 +92,8 @@ fn error_statuses_are_counted_as_errors_and_still_measured() {
     let server = server(Behaviour::default().status(503));
     let folder = tempfile::tempdir().unwrap();
     let ran = run(&mut against(&server.url(), folder.path()), folder.path());
-    assert_eq!(ran.code, Some(0), "{}\n{}", ran.stderr, ran.reasons());
+    assert_eq!(ran.code, Some(4), "{}\n{}", ran.stderr, ran.reasons());
+    assert!(ran.reasons().contains("had no good answer"), "{}", ran.reasons());
     assert_eq!(ran.arm("on")["errors"]["status_5xx"], ran.arm("on")["requests"]);
     assert!(ran.reasons().contains("status 503"), "{}", ran.reasons());
 }
