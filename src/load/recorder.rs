@@ -155,3 +155,41 @@ impl Recorder {
         slot
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::measurement::PhaseSums;
+    use std::time::Duration;
+
+    fn failed(kind: ErrorKind) -> Slot {
+        let now = clock::now();
+        let ticket = Ticket { due: now, issued: now };
+        let done = now + Duration::from_millis(7);
+        let mut recorder = Recorder::new();
+        recorder.issued(ticket);
+        recorder.record(&Sample { ticket, started: now, done, outcome: Err(Error::new(kind)) });
+        recorder.finish()
+    }
+
+    #[test]
+    fn a_request_that_ran_out_of_time_stands_at_its_age_and_one_that_failed_fast_is_only_counted() {
+        let late = failed(ErrorKind::Timeout);
+        assert_eq!((late.response.len(), late.phases.wait_ns, late.errors["timeout"]), (1, 7_000_000, 1));
+        let fast = failed(ErrorKind::Reset);
+        assert_eq!((fast.response.len(), fast.phases.requests, fast.errors["reset"]), (0, 0, 1));
+    }
+
+    #[test]
+    fn what_nobody_answered_stands_at_its_age_in_the_queue_and_in_hand() {
+        let now = clock::now();
+        let ticket = Ticket { due: now, issued: now + Duration::from_millis(1) };
+        let mut recorder = Recorder::new();
+        recorder.censor(ticket, Some(now + Duration::from_millis(3)), now + Duration::from_millis(10));
+        let slot = recorder.finish();
+        assert_eq!((slot.censored, slot.response.max()), (1, Some(Duration::from_millis(10))));
+        let PhaseSums { lag_ns, blocked_ns, wait_ns, .. } = slot.phases;
+        assert_eq!((lag_ns, blocked_ns, wait_ns), (1_000_000, 2_000_000, 7_000_000));
+    }
+}

@@ -44,7 +44,7 @@ pub(crate) struct CompareArgs {
     #[arg(short, long, default_value_t = 1, value_name = "N")]
     pub(crate) threads: usize,
     /// Open loop: requests per second, the same for every arm [default: half of the smallest capacity of any
-    /// arm, found in a short closed-loop search]
+    /// arm, found in a short closed-loop search at full speed]
     #[arg(short, long, value_name = "R", conflicts_with = "closed", allow_negative_numbers = true)]
     pub(crate) rate: Option<f64>,
     /// How arrivals of the open loop are spaced
