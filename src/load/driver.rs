@@ -1,5 +1,6 @@
 //! [`Driver`]: from a comparison to its measurement.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -100,9 +101,17 @@ impl Driver {
     pub(super) fn run(mut self, watch: &mut dyn FnMut(Progress)) -> Result<Measurement, Refusal> {
         let started = clock::wall();
         let machine = Machine::this();
-        let facts = self.look()?;
-        watch(Progress::Reached { address: facts.address.clone() });
-        let capacities = self.warm_up(watch)?;
+        let facts = match self.look() {
+            Err(_) if self.stop.is_set() => TargetFacts::default(),
+            looked => looked?,
+        };
+        let mut capacities = None;
+        if !self.stop.is_set() {
+            watch(Progress::Reached { address: facts.address.clone() });
+            // As many connections as there are descriptors for, before the warm-up opens them.
+            self.afford(&self.port_facts(&facts), 0.0)?;
+            capacities = self.warm_up(watch)?;
+        }
         let mut slots = Vec::new();
         if let Some(capacities) = capacities {
             self.settle_load(&capacities, &facts)?;
@@ -133,7 +142,7 @@ impl Driver {
         let tls = resuming.build().map_err(|error| Refusal::Usage(error.to_string()))?;
         let pool = self.plan.arms[0].pool(1).resolve(self.pool.resolve.clone());
         let FirstLook { facts, keeps_connections, resumes, ledger, slowest } =
-            first_look::look(&self.plan, &self.template, &pool, &tls)?;
+            first_look::look(&self.plan, &self.template, &pool, &tls, &self.stop)?;
         self.outside.merge(&ledger);
         self.first_response = slowest;
         if !keeps_connections {
@@ -233,7 +242,7 @@ impl Driver {
     /// Settles when requests start, and refuses what this machine's ports cannot carry.
     fn settle_load(&mut self, capacities: &[f64], facts: &TargetFacts) -> Result<(), Refusal> {
         let smallest = capacities.iter().copied().fold(f64::INFINITY, f64::min);
-        let port_facts = PortFacts::read(facts.same_machine);
+        let port_facts = self.port_facts(facts);
         let largest_off = self.largest_off(capacities);
         match self.load {
             Load::Closed => {
@@ -259,6 +268,16 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// What this machine has. The embedded server's ends of the connections take descriptors of this process too.
+    fn port_facts(&self, facts: &TargetFacts) -> PortFacts {
+        let address: Option<SocketAddr> = facts.address.parse().ok();
+        let mut ports = PortFacts::read(address.is_some_and(|address| address.ip().is_loopback()));
+        if self.embedded {
+            ports.nofile /= 2;
+        }
+        ports
     }
 
     fn largest_off(&self, capacities: &[f64]) -> f64 {

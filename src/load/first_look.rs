@@ -1,9 +1,11 @@
 //! The first look: one or two requests per arm, before any load, to learn whether and how the target answers.
 
+use std::pin::pin;
 use std::time::Duration;
 
-use super::Refusal;
 use super::request::Template;
+use super::{Refusal, Stop};
+use crate::clock;
 use crate::config::PoolConfig;
 use crate::error::{Error, ErrorKind};
 use crate::exchange::Exchange;
@@ -29,17 +31,21 @@ pub(super) struct FirstLook {
 /// A connection's third exchange is asked for only after this pause, so that TLS tickets have been read.
 const TICKET_PAUSE: Duration = Duration::from_millis(20);
 
+/// How often a wait looks at the stop flag.
+const GLANCE: Duration = Duration::from_millis(20);
+
 pub(super) fn look(
     plan: &Plan,
     template: &Template,
     pool: &PoolConfig,
     tls: &TlsClient,
+    stop: &Stop,
 ) -> Result<FirstLook, Refusal> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Refusal::Usage(format!("could not start a runtime: {error}")))?;
-    let looking = Looking { plan, template, tls };
+    let looking = Looking { plan, template, tls, stop };
     runtime.block_on(async {
         let kept = looking.ask_twice(pool.clone().keep_alive(true)).await?;
         let fresh = looking.ask_twice(pool.clone().keep_alive(false)).await?;
@@ -59,6 +65,7 @@ struct Looking<'a> {
     plan: &'a Plan,
     template: &'a Template,
     tls: &'a TlsClient,
+    stop: &'a Stop,
 }
 
 struct Pair {
@@ -95,13 +102,28 @@ impl Looking<'_> {
             let exchange = response.into_body().finish().await?;
             Ok((status, server, exchange))
         };
-        match tokio::time::timeout(self.plan.max_time, asking).await {
+        match self.within_max_time(asking).await {
             Ok(Ok((status, server, exchange))) => Ok((facts(status, server, &exchange), exchange)),
             Ok(Err(error)) => Err(Refusal::Unreachable(self.advice(&error))),
             Err(_) => Err(Refusal::Unreachable(format!(
                 "{} did not answer within {:?}: is it the right URL? raise --max-time if it is only slow",
                 self.plan.target.url, self.plan.max_time
             ))),
+        }
+    }
+
+    /// Waits for an answer as long as a request may take, and no longer than until the run is asked to stop.
+    async fn within_max_time<T>(&self, asking: impl Future<Output = T>) -> Result<T, ()> {
+        let mut asking = pin!(asking);
+        let latest = clock::now() + self.plan.max_time;
+        loop {
+            let now = clock::now();
+            if self.stop.is_set() || now >= latest {
+                return Err(());
+            }
+            if let Ok(answer) = tokio::time::timeout(GLANCE.min(latest - now), asking.as_mut()).await {
+                return Ok(answer);
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 //! Ctrl-C: the first asks the run to stop, print and save; the second ends the program at once.
 
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use keeplive::load::Stop;
 
@@ -20,31 +22,57 @@ pub(crate) fn listen_quietly(stop: &Stop) {
 
 fn listen_and(stop: &Stop, tell: fn()) {
     let stop = stop.clone();
+    let (ready, is_ready) = mpsc::channel();
     thread::spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         runtime.block_on(async {
-            if asked().await.is_ok() {
-                stop.set();
-                tell();
-            }
-            if asked().await.is_ok() {
-                std::process::exit(130);
-            }
+            let Ok(mut signals) = Signals::new() else { return };
+            let _ = ready.send(());
+            signals.next().await;
+            stop.set();
+            tell();
+            signals.next().await;
+            std::process::exit(130);
         });
     });
+    // No signal may come before somebody listens; if nobody can, the system's own way must do.
+    let _ = is_ready.recv_timeout(Duration::from_secs(1));
 }
 
 #[cfg(unix)]
-async fn asked() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => result,
-        _ = terminate.recv() => Ok(()),
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 
 #[cfg(not(unix))]
-async fn asked() -> std::io::Result<()> {
-    tokio::signal::ctrl_c().await
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals)
+    }
+
+    async fn next(&mut self) {
+        let _ = tokio::signal::ctrl_c().await;
+    }
 }

@@ -98,6 +98,20 @@ fn a_rate_beyond_the_local_ports_is_refused_before_anything_is_measured() {
 }
 
 #[test]
+fn more_connections_than_descriptors_are_refused_before_they_are_opened() {
+    let server = Server::new(Behaviour::default()).start().unwrap();
+    let script = format!(
+        "ulimit -n 256; exec '{}' compare '{}' -c 1000 --no-save",
+        env!("CARGO_BIN_EXE_keeplive"),
+        server.url()
+    );
+    let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("ulimit -n") || text.contains("--connections"), "{text}");
+}
+
+#[test]
 fn a_file_that_is_no_result_is_refused_by_report() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("no.json");

@@ -99,11 +99,29 @@ fn error_statuses_are_counted_as_errors_and_still_measured() {
 }
 
 #[test]
+fn ctrl_c_before_the_first_answer_exits_130_at_once() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let mut command = program();
+    command.args(["compare", "--max-time", "60s", "--format", "json", "--out"]).arg(folder.path()).arg(url);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    // It is connected to, and asks.
+    let _connection = listener.accept().unwrap();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(summary["interrupted"], true);
+}
+
+#[test]
 fn ctrl_c_prints_and_saves_what_was_measured_and_exits_130() {
     use std::io::{BufRead, BufReader, Read};
     let _alone = alone();
     let server = server(Behaviour::default());
-    // While it looks for the capacity, and in the middle of the rounds.
+    // While it looks for the capacity, and in the middle of the rounds; before an answer, see below.
     for moment in ["warming up", "round 1 "] {
         let folder = tempfile::tempdir().unwrap();
         let mut command = program();
