@@ -53,14 +53,13 @@ fn is_cut(slot: &Slot) -> bool {
 }
 
 /// A visit to an arm, of the plan or before it.
-struct Shape<'a> {
+struct Shape {
     arm: usize,
     model: Model,
     washout: Duration,
     window: Duration,
     /// The most requests of all workers together.
     most: u64,
-    pool: &'a PoolConfig,
 }
 
 impl Driver {
@@ -215,7 +214,6 @@ impl Driver {
     }
 
     fn look_at_capacity(&mut self, arm: usize, model: Model) -> Result<Slot, Refusal> {
-        let pool = self.pool.clone();
         let shape = Shape {
             arm,
             model,
@@ -223,7 +221,6 @@ impl Driver {
             washout: search::WASHOUT.max(self.first_response * 3 / 2),
             window: search::WINDOW.max(self.first_response * 5),
             most: self.most_in_search(arm),
-            pool: &pool,
         };
         let slot = self.visit(&shape)?;
         self.outside.merge(&slot.connections);
@@ -337,14 +334,12 @@ impl Driver {
     }
 
     fn slot(&mut self, visit: Visit) -> Result<Slot, Refusal> {
-        let pool = self.pool.clone();
         let shape = Shape {
             arm: visit.arm,
             model: self.plan.model,
             washout: self.plan.washout,
             window: self.plan.slot,
             most: u64::MAX,
-            pool: &pool,
         };
         let start_unix_ns = unix_ns(clock::wall());
         let mut slot = self.visit(&shape)?;
@@ -362,7 +357,7 @@ impl Driver {
     }
 
     /// Lets all workers visit an arm, each on a thread of its own, with a pool of its own that is opened for it.
-    fn visit(&mut self, shape: &Shape<'_>) -> Result<Slot, Refusal> {
+    fn visit(&mut self, shape: &Shape) -> Result<Slot, Refusal> {
         self.visits_run += 1;
         let time_wait_before = usage::time_wait();
         let throttled_before = usage::throttled_ns();
@@ -387,7 +382,7 @@ impl Driver {
         Ok(slot)
     }
 
-    fn job(&self, shape: &Shape<'_>, worker: usize, ready: &Arc<Barrier>) -> Job {
+    fn job(&self, shape: &Shape, worker: usize, ready: &Arc<Barrier>) -> Job {
         let (threads, arm) = (self.plan.threads, &self.plan.arms[shape.arm]);
         let connections = share(self.plan.connections, worker, threads);
         let source = match shape.model {
@@ -399,7 +394,7 @@ impl Driver {
         };
         Job {
             template: self.template.clone(),
-            pool: arm.pool(connections).resolve(shape.pool.resolve.clone()),
+            pool: arm.pool(connections).resolve(self.pool.resolve.clone()),
             tls: self.tls[shape.arm].clone(),
             connections,
             source,
