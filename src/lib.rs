@@ -30,6 +30,8 @@ mod phase;
 #[cfg(feature = "load")]
 pub mod estimate;
 #[cfg(feature = "load")]
+pub mod findings;
+#[cfg(feature = "load")]
 pub mod histogram;
 #[cfg(feature = "load")]
 pub mod machine;
