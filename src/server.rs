@@ -18,7 +18,11 @@
 
 mod behaviour;
 mod conversation;
+mod profile;
+mod scripted;
+mod stream;
 mod tls;
+mod truth;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -36,8 +40,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::HandshakeKind;
 
 pub use self::behaviour::Behaviour;
-use self::conversation::Conversation;
+use self::conversation::{Conversation, wait};
+pub use self::profile::{IdleEnd, Profile};
 pub use self::tls::{Certificate, ServerTls, TlsVersions};
+use self::truth::Truth;
 
 /// Connections that may wait to be accepted. The usual 128 overflows when an experiment without keep-alive opens a
 /// burst, and each overflow costs a client a whole second of SYN retransmission that is not the server's answer time.
@@ -91,7 +97,9 @@ impl Server {
         let tls = self.tls.as_ref().map(tls::Identity::new).transpose()?;
         let listener = bind(self.address).map_err(|error| ServerError::Listen(self.address, error))?;
         let address = listener.local_addr().map_err(|error| ServerError::Listen(self.address, error))?;
-        let origin = Arc::new(Origin { behaviour: self.behaviour, tallies: Tallies::default() });
+        let profiles = self.behaviour.profiles();
+        let truth = (!profiles.is_empty()).then(|| Truth::new(profiles));
+        let origin = Arc::new(Origin { behaviour: self.behaviour, tallies: Tallies::default(), truth });
         let acceptor = tls.as_ref().map(|identity| identity.acceptor.clone());
         let thread = Thread::start(listener, acceptor, Arc::clone(&origin)).map_err(ServerError::Thread)?;
         Ok(Running { address, certificate: tls.map(|identity| identity.certificate_pem), origin, thread })
@@ -202,6 +210,8 @@ impl error::Error for ServerError {
 struct Origin {
     behaviour: Behaviour,
     tallies: Tallies,
+    /// Kept only for a server with profiles: it costs a lock per request.
+    truth: Option<Truth>,
 }
 
 /// The living form of [`Counts`]. Each number stands for itself, so relaxed order is enough.
@@ -354,12 +364,28 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, origin: Arc<Ori
 
 /// Whatever fails here concerns one client, who sees its connection end.
 async fn welcome(stream: TcpStream, tls: Option<TlsAcceptor>, conversation: Conversation) {
-    let _ = stream.set_nodelay(true);
+    let behaviour = &conversation.origin().behaviour;
+    let accepts_late = behaviour.asks(|profile| match *profile {
+        Profile::SlowAccept(delay) => Some(delay),
+        _ => None,
+    });
+    let costs = behaviour.asks(|profile| match *profile {
+        Profile::TlsCost(delay) => Some(delay),
+        _ => None,
+    });
+    let writes_twice = behaviour.asks(|profile| matches!(profile, Profile::TwoWrite(_)).then_some(()));
+    let _ = stream.set_nodelay(writes_twice.is_none());
+    if let Some(delay) = accepts_late {
+        wait(delay).await;
+    }
     if conversation.is_to_be_reset() {
         // Only a close reads this option: from now on, however the connection ends, it ends with a reset.
         let _ = stream.set_zero_linger();
     }
     let Some(tls) = tls else { return conversation.hold(stream).await };
+    if let Some(delay) = costs {
+        wait(delay).await;
+    }
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await else { return };
     if let Some(kind) = stream.get_ref().1.handshake_kind() {
         conversation.origin().tallies.handshake(kind);

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::ServerError;
+use super::profile::{IdleEnd, Profile};
 
 /// The body is this text, as often as fits and cut where the length says.
 const TEXT: &[u8] = b"Hello, world!";
@@ -15,7 +16,7 @@ const TEXT: &[u8] = b"Hello, world!";
 /// `Hello, world!`, and keeps connections for 75 seconds, as nginx does.
 ///
 /// Counts begin at one: the first connection, the first request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Behaviour {
     body: Bytes,
     status: u16,
@@ -25,6 +26,7 @@ pub struct Behaviour {
     close_after: Option<NonZeroU64>,
     reset_every: Option<NonZeroU64>,
     stall_after: Option<u64>,
+    profiles: Vec<Profile>,
 }
 
 impl Default for Behaviour {
@@ -38,6 +40,7 @@ impl Default for Behaviour {
             close_after: None,
             reset_every: None,
             stall_after: None,
+            profiles: Vec::new(),
         }
     }
 }
@@ -99,11 +102,32 @@ impl Behaviour {
         self
     }
 
+    /// Behave so on purpose, and keep the log of it that is asked for at `/__truth`. May be called several times.
+    #[must_use]
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.profiles.push(profile);
+        self
+    }
+
     pub(super) fn check(&self) -> Result<(), ServerError> {
-        match self.status {
-            200..=599 => Ok(()),
-            other => Err(ServerError::Behaviour(format!("{other} is not a final status (200 to 599)"))),
+        if !(200..=599).contains(&self.status) {
+            let problem = format!("{} is not a final status (200 to 599)", self.status);
+            return Err(ServerError::Behaviour(problem));
         }
+        let names: Vec<&str> = self.profiles.iter().map(Profile::name).collect();
+        match names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
+            Some((_, name)) => Err(ServerError::Behaviour(format!("the profile `{name}` is given twice"))),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn profiles(&self) -> &[Profile] {
+        &self.profiles
+    }
+
+    /// The first thing that the profiles say about something.
+    pub(super) fn asks<T>(&self, about: impl FnMut(&Profile) -> Option<T>) -> Option<T> {
+        self.profiles.iter().find_map(about)
     }
 
     pub(super) fn content(&self) -> Bytes {
@@ -118,8 +142,17 @@ impl Behaviour {
         (!self.delay.is_zero()).then_some(self.delay)
     }
 
-    pub(super) fn patience(&self) -> Option<Duration> {
-        self.idle_timeout
+    /// How long a connection may be idle, and how it is then ended.
+    pub(super) fn patience(&self) -> Option<(Duration, IdleEnd)> {
+        let profile = self.asks(|profile| match *profile {
+            Profile::Idle(end, after) => Some((after, end)),
+            _ => None,
+        });
+        profile.or(self.idle_timeout.map(|after| (after, IdleEnd::Close)))
+    }
+
+    pub(super) fn ignores_close(&self) -> bool {
+        self.profiles.contains(&Profile::IgnoreClose)
     }
 
     pub(super) fn resets(&self, nth_connection: u64) -> bool {
@@ -131,7 +164,11 @@ impl Behaviour {
     }
 
     pub(super) fn closes(&self, nth_on_connection: u64) -> bool {
-        !self.keep_alive || self.close_after.is_some_and(|n| nth_on_connection >= n.get())
+        let profile = self.asks(|profile| match *profile {
+            Profile::CloseAfter(n) => Some(n),
+            _ => None,
+        });
+        !self.keep_alive || profile.or(self.close_after).is_some_and(|n| nth_on_connection >= n.get())
     }
 }
 

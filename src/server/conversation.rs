@@ -3,24 +3,28 @@
 
 use std::convert::Infallible;
 use std::future::pending;
-use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use std::{error, fmt};
+use std::{error, fmt, io};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
-use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWriteExt;
 use tokio::time::{timeout, timeout_at};
 
 use super::Origin;
+use super::profile::{IdleEnd, Profile};
+use super::scripted::Scripted;
+use super::stream::{Socket, Stream};
+use super::truth::{self, EndedBy, Truth};
 use crate::clock;
 use crate::timer::Timer;
 
@@ -28,19 +32,32 @@ use crate::timer::Timer;
 /// would otherwise hold it for ever.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// What RFC 9110, section 15.5.9, lets a server say to a connection that it will not wait for any longer.
+const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
 /// One accepted connection.
 pub(super) struct Conversation {
     origin: Arc<Origin>,
     /// Which of the server's connections this is.
     nth: u64,
     exchanges: AtomicU64,
+    /// Whether a response was announced to be the last.
+    last_announced: AtomicBool,
     /// Since when nothing was asked; `None` while a request is being answered.
     silent_since: Mutex<Option<Instant>>,
 }
 
+type Answer = Either<Full<Bytes>, Scripted>;
+
 impl Conversation {
     pub(super) fn new(origin: Arc<Origin>, nth: u64) -> Self {
-        Self { origin, nth, exchanges: AtomicU64::new(0), silent_since: Mutex::new(Some(clock::now())) }
+        Self {
+            origin,
+            nth,
+            exchanges: AtomicU64::new(0),
+            last_announced: AtomicBool::new(false),
+            silent_since: Mutex::new(Some(clock::now())),
+        }
     }
 
     pub(super) fn origin(&self) -> &Origin {
@@ -54,25 +71,61 @@ impl Conversation {
     /// Serves the connection until either side ends it. hyper closes as the behaviour wants a close to look: after a
     /// last response it shuts the stream down at once, which is close_notify over TLS and then a FIN. An error is the
     /// client's departure, or the reset that was asked for.
-    pub(super) async fn hold<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) {
+    pub(super) async fn hold<S: Socket>(self, socket: S) {
         let this = Arc::new(self);
-        let service = service_fn(|request| answer(Arc::clone(&this), request));
-        let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
-        let Some(patience) = this.origin.behaviour.patience() else {
-            let _ = connection.await;
-            return;
+        let stays_open = this.origin.behaviour.ignores_close();
+        let mut stream = Stream { socket, stays_open };
+        let ended = loop {
+            let before = this.exchanges.load(Relaxed);
+            let service = service_fn(|request| answer(Arc::clone(&this), request));
+            let mut connection =
+                Box::pin(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            if !this.is_silent(connection.as_mut()).await {
+                // To hyper, a request that said `close` was the last; with the profile `ignore-close` it was not.
+                if !stays_open || this.exchanges.load(Relaxed) == before {
+                    break this.ended_by();
+                }
+                stream = take_stream(connection);
+                continue;
+            }
+            match this.origin.behaviour.patience() {
+                Some((_, IdleEnd::Close)) | None => {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = timeout(FAREWELL, connection).await;
+                }
+                Some((_, IdleEnd::Reset)) => {
+                    let _ = take_stream(connection).socket.tcp().set_zero_linger();
+                }
+                Some((_, IdleEnd::Answer408)) => {
+                    let _ = timeout(FAREWELL, refuse(&mut take_stream(connection).socket)).await;
+                }
+                Some((_, IdleEnd::Silence)) => match pending::<Infallible>().await {},
+            }
+            break EndedBy::Idle;
+        };
+        if let Some(truth) = &this.origin.truth {
+            truth.ended(ended);
+        }
+    }
+
+    /// Runs the connection until it is over (`false`), or has been silent for longer than the behaviour's patience.
+    async fn is_silent<C: Future>(&self, mut connection: Pin<&mut C>) -> bool {
+        let Some((patience, _)) = self.origin.behaviour.patience() else {
+            connection.await;
+            return false;
         };
         let mut look = clock::now() + patience;
         while timeout_at(look.into(), connection.as_mut()).await.is_err() {
-            match next_look(this.silence(), patience, clock::now()) {
+            match next_look(self.silence(), patience, clock::now()) {
                 Some(next) => look = next,
-                None => {
-                    connection.as_mut().graceful_shutdown();
-                    let _ = timeout(FAREWELL, connection).await;
-                    return;
-                }
+                None => return true,
             }
         }
+        false
+    }
+
+    fn ended_by(&self) -> EndedBy {
+        if self.last_announced.load(Relaxed) { EndedBy::Response } else { EndedBy::Client }
     }
 
     fn silence(&self) -> Option<Instant> {
@@ -83,17 +136,71 @@ impl Conversation {
         *self.silent_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
-    fn response(&self) -> Response<Full<Bytes>> {
+    fn response(&self) -> Response<Answer> {
         let nth = self.exchanges.fetch_add(1, Relaxed) + 1;
         let behaviour = &self.origin.behaviour;
-        let mut response = Response::new(Full::new(behaviour.content()));
+        let mut response = Response::new(Either::Left(Full::new(behaviour.content())));
         *response.status_mut() = behaviour.status_code();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         if behaviour.closes(nth) {
+            self.last_announced.store(true, Relaxed);
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        } else if behaviour.ignores_close() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("keep-alive"));
         }
         response
     }
+
+    /// The response to the `nth` request of the server, as the profiles want it. Answers whether it is an error, and
+    /// whether it is cut short.
+    fn scripted(&self, nth: u64) -> (Response<Answer>, bool, bool) {
+        let behaviour = &self.origin.behaviour;
+        let mut response = self.response();
+        let (mut error, mut truncated) = (false, false);
+        for profile in behaviour.profiles() {
+            let body = match *profile {
+                Profile::TwoWrite(pause) => Scripted::after_head(behaviour.content(), pause),
+                Profile::Dribble(n, pause) => Scripted::dribbled(behaviour.content(), n.get(), pause),
+                Profile::Truncate(k) if nth.is_multiple_of(k.get()) => {
+                    truncated = true;
+                    Scripted::truncated(&behaviour.content())
+                }
+                Profile::Error(k) if nth.is_multiple_of(k.get()) => {
+                    error = true;
+                    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                    continue;
+                }
+                _ => continue,
+            };
+            *response.body_mut() = Either::Right(body);
+        }
+        (response, error, truncated)
+    }
+
+    fn note_closing(&self, request: &Request<Incoming>) {
+        let closing = request
+            .headers()
+            .get_all(CONNECTION)
+            .iter()
+            .any(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
+        if closing && !self.origin.behaviour.ignores_close() {
+            self.last_announced.store(true, Relaxed);
+        }
+    }
+}
+
+/// The stream out of a connection that is over.
+fn take_stream<S, F>(connection: Pin<Box<http1::Connection<TokioIo<Stream<S>>, F>>>) -> Stream<S>
+where
+    S: Socket,
+    F: HttpService<Incoming, ResBody = Answer, Error = Unanswered> + Unpin,
+{
+    Pin::into_inner(connection).into_parts().io.into_inner()
+}
+
+async fn refuse<S: Socket>(stream: &mut S) -> io::Result<()> {
+    stream.write_all(TIMED_OUT).await?;
+    stream.shutdown().await
 }
 
 /// When to look again whether the silence has lasted too long; `None`: it has. Looking once per timeout instead of
@@ -108,8 +215,20 @@ fn next_look(silent_since: Option<Instant>, patience: Duration, now: Instant) ->
 async fn answer(
     conversation: Arc<Conversation>,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Unanswered> {
+) -> Result<Response<Answer>, Unanswered> {
     conversation.set_silence(None);
+    let response = match &conversation.origin.truth {
+        Some(truth) => answer_truly(&conversation, truth, request).await,
+        None => answer_plainly(&conversation, request).await,
+    };
+    conversation.set_silence(Some(clock::now()));
+    response
+}
+
+async fn answer_plainly(
+    conversation: &Conversation,
+    request: Request<Incoming>,
+) -> Result<Response<Answer>, Unanswered> {
     let origin = &conversation.origin;
     let nth = origin.tallies.requests.fetch_add(1, Relaxed) + 1;
     if conversation.is_to_be_reset() {
@@ -122,9 +241,51 @@ async fn answer(
     if let Some(delay) = origin.behaviour.pause() {
         wait(delay).await;
     }
-    let response = conversation.response();
-    conversation.set_silence(Some(clock::now()));
+    Ok(conversation.response())
+}
+
+/// Answers as the profiles want it, and writes it down; or shows what was written down.
+async fn answer_truly(
+    conversation: &Conversation,
+    truth: &Truth,
+    request: Request<Incoming>,
+) -> Result<Response<Answer>, Unanswered> {
+    conversation.note_closing(&request);
+    if let Some(question) = request.uri().path().strip_prefix(truth::PATH) {
+        return Ok(tell_truth(conversation, truth, request.method(), question));
+    }
+    conversation.origin.tallies.requests.fetch_add(1, Relaxed);
+    let admitted = truth.admit(conversation.nth);
+    read_to_end(request.into_body()).await?;
+    wait_until(admitted.ready).await;
+    let (response, error, truncated) = conversation.scripted(admitted.nth);
+    truth.answer(admitted, error, truncated);
     Ok(response)
+}
+
+fn tell_truth(
+    conversation: &Conversation,
+    truth: &Truth,
+    method: &Method,
+    question: &str,
+) -> Response<Answer> {
+    let told = match (method, question) {
+        (&Method::GET, "") => Some((truth.summary(conversation.origin.tallies.counts()), "application/json")),
+        (&Method::GET, "/log") => Some((truth.log(), "text/csv")),
+        (&Method::POST, "") => {
+            truth.reset();
+            Some((Bytes::new(), "text/plain"))
+        }
+        _ => None,
+    };
+    let Some((text, kind)) = told else {
+        let mut response = Response::new(Either::Left(Full::default()));
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        return response;
+    };
+    let mut response = Response::new(Either::Left(Full::new(text)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
 }
 
 /// A request body that is left unread would end the connection with the response.
@@ -141,7 +302,7 @@ async fn read_to_end(mut body: Incoming) -> Result<(), Unanswered> {
 
 /// The request gets no response: hyper drops the connection where it stands.
 #[derive(Debug)]
-struct Unanswered;
+pub(super) struct Unanswered;
 
 impl fmt::Display for Unanswered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -153,11 +314,17 @@ impl error::Error for Unanswered {}
 
 /// Waits as long as it was told, exactly where the system can; out of descriptors, a rounded wait is better than
 /// none.
-async fn wait(delay: Duration) {
-    let due = clock::now() + delay;
+pub(super) async fn wait(delay: Duration) {
+    wait_until(clock::now() + delay).await;
+}
+
+async fn wait_until(due: Instant) {
+    if due <= clock::now() {
+        return;
+    }
     let exact = async { Timer::new()?.wait_until(due).await };
     if exact.await.is_err() {
-        tokio::time::sleep(delay).await;
+        tokio::time::sleep_until(due.into()).await;
     }
 }
 

@@ -6,3 +6,4 @@ mod program;
 mod server;
 mod stairs;
 mod support;
+mod truth;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use keeplive::Resolve;
+use keeplive::server::Profile;
 
 /// Measures what HTTP/1.1 keep-alive saves, with confidence intervals.
 ///
@@ -207,8 +208,14 @@ pub(crate) struct ServeArgs {
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) reset_every: u64,
     /// Answer nothing more after so many requests
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "profile")]
     pub(crate) stall_after: Option<u64>,
+    /// Misbehave on purpose, and keep a log at /__truth (JSON), /__truth/log (CSV). May be given several times:
+    /// const:D kth:K,D1,D2 stall:T,S once:T0,S conn-stall:K,D rate-cap:R slow-accept:D tls-cost:D two-write:D
+    /// close-after:N ignore-close error:K truncate:K dribble:N,D idle-close:D idle-reset:D idle-408:D
+    /// idle-silence:D. T, S and D are durations, K and N numbers, R requests per second
+    #[arg(long, value_name = "NAME:ARGUMENTS", conflicts_with_all = ["delay", "reset_every", "close_after"])]
+    pub(crate) profile: Vec<Profile>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -47,6 +47,7 @@ fn start(args: &ServeArgs) -> io::Result<Running> {
     if let Some(n) = args.stall_after {
         behaviour = behaviour.stall_after(n);
     }
+    behaviour = args.profile.iter().fold(behaviour, |behaviour, profile| behaviour.profile(*profile));
     let mut server = Server::new(behaviour).listen(args.listen);
     if args.tls {
         let versions = match args.tls_versions {

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -50,6 +51,23 @@ impl Raw<TcpStream> {
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket takes a timeout");
         stream.set_nodelay(true).expect("a socket takes TCP_NODELAY");
         Self { stream, ahead: Vec::new() }
+    }
+}
+
+impl Raw<TcpStream> {
+    /// Everything until the connection's end.
+    pub(crate) fn until_end(&mut self) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.ahead);
+        self.stream.read_to_end(&mut bytes).expect("the connection ends in order");
+        bytes
+    }
+
+    /// Whether neither a byte nor an end comes for so long.
+    pub(crate) fn is_quiet(&mut self, patience: Duration) -> bool {
+        self.stream.set_read_timeout(Some(patience)).expect("a socket takes a timeout");
+        let quiet = self.stream.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("a socket takes a timeout");
+        quiet
     }
 }
 
