@@ -56,6 +56,8 @@ pub mod load;
 
 #[cfg(feature = "load")]
 pub mod compare;
+#[cfg(feature = "load")]
+pub mod gate;
 
 #[cfg(feature = "load")]
 pub mod report;

@@ -1,0 +1,336 @@
+//! The gate's rules: whether a metric became worse by more than it may, how sure that is, and what could have been
+//! seen at all. Pure: differences in, a [`Verdict`] and its sentences out.
+//!
+//! # The rule
+//!
+//! Every metric has a *tolerance* (a change below it does not matter) and a change that *must be detected*. Rounds
+//! give paired differences of logarithms, positive where the head is worse than the base. Then a metric is
+//!
+//! - **regressed** when the hypothesis "worse by no more than the tolerance" is rejected;
+//! - **passed** when the hypothesis "worse by at least what must be detected" is rejected;
+//! - **undecided** otherwise: more rounds, or an inconclusive end.
+//!
+//! Both tests are exact signed-rank tests ([`crate::estimate`]). Over several metrics the first is corrected by Holm's
+//! method (Holm, *A simple sequentially rejective multiple test procedure*, 1979), so that a change that is none
+//! fails the gate in at most [`FALSE_ALARMS`] of all sessions, whichever metrics are gated; the second needs no
+//! correction, for all metrics must pass it. A session may look several times: each look spends an equal share of
+//! both error rates (Bonferroni), so that stopping early costs no honesty.
+
+use std::fmt;
+
+use crate::estimate::{Interval, hodges_lehmann, p_value};
+
+pub mod baseline;
+pub mod planner;
+
+/// The share of sessions in which a change that is none may fail the gate, over all metrics and looks.
+pub const FALSE_ALARMS: f64 = 0.01;
+
+/// The share of sessions in which a metric may pass though it is worse by exactly what must be detected.
+pub const MISSES: f64 = 0.05;
+
+/// How often a session looks: after a third, two thirds, and all of its rounds.
+pub const LOOKS: u32 = 3;
+
+/// What is asked of a metric. Both are fractions: 0.02 is two per cent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Demand {
+    /// A change for the worse below this does not matter.
+    pub tolerance: f64,
+    /// A change for the worse of this size must be detected.
+    pub detect: f64,
+}
+
+impl Demand {
+    /// What cannot be asked, with the cure; `None` when it can.
+    pub fn fault(&self) -> Option<String> {
+        let Demand { tolerance, detect } = *self;
+        if !(tolerance.is_finite() && (0.0..1.0).contains(&tolerance)) {
+            return Some(format!("a tolerance of {tolerance}: use 0 % or more, and less than 100 %"));
+        }
+        if !(detect.is_finite() && detect > tolerance) {
+            let (tolerance, detect) = (percent(tolerance), percent(detect));
+            return Some(format!(
+                "what must be detected ({detect}) has to be larger than what is tolerated ({tolerance})"
+            ));
+        }
+        None
+    }
+}
+
+/// What can be said of one metric, or of all together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// The generator or the set-up was the limit: nothing can be said.
+    Invalid,
+    /// Worse by more than is tolerated.
+    Regressed,
+    /// Neither could be shown.
+    Inconclusive,
+    /// What must be detected is excluded.
+    Pass,
+}
+
+impl Verdict {
+    /// The verdict as reports write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Invalid => "INVALID",
+            Verdict::Regressed => "REGRESSED",
+            Verdict::Inconclusive => "INCONCLUSIVE",
+            Verdict::Pass => "PASS",
+        }
+    }
+
+    /// The verdict over several: the gravest.
+    pub fn of_all(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
+        verdicts.into_iter().min().unwrap_or(Verdict::Inconclusive)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One metric's rounds.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    /// The metric's name, as it was asked for.
+    pub metric: String,
+    /// What is asked of it.
+    pub demand: Demand,
+    /// `ln(head) - ln(base)` of each round, or the other way round where less is worse: positive is worse.
+    pub differences: Vec<f64>,
+}
+
+/// What a look says of one metric.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The metric's name.
+    pub metric: String,
+    /// What was asked.
+    pub demand: Demand,
+    /// What can be said.
+    pub verdict: Verdict,
+    /// The change for the worse as a fraction: 0.05 is 5 % worse, -0.05 is 5 % better. `None` without rounds.
+    pub change: Option<f64>,
+    /// Its bounds, each at the level of the test that it belongs to; `None` where so few rounds carry none.
+    pub bounds: Option<Interval>,
+    /// Rounds that have a difference.
+    pub rounds: usize,
+}
+
+/// Looks at all metrics, for the `look`-th time of `of`: each spends its share of the error rates.
+pub fn look(evidence: &[Evidence], of: u32) -> Vec<Finding> {
+    let share = 1.0 / f64::from(of.max(1));
+    let levels = holm(evidence, FALSE_ALARMS * share);
+    evidence.iter().zip(levels).map(|(evidence, level)| find(evidence, level, MISSES * share)).collect()
+}
+
+/// For each metric the level at which "worse by no more than the tolerance" is tested, and whether it is rejected.
+///
+/// Holm: the smallest p-value is held against `alpha / K`, the next against `alpha / (K - 1)`, and so on, until one
+/// is not rejected; from there on none is.
+fn holm(evidence: &[Evidence], alpha: f64) -> Vec<(f64, bool)> {
+    let p_values: Vec<f64> = evidence
+        .iter()
+        .map(|evidence| p_value(&evidence.differences, evidence.demand.tolerance.ln_1p()))
+        .collect();
+    let mut order: Vec<usize> = (0..evidence.len()).collect();
+    order.sort_by(|&a, &b| p_values[a].total_cmp(&p_values[b]));
+    let mut levels = vec![(0.0, false); evidence.len()];
+    let mut rejecting = true;
+    let mut level = alpha;
+    for (place, &metric) in order.iter().enumerate() {
+        if rejecting {
+            level = alpha / (order.len() - place) as f64;
+            rejecting = p_values[metric] <= level;
+        }
+        levels[metric] = (level, rejecting);
+    }
+    levels
+}
+
+fn find(evidence: &Evidence, (alpha, regressed): (f64, bool), beta: f64) -> Finding {
+    let Evidence { metric, demand, differences } = evidence;
+    let mirrored: Vec<f64> = differences.iter().map(|difference| -difference).collect();
+    let excluded = p_value(&mirrored, -demand.detect.ln_1p()) <= beta;
+    let verdict = match (regressed, excluded) {
+        (true, _) => Verdict::Regressed,
+        (false, true) => Verdict::Pass,
+        (false, false) => Verdict::Inconclusive,
+    };
+    let lower = hodges_lehmann(differences, 1.0 - 2.0 * alpha);
+    let upper = hodges_lehmann(differences, 1.0 - 2.0 * beta);
+    let bound = |estimate: Option<crate::estimate::Estimate>| estimate.and_then(|estimate| estimate.interval);
+    let bounds = match (bound(lower), bound(upper)) {
+        (Some(low), Some(high)) => Some(Interval {
+            lower: low.lower.exp_m1(),
+            upper: high.upper.exp_m1(),
+            confidence: 1.0 - alpha.max(beta),
+        }),
+        _ => None,
+    };
+    Finding {
+        metric: metric.clone(),
+        demand: *demand,
+        verdict,
+        change: lower.map(|estimate| estimate.point.exp_m1()),
+        bounds,
+        rounds: differences.len(),
+    }
+}
+
+impl Finding {
+    /// The verdict as a sentence that a person can act on, without its full stop.
+    pub fn sentence(&self) -> String {
+        let Finding { metric, demand, verdict, .. } = self;
+        let tolerance = percent(demand.tolerance);
+        let Some(bounds) = self.bounds else {
+            return format!("{metric}: {} rounds are too few to say anything: {verdict}", self.rounds);
+        };
+        match verdict {
+            Verdict::Regressed => format!(
+                "{metric} is worse by at least {} (tolerance {tolerance}, false alarms below {}): {verdict}",
+                percent(bounds.lower),
+                percent(FALSE_ALARMS),
+            ),
+            Verdict::Pass => format!(
+                "{metric} is worse by less than {} (must detect {}, misses below {}): {verdict}",
+                percent(bounds.upper.max(0.0)),
+                percent(demand.detect),
+                percent(MISSES),
+            ),
+            Verdict::Inconclusive | Verdict::Invalid => format!(
+                "{metric} changed by {} to {}: neither {tolerance} nor {} is excluded; more rounds or a higher rate \
+                 would decide it: {verdict}",
+                signed_percent(bounds.lower),
+                signed_percent(bounds.upper),
+                percent(demand.detect),
+            ),
+        }
+    }
+}
+
+/// `4.1 %`.
+fn percent(fraction: f64) -> String {
+    let text = format!("{:.1}", fraction * 100.0);
+    format!("{} %", text.strip_suffix(".0").unwrap_or(&text))
+}
+
+fn signed_percent(fraction: f64) -> String {
+    if fraction >= 0.0 { format!("+{}", percent(fraction)) } else { percent(fraction) }
+}
+
+#[cfg(test)]
+mod simulation;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const DEMAND: Demand = Demand { tolerance: 0.01, detect: 0.05 };
+
+    fn evidence(metric: &str, differences: Vec<f64>) -> Evidence {
+        Evidence { metric: metric.into(), demand: DEMAND, differences }
+    }
+
+    /// Differences around `centre`, spread evenly by `spread` on both sides.
+    fn around(centre: f64, spread: f64, n: usize) -> Vec<f64> {
+        (0..n).map(|i| centre + spread * (2.0 * (i as f64 + 0.5) / n as f64 - 1.0)).collect()
+    }
+
+    fn verdict(differences: Vec<f64>) -> Verdict {
+        look(&[evidence("p50", differences)], 1).remove(0).verdict
+    }
+
+    #[test]
+    fn what_is_clearly_worse_regressed_what_is_clearly_not_passes_and_what_is_neither_is_undecided() {
+        assert_eq!(verdict(around(0.08, 0.02, 30)), Verdict::Regressed);
+        assert_eq!(verdict(around(0.0, 0.02, 30)), Verdict::Pass);
+        assert_eq!(verdict(around(0.03, 0.3, 30)), Verdict::Inconclusive);
+        assert_eq!(verdict(around(0.08, 0.001, 3)), Verdict::Inconclusive, "three rounds can show nothing");
+        assert_eq!(verdict(Vec::new()), Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn a_change_between_tolerance_and_must_detect_is_a_regression_when_it_is_sure() {
+        assert_eq!(verdict(around(0.03, 0.001, 30)), Verdict::Regressed);
+    }
+
+    #[test]
+    fn an_improvement_passes() {
+        assert_eq!(verdict(around(-0.2, 0.02, 30)), Verdict::Pass);
+    }
+
+    #[test]
+    fn the_sentence_names_the_least_change_and_the_tolerance() {
+        let finding = look(&[evidence("p99", around(0.08, 0.02, 30))], 1).remove(0);
+        let sentence = finding.sentence();
+        assert!(sentence.starts_with("p99 is worse by at least 7."), "{sentence}");
+        assert!(sentence.ends_with("(tolerance 1 %, false alarms below 1 %): REGRESSED"), "{sentence}");
+        let finding = look(&[evidence("p99", around(0.0, 0.02, 30))], 1).remove(0);
+        assert!(finding.sentence().contains("must detect 5 %"), "{}", finding.sentence());
+    }
+
+    #[test]
+    fn the_gravest_verdict_is_that_of_all() {
+        use Verdict::{Inconclusive, Invalid, Pass, Regressed};
+        assert_eq!(Verdict::of_all([Pass, Inconclusive, Regressed]), Regressed);
+        assert_eq!(Verdict::of_all([Pass, Inconclusive]), Inconclusive);
+        assert_eq!(Verdict::of_all([Regressed, Invalid]), Invalid);
+        assert_eq!(Verdict::of_all([]), Inconclusive);
+    }
+
+    #[test]
+    fn a_demand_that_makes_no_sense_is_refused_with_the_cure() {
+        let fault = |tolerance, detect| Demand { tolerance, detect }.fault();
+        assert_eq!(fault(0.01, 0.05), None);
+        assert!(fault(0.05, 0.05).is_some_and(|text| text.contains("larger than what is tolerated (5 %)")));
+        assert!(fault(-0.01, 0.05).is_some_and(|text| text.contains("0 % or more")));
+        assert!(fault(0.0, f64::NAN).is_some());
+    }
+
+    /// Holm's definition, word by word: a hypothesis is rejected when every subset of hypotheses that holds it is
+    /// rejected by Bonferroni over that subset (the closed test).
+    fn holm_by_closure(p_values: &[f64], alpha: f64) -> Vec<bool> {
+        let n = p_values.len();
+        (0..n)
+            .map(|metric| {
+                (1_u32..1 << n).filter(|subset| subset >> metric & 1 == 1).all(|subset| {
+                    let size = f64::from(subset.count_ones());
+                    (0..n).any(|other| subset >> other & 1 == 1 && p_values[other] <= alpha / size)
+                })
+            })
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn holm_rejects_what_the_closed_bonferroni_test_rejects(
+            metrics in proptest::collection::vec((8_usize..14, -0.02_f64..0.08), 1..6),
+            spread in 0.001_f64..0.1,
+        ) {
+            let evidence: Vec<Evidence> =
+                metrics.iter().map(|&(n, centre)| evidence("m", around(centre, spread, n))).collect();
+            let p_values: Vec<f64> =
+                evidence.iter().map(|e| p_value(&e.differences, DEMAND.tolerance.ln_1p())).collect();
+            let rejected: Vec<bool> = holm(&evidence, FALSE_ALARMS).into_iter().map(|(_, rejected)| rejected).collect();
+            prop_assert_eq!(rejected, holm_by_closure(&p_values, FALSE_ALARMS));
+        }
+
+        /// The bound that the sentence names lies above the tolerance exactly when the verdict is a regression.
+        #[test]
+        fn the_bounds_and_the_verdict_agree(centre in -0.1_f64..0.2, spread in 0.001_f64..0.3, n in 10_usize..40) {
+            let finding = look(&[evidence("p50", around(centre, spread, n))], 1).remove(0);
+            let bounds = finding.bounds.expect("ten rounds carry bounds");
+            prop_assert_eq!(finding.verdict == Verdict::Regressed, bounds.lower > DEMAND.tolerance);
+            if finding.verdict == Verdict::Pass {
+                prop_assert!(bounds.upper < DEMAND.detect);
+            }
+        }
+    }
+}
