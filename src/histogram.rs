@@ -88,6 +88,16 @@ impl Histogram {
         (!self.is_empty()).then_some(Duration::from_nanos(self.max))
     }
 
+    /// The exact sum.
+    pub fn sum(&self) -> Duration {
+        Duration::from_nanos(u64::try_from(self.sum).unwrap_or(u64::MAX))
+    }
+
+    /// The counts by bucket, for the forms that HdrHistogram's own tools read.
+    pub(crate) fn counts(&self) -> &hdrhistogram::Histogram<u32> {
+        &self.counts
+    }
+
     /// How many were longer than an hour.
     pub fn overflow(&self) -> u64 {
         self.overflow

@@ -1,5 +1,6 @@
 //! Values into text. What the numbers are was settled before; here they find their words, units and places.
 
+pub mod export;
 mod headline;
 pub mod json;
 mod plot;

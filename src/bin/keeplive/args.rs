@@ -224,6 +224,22 @@ pub(crate) enum FormatArg {
     Text,
     /// One JSON document (schema keeplive.summary/1)
     Json,
+    /// Markdown, for a pull request or $GITHUB_STEP_SUMMARY
+    Markdown,
+    /// One row for each slot
+    Csv,
+    /// HdrHistogram's percentile distribution, for its plotter
+    Hgrm,
+    /// HdrHistogram's interval log
+    Hlog,
+    /// Go's benchmark format, for benchstat
+    Benchfmt,
+    /// github-action-benchmark's customSmallerIsBetter
+    GithubBenchmark,
+    /// Bencher Metric Format
+    Bencher,
+    /// Prometheus' text format
+    Prometheus,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

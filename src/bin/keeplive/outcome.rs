@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use keeplive::compare;
 use keeplive::measurement::Measurement;
+use keeplive::report::export::{self, Form};
 use keeplive::report::{json, terminal};
 
 use crate::args::FormatArg;
@@ -13,11 +14,20 @@ use crate::exit::Exit;
 pub(crate) fn print(measurement: &Measurement, format: FormatArg) -> io::Result<Exit> {
     let comparison = compare::arms(measurement);
     let mut out = anstream::AutoStream::auto(io::stdout().lock());
+    let mut export = |form| export::write(form, measurement, &comparison, &mut out);
     let written = match format {
         FormatArg::Text => terminal::write(measurement, &comparison, style(), &mut out),
         FormatArg::Json => serde_json::to_writer_pretty(&mut out, &json::summary(measurement, &comparison))
             .map_err(io::Error::from)
             .and_then(|()| writeln!(out)),
+        FormatArg::Markdown => export(Form::Markdown),
+        FormatArg::Csv => export(Form::Csv),
+        FormatArg::Hgrm => export(Form::Hgrm),
+        FormatArg::Hlog => export(Form::Hlog),
+        FormatArg::Benchfmt => export(Form::Benchfmt),
+        FormatArg::GithubBenchmark => export(Form::GithubBenchmark),
+        FormatArg::Bencher => export(Form::Bencher),
+        FormatArg::Prometheus => export(Form::Prometheus),
     };
     match written.and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
