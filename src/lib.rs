@@ -41,6 +41,8 @@ pub mod measurement;
 pub mod plan;
 #[cfg(feature = "load")]
 pub mod ports;
+#[cfg(feature = "load")]
+pub mod timeline;
 
 mod connect;
 mod connection;

@@ -12,6 +12,7 @@ use crate::histogram::Histogram;
 use crate::machine::Machine;
 use crate::phase::Phase;
 use crate::plan::Plan;
+use crate::timeline::Timeline;
 
 /// The version of the saved form.
 pub const SCHEMA: &str = "keeplive.result/1";
@@ -140,6 +141,9 @@ pub struct Slot {
     pub service: Histogram,
     /// From when a request was due until it was issued: the generator's own lateness.
     pub lag: Histogram,
+    /// The slot second by second; `None` for a short one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<Timeline>,
     /// Whether the arm was what it says it is.
     pub pure: bool,
     /// Why it was not, and other remarks.
@@ -289,6 +293,11 @@ impl Slot {
         self.client.wall_ns += other.client.wall_ns;
         self.client.run_queue_ns += other.client.run_queue_ns;
         self.phases.merge(&other.phases);
+        match (&mut self.timeline, &other.timeline) {
+            (Some(line), Some(others)) => line.merge(others),
+            (line @ None, Some(others)) => *line = Some(others.clone()),
+            (_, None) => {}
+        }
         self.response.merge(&other.response);
         self.service.merge(&other.service);
         self.lag.merge(&other.lag);
@@ -356,7 +365,8 @@ impl Measurement {
         let text = serde_json::to_vec(self).map_err(io::Error::other)?;
         file.write_all(&text).and_then(|()| file.write_all(b"\n")).map_err(|error| told(folder, error))?;
         file.as_file().sync_all().map_err(|error| told(folder, error))?;
-        let stem = format!("{}-compare", self.started.replace([':', '-'], ""));
+        let verb = if self.plan.arms.len() > 1 { "compare" } else { "load" };
+        let stem = format!("{}-{verb}", self.started.replace([':', '-'], ""));
         for nth in 1.. {
             let name = if nth == 1 { format!("{stem}.json") } else { format!("{stem}-{nth}.json") };
             let path = folder.join(name);

@@ -34,6 +34,9 @@ pub struct Plan {
     pub max_time: Duration,
     /// What the order of the arms and the arrivals are drawn from.
     pub seed: u64,
+    /// In a closed loop, the most requests of a slot; `None`: as many as its time allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
 }
 
 /// What is asked for: one request, sent again and again.
@@ -331,6 +334,7 @@ mod tests {
             threads: 1,
             max_time: Duration::from_secs(5),
             seed,
+            requests: None,
         }
     }
 

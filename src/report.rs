@@ -6,6 +6,7 @@ pub mod json;
 mod plot;
 mod table;
 pub mod terminal;
+mod timeline;
 mod units;
 mod wrap;
 

@@ -51,6 +51,7 @@ impl Sample {
             threads: 1,
             max_time: Duration::from_secs(5),
             seed: 42,
+            requests: None,
         };
         Measurement {
             schema: SCHEMA.into(),

@@ -109,7 +109,7 @@ impl Validity {
                 reasons.short_slots(visits);
             }
             reasons.processor(measurement.plan.model, visits, facts);
-            reasons.failures(visits, facts);
+            reasons.failures(visits, facts, all.len() == 1);
             reasons.sockets(facts);
         }
         reasons.delayed_acknowledgements(all);
@@ -168,6 +168,10 @@ struct Reasons(Vec<Reason>);
 impl Reasons {
     fn invalid(&mut self, text: String) {
         self.0.push(Reason { severity: Severity::Invalid, text });
+    }
+
+    fn invalid_unless(&mut self, harmless: bool, text: String) {
+        if harmless { self.note(text) } else { self.invalid(text) }
     }
 
     fn note(&mut self, text: String) {
@@ -300,7 +304,8 @@ impl Reasons {
         }
     }
 
-    fn failures(&mut self, visits: &Visits<'_>, facts: &ArmFacts) {
+    /// Failures spoil a comparison; of one arm alone they are what was measured.
+    fn failures(&mut self, visits: &Visits<'_>, facts: &ArmFacts, alone: bool) {
         let name = &facts.arm;
         for limit in [ErrorKind::NoPorts, ErrorKind::NoFiles] {
             let n = visits.count(|slot| slot.errors.get(limit.as_str()).copied().unwrap_or(0));
@@ -317,12 +322,12 @@ impl Reasons {
         let (scheduled, completed) =
             (visits.count(|slot| slot.scheduled), visits.count(|slot| slot.completed));
         if completed * 2 < scheduled {
-            self.invalid(format!(
+            self.invalid_unless(alone, format!(
                 "only {completed} of {scheduled} requests of arm `{name}` were answered: its times are mostly those \
                  of failures"
             ));
         }
-        if let Some(errors) = facts.errors.filter(|&errors| errors > ERRORS_INVALID) {
+        if let Some(errors) = facts.errors.filter(|&errors| errors > ERRORS_INVALID && !alone) {
             self.invalid(format!(
                 "{} of the requests of arm `{name}` had no good answer: what is compared is mostly failures",
                 percent(errors)
@@ -371,7 +376,7 @@ impl Reasons {
 
     fn surroundings(&mut self, measurement: &Measurement, complete_rounds: usize) {
         let needed = rounds_needed(CONFIDENCE);
-        if complete_rounds < needed {
+        if complete_rounds < needed && measurement.plan.arms.len() > 1 {
             self.note(format!("only {complete_rounds} complete rounds: an interval needs at least {needed}"));
         }
         if measurement.interrupted {

@@ -339,7 +339,7 @@ impl Driver {
             model: self.plan.model,
             washout: self.plan.washout,
             window: self.plan.slot,
-            most: u64::MAX,
+            most: self.plan.requests.unwrap_or(u64::MAX),
         };
         let start_unix_ns = unix_ns(clock::wall());
         let mut slot = self.visit(&shape)?;
@@ -348,7 +348,10 @@ impl Driver {
         slot.order = visit.order;
         slot.arm.clone_from(&arm.name);
         slot.start_unix_ns = start_unix_ns;
-        slot.flags = purity::faults(arm, &slot, self.is_https());
+        // One arm alone is measured as it is: there is nothing that it should differ from.
+        if self.plan.arms.len() > 1 {
+            slot.flags = purity::faults(arm, &slot, self.is_https());
+        }
         slot.pure = slot.flags.is_empty();
         if self.stop.is_set() && (slot.duration < self.plan.slot || slot.censored > 0) {
             slot.flags.push(INTERRUPTED.into());
@@ -386,7 +389,7 @@ impl Driver {
         let (threads, arm) = (self.plan.threads, &self.plan.arms[shape.arm]);
         let connections = share(self.plan.connections, worker, threads);
         let source = match shape.model {
-            Model::Closed => Source::Closed { most: shape.most / threads as u64 },
+            Model::Closed => Source::Closed { most: share_of(shape.most, worker, threads) },
             Model::Open { rate, arrivals } => {
                 let seed = mix(self.plan.seed, self.visits_run, worker as u64);
                 Source::Open(Pacer::new(rate, arrivals, worker, threads, seed))
@@ -446,6 +449,11 @@ const MAX_ROUNDS: u32 = 100_000;
 
 fn share(all: usize, worker: usize, workers: usize) -> usize {
     all / workers + usize::from(worker < all % workers)
+}
+
+fn share_of(all: u64, worker: usize, workers: usize) -> u64 {
+    let workers = workers as u64;
+    all / workers + u64::from((worker as u64) < all % workers)
 }
 
 fn rate_of(model: Model) -> Option<f64> {

@@ -1,12 +1,13 @@
 //! [`Recorder`]: one worker's account of one slot. Nothing in it is shared, and nothing in it grows.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::tickets::Ticket;
 use crate::error::{Error, ErrorKind};
 use crate::exchange::Exchange;
 use crate::measurement::Slot;
 use crate::phase::Phase;
+use crate::timeline::{Interval, Timeline};
 
 /// One attempt to have a request answered.
 #[derive(Debug)]
@@ -36,11 +37,31 @@ pub(super) struct Recorder {
     errors: Vec<(ErrorKind, u64)>,
     statuses: [u64; 1000],
     exchanges: u64,
+    /// When the time line begins, which [`Slot::timeline`] does not say.
+    begins: Option<Instant>,
 }
 
 impl Recorder {
     pub(super) fn new() -> Recorder {
-        Recorder { slot: Slot::default(), errors: Vec::with_capacity(32), statuses: [0; 1000], exchanges: 0 }
+        Recorder {
+            slot: Slot::default(),
+            errors: Vec::with_capacity(32),
+            statuses: [0; 1000],
+            exchanges: 0,
+            begins: None,
+        }
+    }
+
+    /// Keeps a time line from `begins` on, if the window is long enough for one.
+    pub(super) fn keep_timeline(&mut self, begins: Instant, window: Duration) {
+        self.slot.timeline = Timeline::over(window);
+        self.begins = Some(begins);
+    }
+
+    /// The interval in which the request was due, where there is a time line.
+    fn interval(&mut self, ticket: Ticket) -> Option<&mut Interval> {
+        let since = ticket.due.saturating_duration_since(self.begins?);
+        self.slot.timeline.as_mut().map(|line| line.at(since))
     }
 
     /// A request whose time had come within the measured window was handed to the queue.
@@ -48,6 +69,9 @@ impl Recorder {
         self.slot.scheduled += 1;
         self.slot.issued += 1;
         self.slot.lag.record(ticket.issued - ticket.due);
+        if let Some(interval) = self.interval(ticket) {
+            interval.scheduled += 1;
+        }
     }
 
     /// A request outside the measured window is over.
@@ -66,6 +90,26 @@ impl Recorder {
         match outcome {
             Ok(answer) => self.answered(sample, answer),
             Err(error) => self.failed(sample, error),
+        }
+        self.note_interval(sample);
+    }
+
+    fn note_interval(&mut self, sample: &Sample) {
+        let Some(interval) = self.interval(sample.ticket) else { return };
+        let took = sample.done - sample.ticket.due;
+        match &sample.outcome {
+            Ok(answer) => {
+                interval.completed += 1;
+                interval.failed += u64::from(answer.status >= 400);
+                interval.opened += u64::from(!answer.exchange.is_reused());
+                interval.response.record(took);
+            }
+            Err(error) => {
+                interval.failed += 1;
+                if ran_out_of_time(error.kind()) {
+                    interval.response.record(took);
+                }
+            }
         }
     }
 
@@ -128,6 +172,9 @@ impl Recorder {
     pub(super) fn censor(&mut self, ticket: Ticket, started: Option<Instant>, now: Instant) {
         self.slot.censored += 1;
         self.slot.response.record(now - ticket.due);
+        if let Some(interval) = self.interval(ticket) {
+            interval.response.record(now - ticket.due);
+        }
         if let Some(started) = started {
             self.slot.service.record(now - started);
         }
@@ -161,7 +208,6 @@ mod tests {
     use super::*;
     use crate::clock;
     use crate::measurement::PhaseSums;
-    use std::time::Duration;
 
     fn failed(kind: ErrorKind) -> Slot {
         let now = clock::now();

@@ -132,7 +132,9 @@ impl Worker {
         self.job.ready.wait();
         let timer = &Timer::new()?;
         self.hours.set(Hours::from(clock::now() + LEAD, &self.job));
-        timer.wait_until(self.hours.get().begin).await?;
+        let Hours { begin, counted_from, .. } = self.hours.get();
+        self.record(|recorder| recorder.keep_timeline(counted_from, self.job.window));
+        timer.wait_until(begin).await?;
         let loops: Vec<_> = (0..self.job.connections)
             .map(|place| tokio::task::spawn_local(Rc::clone(&self).send_until_over(place)))
             .collect();

@@ -1,10 +1,12 @@
 //! [`headline`]: the answer in one sentence, before any table.
 
-use super::units::{count, factor_range, nanoseconds, percent_beside, percent_range, three_digits};
+use super::units::{
+    count, factor_range, nanoseconds, percent, percent_beside, percent_range, three_digits, time,
+};
 use crate::compare::{ArmSummary, Comparison, Difference, Direction, Metric, Saving, Severity};
 use crate::estimate::Interval;
 use crate::measurement::Measurement;
-use crate::plan::Arm;
+use crate::plan::{Arm, Model};
 
 /// What keep-alive saves, or why that cannot be said. A measurement that cannot be trusted says so first.
 pub fn headline(measurement: &Measurement, comparison: &Comparison) -> String {
@@ -29,9 +31,35 @@ fn answer(measurement: &Measurement, comparison: &Comparison) -> String {
         return nothing_answered(&comparison.arms);
     }
     if words.others.is_empty() {
-        return "One arm was measured, and there is none to set it against.".into();
+        return comparison.control().map_or_else(String::new, |arm| alone(measurement, arm));
     }
     if comparison.latencies_comparable { words.times(comparison) } else { words.rates(comparison) }
+}
+
+/// What one arm did, with none to set it against.
+fn alone(measurement: &Measurement, arm: &ArmSummary) -> String {
+    let load = match measurement.plan.model {
+        Model::Closed => {
+            format!("{} connections in a closed loop", count(measurement.plan.connections as u64))
+        }
+        Model::Open { rate, .. } => format!("{} requests/s offered", three_digits(rate)),
+    };
+    let failed: u64 = arm.errors.values().sum();
+    let failures = if failed == 0 {
+        "every request had a good answer".into()
+    } else {
+        let share = failed as f64 / arm.requests.max(1) as f64;
+        format!("{} of {} requests failed ({})", count(failed), count(arm.requests), percent(share))
+    };
+    let times = arm.response.map_or_else(String::new, |points| {
+        format!(
+            ", half of them within {}, 99 % within {}, the slowest in {}",
+            time(points.p50),
+            time(points.p99),
+            time(points.max)
+        )
+    });
+    format!("{} answers/s with {load}{times}; {failures}.", three_digits(arm.requests_per_s))
 }
 
 /// Every request failed: how, and what to do about it.

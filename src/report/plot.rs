@@ -9,7 +9,7 @@ use crate::histogram::Histogram;
 
 /// How many lines high one histogram is; each line has eight levels.
 const ROWS: usize = 3;
-const LEVELS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+pub(super) const LEVELS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// The axis is never shorter than this factor, so that a bucket of the histogram is narrower than a column and the
 /// axis holds a tick.
 const SHORTEST: f64 = 4.0;

@@ -8,12 +8,13 @@ use std::time::Duration;
 use super::headline::headline;
 use super::plot;
 use super::table::Table;
+use super::timeline;
 use super::units::{
     count, factor_range, nanoseconds, percent, percent_beside, percent_range, three_digits, time,
 };
 use super::wrap::wrap;
 use crate::compare::{ArmSummary, Comparison, Difference, Metric, Quantiles, Severity};
-use crate::measurement::{Measurement, PhaseSums};
+use crate::measurement::{Measurement, PhaseSums, Slot};
 use crate::plan::{Arrivals, Model, Plan};
 
 /// What stands where there is no value.
@@ -52,6 +53,7 @@ pub fn write(
         page.table(&phases(comparison));
     }
     page.table(&connections(comparison));
+    page.timeline(measurement);
     page.validity(comparison);
     page.lines.iter().try_for_each(|(paint, line)| writeln!(out, "{}", paint.on(line, style.colour)))
 }
@@ -136,6 +138,17 @@ impl Page {
         }
     }
 
+    /// One slot, interval by interval; the slots of a comparison are too short for one.
+    fn timeline(&mut self, measurement: &Measurement) {
+        let [Slot { timeline: Some(line), .. }] = measurement.slots.as_slice() else { return };
+        self.gap();
+        let title = format!("Over time, {} each", time(line.interval));
+        self.paragraph(Paint::Strong, &title, 2);
+        for line in timeline::lines(line, self.width) {
+            self.line(Paint::Plain, line);
+        }
+    }
+
     fn validity(&mut self, comparison: &Comparison) {
         let validity = &comparison.validity;
         self.gap();
@@ -157,7 +170,7 @@ fn what_was_done(measurement: &Measurement) -> String {
     let mut parts = vec![
         format!("{} {}", plan.target.method, plan.target.url),
         load(measurement),
-        format!("{} × {} per arm in random order", several(u64::from(plan.rounds), "round"), time(plan.slot)),
+        how_long(measurement),
         format!(
             "{} on {}",
             several(plan.connections as u64, "connection"),
@@ -169,6 +182,14 @@ fn what_was_done(measurement: &Measurement) -> String {
     parts.extend(target.server.as_ref().map(|server| format!("server {server}")));
     parts.push(format!("at {}", measurement.started));
     parts.join(" · ")
+}
+
+fn how_long(measurement: &Measurement) -> String {
+    let Plan { rounds, slot, arms, .. } = &measurement.plan;
+    match (arms.as_slice(), measurement.slots.as_slice()) {
+        ([arm], [slot]) => format!("arm `{}` for {}", arm.name, time(slot.duration)),
+        _ => format!("{} × {} per arm in random order", several(u64::from(*rounds), "round"), time(*slot)),
+    }
 }
 
 fn several(n: u64, what: &str) -> String {

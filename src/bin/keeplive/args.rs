@@ -23,6 +23,8 @@ pub(crate) struct Args {
 pub(crate) enum Verb {
     /// What does keep-alive save me? Without a URL it starts its own HTTPS server and measures that.
     Compare(Box<CompareArgs>),
+    /// How does a target behave at this load? One run, second by second.
+    Load(Box<LoadArgs>),
     /// Shows a saved result again, without any network.
     Report(ReportArgs),
     /// Starts the embedded server and prints its URL.
@@ -76,6 +78,75 @@ pub(crate) struct CompareArgs {
     pub(crate) pool: PoolArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// Sends requests for a while, in a closed loop (every connection sends its next request when its last is done) or,
+/// with --rate, on a schedule that waits for nobody, and tells what became of them.
+// As in curl, the last of an option that is given twice counts.
+#[derive(Debug, Parser)]
+#[command(args_override_self = true)]
+pub(crate) struct LoadArgs {
+    /// http:// or https:// URL of the target
+    pub(crate) url: String,
+
+    /// Most connections at a time
+    #[arg(short, long, default_value_t = 16, value_name = "N")]
+    pub(crate) connections: usize,
+    /// Threads that send; connections and rate are split among them
+    #[arg(short, long, default_value_t = 1, value_name = "N")]
+    pub(crate) threads: usize,
+    /// How long to measure [unit: s, or with a suffix: ms, s, m]
+    #[arg(short = 'z', long, default_value = "10s", value_name = "TIME", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// How many requests to measure, instead of a duration; in an open loop with Poisson arrivals about so many
+    #[arg(short = 'n', long, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) requests: Option<u64>,
+    /// Open loop: requests per second [default: closed loop]
+    #[arg(short, long, value_name = "R", allow_negative_numbers = true)]
+    pub(crate) rate: Option<f64>,
+    /// How arrivals of the open loop are spaced
+    #[arg(long, value_enum, default_value_t = ArrivalsArg::Poisson, requires = "rate")]
+    pub(crate) arrivals: ArrivalsArg,
+    /// How long requests flow uncounted before, after a warm-up of up to five looks [unit: s, or with a suffix]
+    #[arg(long, default_value = "500ms", value_name = "TIME", value_parser = duration)]
+    pub(crate) warm_up: Duration,
+    /// Keep connections (on), use each once (off), or close each after N requests
+    #[arg(long, default_value = "on", value_name = "on|off|N", value_parser = keep_alive)]
+    pub(crate) keep_alive: KeepAliveArg,
+    /// With --keep-alive off, resume TLS sessions
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// What the arrivals are drawn from [default: drawn anew, and saved]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) request: RequestArgs,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// What becomes of a connection after a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeepAliveArg {
+    On,
+    Off,
+    Requests(u32),
+}
+
+fn keep_alive(text: &str) -> Result<KeepAliveArg, String> {
+    match text {
+        "on" => Ok(KeepAliveArg::On),
+        "off" => Ok(KeepAliveArg::Off),
+        n => match n.parse() {
+            Ok(n) if n > 0 => Ok(KeepAliveArg::Requests(n)),
+            _ => Err(format!("`{text}` is neither on, off, nor a number of requests above 0")),
+        },
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -160,7 +231,7 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, Parser)]
 #[command(args_override_self = true)]
 pub(crate) struct ReportArgs {
-    /// A result that `keeplive compare` saved
+    /// A result that `keeplive compare` or `keeplive load` saved
     pub(crate) file: PathBuf,
     /// What goes to stdout
     #[arg(long, value_enum, default_value_t = FormatArg::Text)]

@@ -9,11 +9,13 @@ mod command;
 mod compare;
 mod exit;
 mod interrupt;
+mod load;
 mod outcome;
 mod progress;
 mod report;
 mod say;
 mod serve;
+mod setup;
 
 use args::{Args, Verb};
 use exit::Exit;
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let exit = match args.verb {
         Verb::Compare(args) => compare::run(*args),
+        Verb::Load(args) => load::run(*args),
         Verb::Report(args) => report::run(&args),
         Verb::Serve(args) => serve::run(&args),
     };

@@ -1,0 +1,81 @@
+//! `keeplive load`: one arm, one long slot, as it comes.
+
+use std::io;
+use std::time::Duration;
+
+use keeplive::load::{self, Comparing, Load, Stop};
+use keeplive::plan::{Arm, Model, Plan};
+
+use crate::args::{KeepAliveArg, LoadArgs};
+use crate::exit::Exit;
+use crate::progress::Watcher;
+use crate::{command, interrupt, setup};
+
+/// How long a run that is bounded by its number of requests may take.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+pub(crate) fn run(args: LoadArgs) -> io::Result<Exit> {
+    let stop = Stop::default();
+    interrupt::listen(&stop);
+    setup::allow_many_files();
+    let loading = loading(&args)?;
+    let watcher = Watcher::new();
+    let measured = load::compare(loading, &stop, &mut |progress| watcher.tell(progress));
+    watcher.finish();
+    setup::deliver(measured, &args.output)
+}
+
+fn loading(args: &LoadArgs) -> io::Result<Comparing> {
+    let load = match args.rate {
+        Some(rate) => Load::Rate(rate, setup::arrivals(args.arrivals)),
+        None => Load::Closed,
+    };
+    let plan = Plan {
+        arms: vec![arm(args)],
+        target: setup::target(args.url.clone(), &args.request)?,
+        model: Model::Closed,
+        rounds: 1,
+        slot: duration(args),
+        // A number of requests is counted from the first on.
+        washout: if args.requests.is_some() { Duration::ZERO } else { args.warm_up },
+        connections: args.connections,
+        threads: args.threads,
+        max_time: args.request.max_time,
+        seed: args.seed.unwrap_or_else(load::fresh_seed),
+        requests: args.requests,
+    };
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    Ok(Comparing {
+        plan,
+        load,
+        tls: setup::tls(&args.tls)?,
+        resolve: args.request.resolve.clone(),
+        command: command::to_save(words, &args.request),
+        embedded: false,
+    })
+}
+
+/// In an open loop the rate says how long a number of requests takes.
+fn duration(args: &LoadArgs) -> Duration {
+    match (args.requests, args.rate) {
+        (None, _) => args.duration,
+        (Some(_), None) => LONGEST,
+        (Some(requests), Some(rate)) => {
+            Duration::try_from_secs_f64(requests as f64 / rate).map_or(LONGEST, |time| time.min(LONGEST))
+        }
+    }
+}
+
+fn arm(args: &LoadArgs) -> Arm {
+    let limits = setup::limits(&args.pool);
+    match args.keep_alive {
+        KeepAliveArg::On => Arm::on(limits),
+        KeepAliveArg::Off => Arm { resume: args.resume, ..Arm::off(limits) },
+        KeepAliveArg::Requests(n) => {
+            let mut arm = Arm::on(limits);
+            arm.name = format!("on-{n}");
+            arm.limits.max_exchanges = Some(n);
+            arm
+        }
+    }
+}

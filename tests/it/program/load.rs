@@ -1,0 +1,117 @@
+//! `keeplive load` against servers whose truth is known: what it reports is what they did.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use keeplive::server::{Behaviour, Profile, Running, Server};
+
+use super::{Ran, alone, program, run, run_until_valid};
+
+fn serving(profiles: &[&str]) -> Running {
+    let profiles = profiles.iter().map(|text| text.parse::<Profile>().unwrap());
+    Server::new(profiles.fold(Behaviour::default(), Behaviour::profile)).start().unwrap()
+}
+
+fn loading(folder: &Path, url: &str, words: &[&str]) -> Command {
+    let mut command = program();
+    command.args(["load", url, "--seed", "1", "--format", "json", "--out"]).arg(folder).args(words);
+    command
+}
+
+/// Runs until the machine, which others may be using too, let every request start when it was due.
+fn run_in_time(server: &Running, words: &[&str]) -> Ran {
+    for _ in 0..4 {
+        let ran = run_until_valid(|folder| loading(folder, &server.url(), words));
+        if ran.summary["arms"][0]["lag_ns"]["p99"].as_u64().unwrap() < 500_000 {
+            return ran;
+        }
+    }
+    run_until_valid(|folder| loading(folder, &server.url(), words))
+}
+
+/// Within 5 % or half a millisecond of the truth.
+#[track_caller]
+fn is_true(ran: &Ran, point: &str, truth: Duration) {
+    let told = ran.summary["arms"][0]["response_ns"][point].as_f64().unwrap() / 1e6;
+    let truth = truth.as_secs_f64() * 1e3;
+    let allowed = (0.05 * truth).max(0.5);
+    assert!((told - truth).abs() <= allowed, "{point}: {told} ms, not {truth} ms; {}", ran.reasons());
+}
+
+const fn us(n: u64) -> Duration {
+    Duration::from_micros(n)
+}
+
+#[test]
+fn a_stall_of_100_ms_each_second_is_felt_by_those_who_were_due_in_it() {
+    let _alone = alone();
+    let server = serving(&["const:1ms", "stall:1s,100ms"]);
+    let words = ["-r", "1000", "--arrivals", "constant", "-c", "150", "-z", "5s"];
+    let ran = run_in_time(&server, &words);
+    assert_eq!(ran.code, Some(0), "{}", ran.reasons());
+    // P(L > x) = (S + s - x)/T, mean = s + S^2/(2T).
+    is_true(&ran, "p50", us(1_000));
+    is_true(&ran, "p99", us(91_000));
+    is_true(&ran, "mean", us(6_000));
+    let scheduled = ran.result["slots"][0]["scheduled"].as_u64().unwrap();
+    assert!(scheduled.abs_diff(5_000) <= 5, "{scheduled}");
+    let line = ran.result["slots"][0]["timeline"]["intervals"].as_array().unwrap();
+    let due: u64 = line.iter().map(|interval| interval["scheduled"].as_u64().unwrap()).sum();
+    assert_eq!((line.len(), due), (5, scheduled), "every request stands in one second");
+}
+
+#[test]
+fn a_slow_fiftieth_request_is_not_spread_over_the_others() {
+    let _alone = alone();
+    let server = serving(&["kth:50,1ms,200ms"]);
+    let words = ["-r", "500", "--arrivals", "constant", "-c", "20", "-z", "4s"];
+    let ran = run_in_time(&server, &words);
+    is_true(&ran, "p50", us(1_000));
+    is_true(&ran, "p90", us(1_000));
+    is_true(&ran, "p99", us(200_000));
+    is_true(&ran, "mean", us(4_980));
+}
+
+#[test]
+fn a_number_of_requests_is_that_number_and_its_summary_has_one_arm() {
+    let _alone = alone();
+    let server = serving(&["const:0"]);
+    let folder = tempfile::tempdir().unwrap();
+    let ran = run(&mut loading(folder.path(), &server.url(), &["-n", "3000", "-t", "2"]), folder.path());
+    assert_eq!(ran.arms(), ["on"]);
+    assert_eq!(ran.arm("on")["requests"], 3_000);
+    assert_eq!(ran.arm("on")["completed"], 3_000);
+    assert_eq!(server.counts().requests, ran.total("exchanges"), "every answer is in a ledger");
+}
+
+#[test]
+fn a_connection_that_may_carry_ten_requests_carries_ten() {
+    let _alone = alone();
+    let server = serving(&["const:0"]);
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["-n", "2000", "-c", "4", "--keep-alive", "10"];
+    let ran = run(&mut loading(folder.path(), &server.url(), &words), folder.path());
+    let connections = &ran.arm("on-10")["connections"];
+    let closed = connections["closed"]["max_exchanges"].as_u64().unwrap();
+    let (opened, exchanges) =
+        (connections["opened"].as_u64().unwrap(), connections["exchanges"].as_u64().unwrap());
+    // All but the four that were in use at the end.
+    assert_eq!(
+        connections["closed"].as_object().unwrap().values().filter_map(|n| n.as_u64()).sum::<u64>(),
+        opened
+    );
+    assert!(opened - closed <= 4 && (closed * 10..=opened * 10).contains(&exchanges), "{connections}");
+}
+
+#[test]
+fn failures_of_the_target_are_told_and_do_not_make_the_run_invalid() {
+    let _alone = alone();
+    let server = serving(&["error:2"]);
+    let folder = tempfile::tempdir().unwrap();
+    let ran = run(&mut loading(folder.path(), &server.url(), &["-n", "1000", "-c", "2"]), folder.path());
+    assert!(ran.code == Some(0) || ran.generator_was_the_limit(), "{}", ran.reasons());
+    assert_eq!(ran.arm("on")["errors"]["status_5xx"], 500);
+    let headline = ran.summary["headline"].as_str().unwrap();
+    assert!(headline.contains("500 of 1,000 requests failed (50 %)"), "{headline}");
+}
