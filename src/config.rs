@@ -51,6 +51,30 @@ pub struct PoolConfig {
     pub resolve: Vec<Resolve>,
     /// The local address to connect from; `None`: the system chooses. Default: none.
     pub local_address: Option<IpAddr>,
+    // limits and queue
+    /// The most connections at a time, to all origins together: those being opened, busy and idle; `None`: no
+    /// limit. At the limit the longest idle connection, of whatever origin, is closed for one to another; when
+    /// none is idle requests wait, the oldest first among all that could use the place. Default: none.
+    pub max_connections: Option<usize>,
+    /// The most idle connections to all origins together; beyond it the longest idle is closed, of whatever
+    /// origin. Default: 512, so that many origins, one request each, do not add up to as many descriptors
+    /// (hyper#3785, reqwest#2424).
+    pub max_idle: usize,
+    /// Which idle connection is reused first. Default: the newest.
+    pub reuse_order: ReuseOrder,
+}
+
+/// Which idle connection is reused first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReuseOrder {
+    /// The one that was idle for the shortest time: it is warmest, and least likely to have been closed by its
+    /// peer, and those that are too many stay idle until they expire.
+    #[default]
+    Lifo,
+    /// The one that was idle for the longest time: load is spread, and every connection is kept warm, which also
+    /// keeps too many of them.
+    Fifo,
 }
 
 /// One override of name resolution: connections to `host:port` go to `address`.
@@ -79,6 +103,10 @@ impl Default for PoolConfig {
             tcp_nodelay: true,
             resolve: Vec::new(),
             local_address: None,
+            // limits and queue
+            max_connections: None,
+            max_idle: 512,
+            reuse_order: ReuseOrder::default(),
         }
     }
 }
@@ -110,6 +138,10 @@ setters! {
     tcp_nodelay: bool,
     resolve: Vec<Resolve>,
     local_address: Option<IpAddr>,
+    // limits and queue
+    max_connections: Option<usize>,
+    max_idle: usize,
+    reuse_order: ReuseOrder,
 }
 
 impl PoolConfig {
@@ -119,6 +151,9 @@ impl PoolConfig {
             return Some(
                 "max_connections_per_origin is 0: no request could ever be sent; use 1 or more".into(),
             );
+        }
+        if self.max_connections == Some(0) {
+            return Some("max_connections is 0: no request could ever be sent; use 1 or more".into());
         }
         if self.max_exchanges == Some(0) {
             return Some("max_exchanges is 0: use 1 for one request per connection, or none".into());

@@ -59,7 +59,7 @@ pub mod compare;
 pub mod report;
 
 pub use body::RequestBody;
-pub use config::{PoolConfig, Resolve};
+pub use config::{PoolConfig, Resolve, ReuseOrder};
 pub use error::{Error, ErrorKind};
 pub use exchange::{ConnectionFacts, ConnectionId, Exchange, Retry, TlsFacts};
 pub use idle::CloseReason;

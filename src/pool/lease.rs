@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use http::Request;
 use http::header::{CONNECTION, HeaderValue};
-use tokio::sync::oneshot;
 
 use super::Shared;
+use super::hand_off::{Given, Place, Waiter};
 use super::response::{Body, Progress, Response};
-use super::state::{Grant, Turn};
+use super::state::{Kept, Turn};
 use super::watch::Pooled;
 use crate::body::RequestBody;
 use crate::clock;
@@ -109,57 +109,41 @@ fn why_not_again(pooled: &mut Pooled, shared: &Shared, now: Instant) -> Option<C
 
 /// Finds a connection. `asked` is when the request first wanted one.
 pub(super) async fn check_out(shared: &Arc<Shared>, origin: &Origin, asked: Instant) -> Result<Lease, Error> {
-    let mut closing = Vec::new();
-    let turn = shared.lock().ask(origin, asked, &mut closing);
-    if !closing.is_empty() {
-        shared.close_all(closing);
-    }
-    match turn {
+    match shared.change(|state, after| state.ask(origin, asked, after)) {
         Turn::Reuse(pooled) => Ok(Lease::new(Held::new(pooled, shared), asked, None)),
         Turn::Open => open(Place::new(shared, origin), asked).await,
-        Turn::Wait(ticket, waiting) => match Waiter::new(shared, origin, ticket, waiting).granted().await? {
-            Ok(held) => Ok(Lease::new(held, asked, None)),
-            Err(place) => open(place, asked).await,
+        Turn::Wait(ticket) => match wait(Waiter::new(shared, origin, ticket)).await? {
+            Given::Connection(pooled) => Ok(Lease::new(Held::new(pooled, shared), asked, None)),
+            Given::Place(place) => open(place, asked).await,
+            Given::Closed => Err(Error::new(ErrorKind::Closed)),
         },
         Turn::Closed => Err(Error::new(ErrorKind::Closed)),
     }
 }
 
-/// A reserved place for a connection that is not open yet; given up when dropped.
-struct Place<'a> {
-    shared: &'a Arc<Shared>,
-    origin: &'a Origin,
-    filled: bool,
-}
-
-impl<'a> Place<'a> {
-    fn new(shared: &'a Arc<Shared>, origin: &'a Origin) -> Place<'a> {
-        Place { shared, origin, filled: false }
+async fn wait(waiter: Waiter<Arc<Shared>>) -> Result<Given<Arc<Shared>>, Error> {
+    match waiter.desk().config.acquire_timeout {
+        None => Ok(waiter.given().await),
+        Some(limit) => tokio::time::timeout(limit, waiter.given())
+            .await
+            .map_err(|_| Error::new(ErrorKind::AcquireTimeout).at(Phase::Blocked)),
     }
 }
 
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if !self.filled {
-            self.shared.lock().release(self.origin);
-        }
-    }
-}
-
-async fn open(mut place: Place<'_>, asked: Instant) -> Result<Lease, Error> {
-    let (shared, origin) = (place.shared, place.origin);
-    let opened = match connect(shared, origin).await {
+async fn open(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Error> {
+    let (shared, origin) = (Arc::clone(place.desk()), place.origin().clone());
+    let opened = match connect(&shared, &origin).await {
         Ok(connection) => connection,
         Err(error) => {
             shared.lock().counts.failed_to_open += 1;
             return Err(error);
         }
     };
-    count_opening(shared, opened.facts().tls.as_ref());
-    place.filled = true;
+    count_opening(&shared, opened.facts().tls.as_ref());
+    place.fill();
     let mut connection = Box::new(opened);
     let opening = connection.take_opening();
-    Ok(Lease::new(Held::new(Pooled::new(connection, origin, shared), shared), asked, opening))
+    Ok(Lease::new(Held::new(Pooled::new(connection, &origin, &shared), &shared), asked, opening))
 }
 
 async fn connect(shared: &Arc<Shared>, origin: &Origin) -> Result<Connection, Error> {
@@ -174,54 +158,6 @@ fn count_opening(shared: &Shared, tls: Option<&TlsFacts>) {
         Some(tls) if tls.resumed => state.counts.handshakes_resumed += 1,
         Some(_) => state.counts.handshakes_full += 1,
         None => {}
-    }
-}
-
-/// A request in the queue. Dropped, it leaves the queue, and what it was given meanwhile goes on to the next.
-struct Waiter<'a> {
-    shared: &'a Arc<Shared>,
-    origin: &'a Origin,
-    ticket: u64,
-    waiting: oneshot::Receiver<Grant>,
-}
-
-impl<'a> Waiter<'a> {
-    fn new(
-        shared: &'a Arc<Shared>,
-        origin: &'a Origin,
-        ticket: u64,
-        waiting: oneshot::Receiver<Grant>,
-    ) -> Waiter<'a> {
-        Waiter { shared, origin, ticket, waiting }
-    }
-
-    async fn granted(mut self) -> Result<Result<Held, Place<'a>>, Error> {
-        let grant = match self.shared.config.acquire_timeout {
-            None => (&mut self.waiting).await,
-            Some(limit) => tokio::time::timeout(limit, &mut self.waiting)
-                .await
-                .map_err(|_| Error::new(ErrorKind::AcquireTimeout).at(Phase::Blocked))?,
-        };
-        match grant {
-            Ok(Grant::Connection(pooled)) => {
-                self.shared.lock().counts.reused += 1;
-                Ok(Ok(Held::new(pooled, self.shared)))
-            }
-            Ok(Grant::Place) => Ok(Err(Place::new(self.shared, self.origin))),
-            Err(_) => Err(Error::new(ErrorKind::Closed)),
-        }
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        self.waiting.close();
-        self.shared.lock().forget(self.origin, self.ticket);
-        match self.waiting.try_recv() {
-            Ok(Grant::Connection(pooled)) => self.shared.rest_on(pooled),
-            Ok(Grant::Place) => self.shared.lock().release(self.origin),
-            Err(_) => {}
-        }
     }
 }
 

@@ -1,197 +1,410 @@
-//! [`State`]: what the pool's lock guards. Arithmetic only: no I/O, no clock, no await.
+//! [`State`]: what the pool's lock guards. Arithmetic only: no I/O, no clock, no await, and nobody else's code. What
+//! follows of a change (connections to close, requests to wake) is handed out as an [`After`] and done when the lock
+//! has been dropped.
+//!
+//! *Fairness.* Whoever gives something up serves the oldest request that can use it: a connection can be used by
+//! requests to its origin; a place by any request whose origin is below its own limits. So with a limit over all
+//! origins, an older request to another origin gets the place of a connection that comes back, which is closed for
+//! it, and no origin can be starved by a busier one. Nobody overtakes: as long as somebody waits who could use
+//! what is free, there is nothing free.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Instant;
-
-use tokio::sync::oneshot;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use super::stats::Counts;
-use super::watch::Pooled;
-use crate::config::PoolConfig;
-use crate::idle::{CloseReason, IdlePolicy, IdleSet};
+use crate::config::{PoolConfig, ReuseOrder};
+use crate::idle::{CloseReason, IdleSet, Lane, end_of_rest};
 use crate::origin::Origin;
+
+/// A connection, as far as the arithmetic knows one.
+pub(super) trait Kept {
+    /// When its lifetime ends.
+    fn dies(&self) -> Option<Instant>;
+    /// It rests from now on, in that slot.
+    fn rests_in(&self, slot: usize);
+}
 
 /// What a request that asks for a connection is told.
 #[derive(Debug)]
-pub(super) enum Turn {
+pub(super) enum Turn<C> {
     /// Use this one.
-    Reuse(Pooled),
+    Reuse(C),
     /// Open one; a place is reserved.
     Open,
-    /// All places are taken: wait until one of [`Grant`] comes.
-    Wait(u64, oneshot::Receiver<Grant>),
+    /// All places are taken: wait, under this number, for a [`Grant`].
+    Wait(u64),
     /// The pool is closed.
     Closed,
 }
 
 /// What a waiter is given.
 #[derive(Debug)]
-pub(super) enum Grant {
+pub(super) enum Grant<C> {
     /// A connection that another request has just returned.
-    Connection(Pooled),
-    /// The place of a connection that has ended: open one.
+    Connection(C),
+    /// A place: open one.
     Place,
+    /// The pool is closed.
+    Closed,
 }
 
-/// Connections to close, with the reason, once the lock is dropped.
-pub(super) type Closing = Vec<(Pooled, CloseReason)>;
+/// What follows of a change, once the lock is dropped.
+#[derive(Debug)]
+pub(super) struct After<C> {
+    pub(super) closing: Vec<(C, CloseReason)>,
+    /// Those to wake. They are the requests' own code, which may panic, or lock what it likes.
+    wakers: Vec<Waker>,
+    /// The minder must look earlier than it meant to.
+    pub(super) earlier: bool,
+}
+
+impl<C> Default for After<C> {
+    fn default() -> After<C> {
+        After { closing: Vec::new(), wakers: Vec::new(), earlier: false }
+    }
+}
+
+impl<C> After<C> {
+    /// Wakes whoever was given something. A waker that panics harms its own request: the one that gave the
+    /// connection back is not to suffer for it, nor the others that wait. The panic hook has told of it.
+    pub(super) fn wake(&mut self) {
+        for waker in self.wakers.drain(..) {
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
+    }
+}
+
+/// The limits, as numbers to compare with.
+#[derive(Debug)]
+struct Limits {
+    connections: usize,
+    connections_per_origin: usize,
+    idle: usize,
+    idle_per_origin: usize,
+    idle_timeout: Option<Duration>,
+    order: ReuseOrder,
+}
+
+impl Limits {
+    fn new(config: &PoolConfig) -> Limits {
+        Limits {
+            connections: config.max_connections.unwrap_or(usize::MAX),
+            connections_per_origin: config.max_connections_per_origin.unwrap_or(usize::MAX),
+            idle: config.max_idle,
+            idle_per_origin: config.max_idle_per_origin,
+            idle_timeout: config.idle_timeout,
+            order: config.reuse_order,
+        }
+    }
+}
 
 #[derive(Debug)]
-pub(super) struct State {
-    policy: IdlePolicy,
-    max_connections: usize,
+pub(super) struct State<C> {
+    limits: Limits,
     origins: HashMap<Origin, Places>,
+    idle: IdleSet<Origin, C>,
+    /// Being opened, in use and idle together.
+    taken: usize,
+    waiting: usize,
     next_ticket: u64,
+    /// What was given to waiters and not yet received.
+    granted: HashMap<u64, Grant<C>>,
+    /// The first waiter of each origin that is below its own limits: all that these wait for is a place among those
+    /// of all origins.
+    eager: BTreeMap<u64, Origin>,
     pub(super) closed: bool,
     pub(super) counts: Counts,
     /// When the minder will look next, so that it is woken only for something earlier.
-    pub(super) minder_looks_at: Option<Instant>,
+    minder_looks_at: Option<Instant>,
 }
 
 /// One origin's connections and the requests that wait for one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Places {
     /// Being opened, in use and idle together.
     taken: usize,
-    idle: IdleSet<Pooled>,
+    idle: Lane,
     /// By ticket, so that the first is the oldest and any can leave in logarithmic time.
-    waiters: BTreeMap<u64, oneshot::Sender<Grant>>,
+    waiters: BTreeMap<u64, Waiting>,
+    /// Its entry in [`State::eager`].
+    eager: Option<u64>,
+}
+
+/// A request in the queue.
+#[derive(Debug)]
+struct Waiting {
+    /// `None` until it is first polled.
+    waker: Option<Waker>,
 }
 
 impl Places {
-    fn new() -> Places {
-        Places { taken: 0, idle: IdleSet::new(), waiters: BTreeMap::new() }
-    }
-
     fn is_unused(&self) -> bool {
         self.taken == 0 && self.waiters.is_empty()
     }
+
+    fn may_open(&self, limits: &Limits) -> bool {
+        self.taken < limits.connections_per_origin
+    }
+
+    /// Who would open a connection next, were there a place among those of all origins.
+    fn next_to_open(&self, limits: &Limits) -> Option<u64> {
+        let (&first, _) = self.waiters.first_key_value()?;
+        self.may_open(limits).then_some(first)
+    }
 }
 
-impl State {
-    pub(super) fn new(config: &PoolConfig) -> State {
+impl<C: Kept> State<C> {
+    pub(super) fn new(config: &PoolConfig) -> State<C> {
         State {
-            policy: IdlePolicy { idle_timeout: config.idle_timeout, max_idle: config.max_idle_per_origin },
-            max_connections: config.max_connections_per_origin.unwrap_or(usize::MAX),
+            limits: Limits::new(config),
             origins: HashMap::new(),
+            idle: IdleSet::new(),
+            taken: 0,
+            waiting: 0,
             next_ticket: 0,
+            granted: HashMap::new(),
+            eager: BTreeMap::new(),
             closed: false,
             counts: Counts::default(),
             minder_looks_at: None,
         }
     }
 
-    /// A request wants a connection to `origin`. Nobody overtakes: while others wait, a newcomer waits too.
-    pub(super) fn ask(&mut self, origin: &Origin, now: Instant, closing: &mut Closing) -> Turn {
+    /// A request wants a connection to `origin`.
+    pub(super) fn ask(&mut self, origin: &Origin, now: Instant, after: &mut After<C>) -> Turn<C> {
         if self.closed {
             return Turn::Closed;
         }
-        if !self.origins.contains_key(origin) {
-            self.origins.insert(origin.clone(), Places::new());
-        }
-        let places = self.origins.get_mut(origin).expect("inserted above");
-        let expired_before = closing.len();
-        let idle = places.idle.take(now, closing);
-        places.taken -= closing.len() - expired_before;
-        if let Some(connection) = idle {
+        if let Some(connection) = self.take_idle(origin, now, after) {
             self.counts.reused += 1;
             return Turn::Reuse(connection);
         }
-        if places.taken < self.max_connections && places.waiters.is_empty() {
-            places.taken += 1;
+        let places = self.origins.entry(origin.clone()).or_default();
+        if places.waiters.is_empty() && places.may_open(&self.limits) && self.make_room(after) {
+            self.reserve(origin);
             return Turn::Open;
         }
-        let (grant, waiting) = oneshot::channel();
+        Turn::Wait(self.enqueue(origin))
+    }
+
+    fn take_idle(&mut self, origin: &Origin, now: Instant, after: &mut After<C>) -> Option<C> {
+        let places = self.origins.get_mut(origin)?;
+        let before = after.closing.len();
+        let found = self.idle.take(&mut places.idle, self.limits.order, now, &mut after.closing);
+        let ended = after.closing.len() - before;
+        places.taken -= ended;
+        self.taken -= ended;
+        found
+    }
+
+    fn enqueue(&mut self, origin: &Origin) -> u64 {
         self.next_ticket += 1;
-        places.waiters.insert(self.next_ticket, grant);
-        Turn::Wait(self.next_ticket, waiting)
+        let ticket = self.next_ticket;
+        self.places(origin).waiters.insert(ticket, Waiting { waker: None });
+        self.waiting += 1;
+        self.settle(origin);
+        ticket
     }
 
-    /// A waiter has gone.
-    pub(super) fn forget(&mut self, origin: &Origin, ticket: u64) {
-        if let Some(places) = self.origins.get_mut(origin) {
-            places.waiters.remove(&ticket);
-        }
-        self.tidy(origin);
-    }
-
-    /// A connection has ended, or was never opened: its place goes to the oldest waiter, or is free.
-    pub(super) fn release(&mut self, origin: &Origin) {
-        let Some(places) = self.origins.get_mut(origin) else { return };
-        while let Some((_, waiter)) = places.waiters.pop_first() {
-            if waiter.send(Grant::Place).is_ok() {
-                return;
-            }
-        }
-        places.taken -= 1;
-        self.tidy(origin);
-    }
-
-    /// A connection that can be used again comes back: it goes to the oldest waiter, or rests.
-    pub(super) fn put_back(
+    /// A waiter asks what it was given, and leaves its waker if there is nothing yet. What comes back in `waker` is
+    /// to be dropped without the lock: that may run anybody's code.
+    pub(super) fn look(
         &mut self,
         origin: &Origin,
-        mut connection: Pooled,
-        now: Instant,
-        closing: &mut Closing,
-    ) {
-        if self.closed {
-            closing.push((connection, CloseReason::Shutdown));
-            return self.release(origin);
+        ticket: u64,
+        waker: &mut Option<Waker>,
+    ) -> Option<Grant<C>> {
+        let granted = self.granted.remove(&ticket);
+        if granted.is_none() {
+            let waiting = self.places(origin).waiters.get_mut(&ticket);
+            std::mem::swap(&mut waiting.expect("a waiter without a grant is in the queue").waker, waker);
         }
-        let policy = self.policy;
-        let places = self.origins.get_mut(origin).expect("an origin with a connection has its places");
-        while let Some((_, waiter)) = places.waiters.pop_first() {
-            match waiter.send(Grant::Connection(connection)) {
-                Ok(()) => return,
-                Err(Grant::Connection(back)) => connection = back,
-                Err(Grant::Place) => unreachable!("what was sent comes back"),
+        granted
+    }
+
+    /// A waiter has gone. Answers with what it was given and did not receive, which is to be passed on, and with the
+    /// waker that it left, which is to be dropped without the lock.
+    pub(super) fn forget(&mut self, origin: &Origin, ticket: u64) -> (Option<Grant<C>>, Option<Waker>) {
+        if let Some(granted) = self.granted.remove(&ticket) {
+            return (Some(granted), None);
+        }
+        let waker = self.dequeue(origin, ticket);
+        self.tidy(origin);
+        (None, waker)
+    }
+
+    fn dequeue(&mut self, origin: &Origin, ticket: u64) -> Option<Waker> {
+        let places = self.origins.get_mut(origin)?;
+        let waiting = places.waiters.remove(&ticket)?;
+        self.waiting -= 1;
+        self.settle(origin);
+        waiting.waker
+    }
+
+    /// A connection has ended, or was never opened: its place is free.
+    pub(super) fn release(&mut self, origin: &Origin, after: &mut After<C>) {
+        self.places(origin).taken -= 1;
+        self.taken -= 1;
+        self.settle(origin);
+        self.serve(after);
+        self.tidy(origin);
+    }
+
+    /// A connection that can be used again comes back: it goes to the oldest waiter, or rests from `since` on.
+    pub(super) fn put_back(&mut self, origin: &Origin, connection: C, since: Instant, after: &mut After<C>) {
+        if self.closed {
+            after.closing.push((connection, CloseReason::Shutdown));
+            return self.release(origin, after);
+        }
+        let first = self.places(origin).waiters.first_key_value().map(|(&ticket, _)| ticket);
+        let eager = self.eager.first_key_value().map(|(&ticket, _)| ticket);
+        match first {
+            // An eager waiter of the same origin is not before its origin's first.
+            Some(first) if eager.is_none_or(|eager| first <= eager) => {
+                self.grant(origin, first, Grant::Connection(connection), after);
+            }
+            _ => {
+                self.rest(origin, connection, since, after);
+                self.serve(after);
             }
         }
-        let (number, dies) = (connection.number(), connection.dies());
-        if let Some(evicted) = places.idle.offer(connection, number, now, dies, policy) {
-            places.taken -= 1;
-            closing.push(evicted);
-            self.tidy(origin);
+    }
+
+    fn rest(&mut self, origin: &Origin, connection: C, since: Instant, after: &mut After<C>) {
+        let end = end_of_rest(since, self.limits.idle_timeout, connection.dies());
+        let places = self.origins.get_mut(origin).expect("an origin with a connection has its places");
+        let slot = self.idle.offer(&mut places.idle, (origin.clone(), connection), since, end);
+        self.idle.at(slot).expect("offered above").rests_in(slot);
+        if let Some((at, _)) = end
+            && self.minder_looks_at.is_none_or(|looks_at| at < looks_at)
+        {
+            self.minder_looks_at = Some(at);
+            after.earlier = true;
+        }
+        if places.idle.len() > self.limits.idle_per_origin {
+            self.evict(&origin.clone(), after);
+        } else if self.idle.len() > self.limits.idle {
+            self.evict_longest(after);
         }
     }
 
-    /// Takes one pooled connection out to look at it; its place stays taken.
-    pub(super) fn take_one(&mut self, origin: &Origin, number: u64) -> Option<Pooled> {
-        self.origins.get_mut(origin)?.idle.remove(number)
+    /// Takes one idle connection out to look at it, if it is the one that is meant; its place stays taken.
+    pub(super) fn take_one(
+        &mut self,
+        origin: &Origin,
+        slot: usize,
+        is_meant: impl FnOnce(&C) -> bool,
+    ) -> Option<C> {
+        self.idle.at(slot).filter(|connection| is_meant(connection))?;
+        let places = self.origins.get_mut(origin)?;
+        Some(self.idle.remove(&mut places.idle, slot))
     }
 
-    /// Takes out every connection past its end.
-    pub(super) fn expire(&mut self, now: Instant, closing: &mut Closing) {
-        for places in self.origins.values_mut() {
-            let before = closing.len();
-            places.idle.expire(now, closing);
-            places.taken -= closing.len() - before;
+    /// Takes out every connection past its end. Answers when to look again.
+    pub(super) fn expire(&mut self, now: Instant, after: &mut After<C>) -> Option<Instant> {
+        while let Some((slot, origin, reason)) = self.idle.next_ended(now) {
+            let origin = origin.clone();
+            let places = self.origins.get_mut(&origin).expect("an origin with a connection has its places");
+            after.closing.push((self.idle.remove(&mut places.idle, slot), reason));
+            self.release(&origin, after);
         }
-        self.origins.retain(|_, places| !places.is_unused());
-    }
-
-    /// When [`State::expire`] has something to do next.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.origins.values().filter_map(|places| places.idle.next_deadline()).min()
+        self.minder_looks_at = self.idle.next_alarm();
+        self.minder_looks_at
     }
 
     /// Closes: idle connections go, waiters are told, nothing new begins.
-    pub(super) fn close(&mut self, closing: &mut Closing) {
+    pub(super) fn close(&mut self, after: &mut After<C>) {
         self.closed = true;
+        self.taken -= self.idle.len();
+        after.closing.extend(self.idle.drain().map(|connection| (connection, CloseReason::Shutdown)));
+        self.waiting = 0;
+        self.eager.clear();
         for places in self.origins.values_mut() {
-            places.waiters.clear();
-            places.taken -= places.idle.len();
-            closing.extend(places.idle.drain().map(|connection| (connection, CloseReason::Shutdown)));
+            places.taken -= std::mem::take(&mut places.idle).len();
+            places.eager = None;
+            for (ticket, waiting) in std::mem::take(&mut places.waiters) {
+                self.granted.insert(ticket, Grant::Closed);
+                after.wakers.extend(waiting.waker);
+            }
         }
         self.origins.retain(|_, places| !places.is_unused());
     }
 
     pub(super) fn stats(&self) -> super::PoolStats {
-        let idle = self.origins.values().map(|places| places.idle.len()).sum();
-        let taken: usize = self.origins.values().map(|places| places.taken).sum();
-        let waiting = self.origins.values().map(|places| places.waiters.len()).sum();
-        self.counts.stats(taken - idle, idle, waiting)
+        super::PoolStats {
+            busy: self.taken - self.idle.len(),
+            idle: self.idle.len(),
+            waiting: self.waiting,
+            origins: self.origins.len(),
+            ..self.counts.stats()
+        }
+    }
+
+    fn places(&mut self, origin: &Origin) -> &mut Places {
+        self.origins.get_mut(origin).expect("an origin with a connection or a waiter has its places")
+    }
+
+    fn reserve(&mut self, origin: &Origin) {
+        self.places(origin).taken += 1;
+        self.taken += 1;
+    }
+
+    /// Whether one more connection may be opened, if need be after an idle one of another origin was closed.
+    fn make_room(&mut self, after: &mut After<C>) -> bool {
+        self.taken < self.limits.connections || self.evict_longest(after)
+    }
+
+    fn evict_longest(&mut self, after: &mut After<C>) -> bool {
+        let Some(origin) = self.idle.longest().cloned() else { return false };
+        self.evict(&origin, after);
+        true
+    }
+
+    /// Closes the longest idle connection of this origin.
+    fn evict(&mut self, origin: &Origin, after: &mut After<C>) {
+        let places = self.origins.get_mut(origin).expect("an origin with a connection has its places");
+        let connection = self.idle.take_longest(&mut places.idle).expect("one that is idle");
+        after.closing.push((connection, CloseReason::Evicted));
+        places.taken -= 1;
+        self.taken -= 1;
+        self.settle(origin);
+        self.tidy(origin);
+    }
+
+    /// After a change at this origin: whether its first waiter waits for nothing but a place among all.
+    fn settle(&mut self, origin: &Origin) {
+        let Some(places) = self.origins.get_mut(origin) else { return };
+        let next = places.next_to_open(&self.limits);
+        if next != places.eager {
+            if let Some(ticket) = std::mem::replace(&mut places.eager, next) {
+                self.eager.remove(&ticket);
+            }
+            if let Some(ticket) = next {
+                self.eager.insert(ticket, origin.clone());
+            }
+        }
+    }
+
+    /// Gives places to the oldest who can use them, as long as there are any.
+    fn serve(&mut self, after: &mut After<C>) {
+        while let Some((&ticket, origin)) = self.eager.first_key_value() {
+            let origin = origin.clone();
+            if !self.make_room(after) {
+                return;
+            }
+            self.reserve(&origin);
+            self.grant(&origin, ticket, Grant::Place, after);
+        }
+    }
+
+    fn grant(&mut self, origin: &Origin, ticket: u64, grant: Grant<C>, after: &mut After<C>) {
+        if let Grant::Connection(_) = grant {
+            self.counts.reused += 1;
+        }
+        self.granted.insert(ticket, grant);
+        after.wakers.extend(self.dequeue(origin, ticket));
     }
 
     fn tidy(&mut self, origin: &Origin) {

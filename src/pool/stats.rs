@@ -33,6 +33,8 @@ pub struct PoolStats {
     pub idle: usize,
     /// Requests now waiting for a connection.
     pub waiting: usize,
+    /// Origins that now have a connection or a waiting request: of any other nothing is kept.
+    pub origins: usize,
 }
 
 /// The running counts; the rest of [`PoolStats`] is looked up.
@@ -53,7 +55,8 @@ impl Counts {
         self.closed[reason as usize] += 1;
     }
 
-    pub(super) fn stats(&self, busy: usize, idle: usize, waiting: usize) -> PoolStats {
+    /// The counts, beside nothing held.
+    pub(super) fn stats(&self) -> PoolStats {
         let closed = CloseReason::ALL
             .into_iter()
             .map(|reason| (reason, self.closed[reason as usize]))
@@ -68,10 +71,7 @@ impl Counts {
             closed,
             peer_closed_first: self.peer_closed_first,
             closed_first: self.closed_first,
-            lingering: 0,
-            busy,
-            idle,
-            waiting,
+            ..PoolStats::default()
         }
     }
 }

@@ -4,6 +4,7 @@ mod cancelling;
 mod ending;
 mod expiry;
 mod limits;
+mod many_origins;
 mod off;
 mod opening;
 mod protocol;

@@ -3,7 +3,8 @@
 use std::future::poll_fn;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use keeplive::server::Behaviour;
@@ -19,7 +20,7 @@ fn one() -> PoolConfig {
 }
 
 /// Polls a future once, which must not be enough.
-async fn begin<F: Future + Unpin>(future: &mut F) {
+pub(super) async fn begin<F: Future + Unpin>(future: &mut F) {
     poll_fn(|cx| {
         assert!(Pin::new(&mut *future).poll(cx).is_pending());
         Poll::Ready(())
@@ -277,4 +278,60 @@ async fn an_origin_at_its_limit_holds_no_other_up() {
     let lease = pool.lease(&origin(&here.url())).await.expect("a lease");
     get(&pool, &there.url()).await;
     lease.discard();
+}
+
+/// A waker that does what it should not.
+struct Rude<F>(F);
+
+impl<F: Fn() + Send + Sync + 'static> Wake for Rude<F> {
+    fn wake(self: Arc<Self>) {
+        (self.0)();
+    }
+}
+
+fn poll_rudely(future: &mut (impl Future + Unpin), rudeness: impl Fn() + Send + Sync + 'static) {
+    let waker = Waker::from(Arc::new(Rude(rudeness)));
+    assert!(Pin::new(future).poll(&mut Context::from_waker(&waker)).is_pending());
+}
+
+#[tokio::test]
+async fn a_waker_that_panics_harms_nobody_and_loses_no_connection() {
+    let server = server(Behaviour::default());
+    let pool = pool(one());
+    let busy = send(&pool, &server.url()).await.expect("a response");
+    let mut waiter = Box::pin(get(&pool, &server.url()));
+    poll_rudely(&mut waiter, || panic!("this panic is meant"));
+    busy.into_body().finish().await.expect("whoever gives back does not suffer");
+    assert_eq!(waiter.await.nth, 2);
+    assert_eq!((pool.stats().busy, pool.stats().idle), (0, 1));
+    get(&pool, &server.url()).await;
+}
+
+#[tokio::test]
+async fn a_waker_that_panics_when_the_pool_closes_leaves_the_others_awake() {
+    let server = server(Behaviour::default());
+    let pool = pool(one());
+    let busy = send(&pool, &server.url()).await.expect("a response");
+    let mut rude = Box::pin(send(&pool, &server.url()));
+    poll_rudely(&mut rude, || panic!("this panic is meant"));
+    let (waiting_pool, waiting_url) = (pool.clone(), server.url());
+    let waiter = tokio::spawn(async move { send(&waiting_pool, &waiting_url).await.map(drop) });
+    soon("two waiters", || (pool.stats().waiting == 2).then_some(())).await;
+    pool.close();
+    for error in [waiter.await.expect("no panic").err(), rude.await.err()] {
+        assert_eq!(error.expect("the pool is closed").kind(), ErrorKind::Closed);
+    }
+    drop(busy);
+}
+
+#[tokio::test]
+async fn a_waker_may_ask_the_pool_itself() {
+    let server = server(Behaviour::default());
+    let pool = pool(one());
+    let busy = send(&pool, &server.url()).await.expect("a response");
+    let mut waiter = Box::pin(get(&pool, &server.url()));
+    let asking = pool.clone();
+    poll_rudely(&mut waiter, move || assert_eq!(asking.stats().waiting, 0));
+    busy.into_body().finish().await.expect("a whole body");
+    assert_eq!(waiter.await.nth, 2);
 }
