@@ -62,6 +62,14 @@ pub struct PoolConfig {
     pub max_idle: usize,
     /// Which idle connection is reused first. Default: the newest.
     pub reuse_order: ReuseOrder,
+    /// The most requests that may wait for a connection to one origin; one more fails at once with
+    /// [`ErrorKind::QueueFull`](crate::ErrorKind::QueueFull) instead of joining a queue that would only make it
+    /// late (Envoy's `max_pending_requests`). With 0 nobody waits; `None`: no limit. Default: none.
+    pub max_waiting_per_origin: Option<usize>,
+    /// The most connections to one origin that are being opened at a time; beyond it requests wait, and take what
+    /// comes first, a place to open or a connection that comes back. It keeps an origin that does not answer
+    /// from being dialled without end (go#76784). Default: 64.
+    pub max_opening_per_origin: usize,
 }
 
 /// Which idle connection is reused first.
@@ -107,6 +115,8 @@ impl Default for PoolConfig {
             max_connections: None,
             max_idle: 512,
             reuse_order: ReuseOrder::default(),
+            max_waiting_per_origin: None,
+            max_opening_per_origin: 64,
         }
     }
 }
@@ -142,6 +152,8 @@ setters! {
     max_connections: Option<usize>,
     max_idle: usize,
     reuse_order: ReuseOrder,
+    max_waiting_per_origin: Option<usize>,
+    max_opening_per_origin: usize,
 }
 
 impl PoolConfig {
@@ -154,6 +166,11 @@ impl PoolConfig {
         }
         if self.max_connections == Some(0) {
             return Some("max_connections is 0: no request could ever be sent; use 1 or more".into());
+        }
+        if self.max_opening_per_origin == 0 {
+            return Some(
+                "max_opening_per_origin is 0: no connection could ever be opened; use 1 or more".into(),
+            );
         }
         if self.max_exchanges == Some(0) {
             return Some("max_exchanges is 0: use 1 for one request per connection, or none".into());

@@ -154,6 +154,7 @@ impl Arm {
             .max_connections_per_origin(Some(connections))
             .max_idle_per_origin(limits.max_idle.unwrap_or(connections))
             .max_idle(limits.max_idle.unwrap_or(connections))
+            .max_opening_per_origin(connections)
     }
 }
 

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use super::Shared;
 use super::state::{After, Grant, Kept, State};
+use super::stats::Counts;
 use super::watch::Pooled;
 use crate::origin::Origin;
 
@@ -59,15 +60,19 @@ impl<D: Desk> Place<D> {
     }
 
     /// The connection is open: the place is its own from now on.
-    pub(super) fn fill(mut self) {
+    pub(super) fn fill(mut self, count: impl FnOnce(&mut Counts)) {
         self.filled = true;
+        self.desk.change(|state, after| {
+            count(&mut state.counts);
+            state.opened(&self.origin, after);
+        });
     }
 }
 
 impl<D: Desk> Drop for Place<D> {
     fn drop(&mut self) {
         if !self.filled {
-            self.desk.change(|state, after| state.release(&self.origin, after));
+            self.desk.change(|state, after| state.unopened(&self.origin, after));
         }
     }
 }

@@ -11,6 +11,7 @@ use super::Shared;
 use super::hand_off::{Given, Place, Waiter};
 use super::response::{Body, Progress, Response};
 use super::state::{Kept, Turn};
+use super::stats::Counts;
 use super::watch::Pooled;
 use crate::body::RequestBody;
 use crate::clock;
@@ -117,6 +118,7 @@ pub(super) async fn check_out(shared: &Arc<Shared>, origin: &Origin, asked: Inst
             Given::Place(place) => open(place, asked).await,
             Given::Closed => Err(Error::new(ErrorKind::Closed)),
         },
+        Turn::Full => Err(Error::new(ErrorKind::QueueFull).at(Phase::Blocked)),
         Turn::Closed => Err(Error::new(ErrorKind::Closed)),
     }
 }
@@ -139,8 +141,7 @@ async fn open(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Error>
             return Err(error);
         }
     };
-    count_opening(&shared, opened.facts().tls.as_ref());
-    place.fill();
+    place.fill(|counts| count_opening(counts, opened.facts().tls.as_ref()));
     let mut connection = Box::new(opened);
     let opening = connection.take_opening();
     Ok(Lease::new(Held::new(Pooled::new(connection, &origin, &shared), &shared), asked, opening))
@@ -151,12 +152,11 @@ async fn connect(shared: &Arc<Shared>, origin: &Origin) -> Result<Connection, Er
     Connection::start(opened, ConnectionId(shared.next_id())).await
 }
 
-fn count_opening(shared: &Shared, tls: Option<&TlsFacts>) {
-    let mut state = shared.lock();
-    state.counts.opened += 1;
+fn count_opening(counts: &mut Counts, tls: Option<&TlsFacts>) {
+    counts.opened += 1;
     match tls {
-        Some(tls) if tls.resumed => state.counts.handshakes_resumed += 1,
-        Some(_) => state.counts.handshakes_full += 1,
+        Some(tls) if tls.resumed => counts.handshakes_resumed += 1,
+        Some(_) => counts.handshakes_full += 1,
         None => {}
     }
 }

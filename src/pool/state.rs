@@ -35,6 +35,8 @@ pub(super) enum Turn<C> {
     Open,
     /// All places are taken: wait, under this number, for a [`Grant`].
     Wait(u64),
+    /// As many wait as may wait.
+    Full,
     /// The pool is closed.
     Closed,
 }
@@ -81,6 +83,8 @@ impl<C> After<C> {
 struct Limits {
     connections: usize,
     connections_per_origin: usize,
+    opening_per_origin: usize,
+    waiting_per_origin: usize,
     idle: usize,
     idle_per_origin: usize,
     idle_timeout: Option<Duration>,
@@ -92,6 +96,8 @@ impl Limits {
         Limits {
             connections: config.max_connections.unwrap_or(usize::MAX),
             connections_per_origin: config.max_connections_per_origin.unwrap_or(usize::MAX),
+            opening_per_origin: config.max_opening_per_origin,
+            waiting_per_origin: config.max_waiting_per_origin.unwrap_or(usize::MAX),
             idle: config.max_idle,
             idle_per_origin: config.max_idle_per_origin,
             idle_timeout: config.idle_timeout,
@@ -107,6 +113,8 @@ pub(super) struct State<C> {
     idle: IdleSet<Origin, C>,
     /// Being opened, in use and idle together.
     taken: usize,
+    /// Of those, being opened.
+    opening: usize,
     waiting: usize,
     next_ticket: u64,
     /// What was given to waiters and not yet received.
@@ -125,6 +133,8 @@ pub(super) struct State<C> {
 struct Places {
     /// Being opened, in use and idle together.
     taken: usize,
+    /// Of those, being opened.
+    opening: usize,
     idle: Lane,
     /// By ticket, so that the first is the oldest and any can leave in logarithmic time.
     waiters: BTreeMap<u64, Waiting>,
@@ -145,7 +155,7 @@ impl Places {
     }
 
     fn may_open(&self, limits: &Limits) -> bool {
-        self.taken < limits.connections_per_origin
+        self.taken < limits.connections_per_origin && self.opening < limits.opening_per_origin
     }
 
     /// Who would open a connection next, were there a place among those of all origins.
@@ -162,6 +172,7 @@ impl<C: Kept> State<C> {
             origins: HashMap::new(),
             idle: IdleSet::new(),
             taken: 0,
+            opening: 0,
             waiting: 0,
             next_ticket: 0,
             granted: HashMap::new(),
@@ -185,6 +196,10 @@ impl<C: Kept> State<C> {
         if places.waiters.is_empty() && places.may_open(&self.limits) && self.make_room(after) {
             self.reserve(origin);
             return Turn::Open;
+        }
+        if self.places(origin).waiters.len() >= self.limits.waiting_per_origin {
+            self.tidy(origin);
+            return Turn::Full;
         }
         Turn::Wait(self.enqueue(origin))
     }
@@ -243,7 +258,25 @@ impl<C: Kept> State<C> {
         waiting.waker
     }
 
-    /// A connection has ended, or was never opened: its place is free.
+    /// The connection for a reserved place is open, and in use.
+    pub(super) fn opened(&mut self, origin: &Origin, after: &mut After<C>) {
+        self.end_opening(origin);
+        self.settle(origin);
+        self.serve(after);
+    }
+
+    /// A reserved place is given up: no connection was opened.
+    pub(super) fn unopened(&mut self, origin: &Origin, after: &mut After<C>) {
+        self.end_opening(origin);
+        self.release(origin, after);
+    }
+
+    fn end_opening(&mut self, origin: &Origin) {
+        self.places(origin).opening -= 1;
+        self.opening -= 1;
+    }
+
+    /// A connection has ended: its place is free.
     pub(super) fn release(&mut self, origin: &Origin, after: &mut After<C>) {
         self.places(origin).taken -= 1;
         self.taken -= 1;
@@ -335,6 +368,7 @@ impl<C: Kept> State<C> {
     pub(super) fn stats(&self) -> super::PoolStats {
         super::PoolStats {
             busy: self.taken - self.idle.len(),
+            opening: self.opening,
             idle: self.idle.len(),
             waiting: self.waiting,
             origins: self.origins.len(),
@@ -347,8 +381,11 @@ impl<C: Kept> State<C> {
     }
 
     fn reserve(&mut self, origin: &Origin) {
-        self.places(origin).taken += 1;
+        let places = self.places(origin);
+        places.taken += 1;
+        places.opening += 1;
         self.taken += 1;
+        self.opening += 1;
     }
 
     /// Whether one more connection may be opened, if need be after an idle one of another origin was closed.

@@ -29,6 +29,8 @@ pub struct PoolStats {
     pub lingering: u64,
     /// Connections now in use or being opened.
     pub busy: usize,
+    /// Of those, connections being opened.
+    pub opening: usize,
     /// Connections now idle.
     pub idle: usize,
     /// Requests now waiting for a connection.
