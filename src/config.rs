@@ -70,6 +70,33 @@ pub struct PoolConfig {
     /// comes first, a place to open or a connection that comes back. It keeps an origin that does not answer
     /// from being dialled without end (go#76784). Default: 64.
     pub max_opening_per_origin: usize,
+    /// What a request does that finds no idle connection where another may be opened. Default: [`OnMiss::Open`].
+    pub on_miss: OnMiss,
+}
+
+/// What a request does that finds no idle connection where another may be opened.
+///
+/// `Open` is the default, for a client as for a measurement: every connection is opened for the request that uses it
+/// first, so the record of that request shows the whole cost of it, no connection is opened that nobody asked for, and
+/// nothing runs beside the requests. A dial that always races with the connections that come back opens more than are
+/// used as soon as requests are as fast as handshakes, and what it costs is paid where it hurts, at the tail
+/// (hyper#4134).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnMiss {
+    /// It opens a connection and uses that one. Dropping the request gives the opening up.
+    #[default]
+    Open,
+    /// It opens a connection and waits for one that comes back at the same time, and uses what is there first, as Go
+    /// and Chrome do. For requests that take less time than a handshake, and servers that can do with connections
+    /// that are opened and not used. The opening is a task of its own: it goes on when its request has another
+    /// connection or was dropped, and what was opened goes to the oldest request that waits, or rests. When it
+    /// fails, its own request fails, unless that one was served meanwhile.
+    LateBind,
+    /// It waits this long for a connection that comes back, and then opens one; where the origin has no connection
+    /// that could come back it opens one at once. For servers to whom connections are dearer than this much delay.
+    /// The wait is a part of the acquire timeout, which must be longer.
+    WaitThenOpen(Duration),
 }
 
 /// Which idle connection is reused first.
@@ -117,6 +144,7 @@ impl Default for PoolConfig {
             reuse_order: ReuseOrder::default(),
             max_waiting_per_origin: None,
             max_opening_per_origin: 64,
+            on_miss: OnMiss::default(),
         }
     }
 }
@@ -154,6 +182,7 @@ setters! {
     reuse_order: ReuseOrder,
     max_waiting_per_origin: Option<usize>,
     max_opening_per_origin: usize,
+    on_miss: OnMiss,
 }
 
 impl PoolConfig {
@@ -171,6 +200,21 @@ impl PoolConfig {
             return Some(
                 "max_opening_per_origin is 0: no connection could ever be opened; use 1 or more".into(),
             );
+        }
+        if !self.keep_alive && self.on_miss != OnMiss::Open {
+            return Some(
+                "on_miss waits for connections that come back, and with keep_alive off none does: use \
+                 OnMiss::Open, or turn keep_alive on"
+                    .into(),
+            );
+        }
+        if let (OnMiss::WaitThenOpen(wait), Some(limit)) = (self.on_miss, self.acquire_timeout)
+            && wait >= limit
+        {
+            return Some(format!(
+                "on_miss waits {wait:?} before it opens a connection, and acquire_timeout gives a request up after \
+                 {limit:?}: make the wait shorter than the timeout"
+            ));
         }
         if self.max_exchanges == Some(0) {
             return Some("max_exchanges is 0: use 1 for one request per connection, or none".into());

@@ -8,16 +8,17 @@ use http::Request;
 use http::header::{CONNECTION, HeaderValue};
 
 use super::Shared;
-use super::hand_off::{Given, Place, Waiter};
+use super::hand_off::{Given, Place, PlaceBeside, Waiter};
 use super::response::{Body, Progress, Response};
 use super::state::{Kept, Turn};
 use super::stats::Counts;
 use super::watch::Pooled;
 use crate::body::RequestBody;
 use crate::clock;
+use crate::config::{OnMiss, PoolConfig};
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
-use crate::exchange::{ConnectionFacts, ConnectionId, Retry, TlsFacts};
+use crate::exchange::{ConnectionFacts, ConnectionId, Obtained, Retry, TlsFacts};
 use crate::idle::CloseReason;
 use crate::origin::Origin;
 use crate::phase::{ConnectTimings, Phase, Timings};
@@ -28,6 +29,7 @@ pub struct Lease {
     held: Held,
     asked: Instant,
     granted: Instant,
+    obtained: Obtained,
     opening: Option<ConnectTimings>,
     retries: Vec<Retry>,
 }
@@ -111,22 +113,47 @@ fn why_not_again(pooled: &mut Pooled, shared: &Shared, now: Instant) -> Option<C
 /// Finds a connection. `asked` is when the request first wanted one.
 pub(super) async fn check_out(shared: &Arc<Shared>, origin: &Origin, asked: Instant) -> Result<Lease, Error> {
     match shared.change(|state, after| state.ask(origin, asked, after)) {
-        Turn::Reuse(pooled) => Ok(Lease::new(Held::new(pooled, shared), asked, None)),
+        Turn::Reuse(pooled) => Ok(Lease::returned(pooled, shared, asked, false)),
         Turn::Open => open(Place::new(shared, origin), asked).await,
-        Turn::Wait(ticket) => match wait(Waiter::new(shared, origin, ticket)).await? {
-            Given::Connection(pooled) => Ok(Lease::new(Held::new(pooled, shared), asked, None)),
-            Given::Place(place) => open(place, asked).await,
-            Given::Closed => Err(Error::new(ErrorKind::Closed)),
-        },
+        Turn::Wait(ticket) => queue(shared, Waiter::new(shared, origin, ticket), asked).await,
         Turn::Full => Err(Error::new(ErrorKind::QueueFull).at(Phase::Blocked)),
         Turn::Closed => Err(Error::new(ErrorKind::Closed)),
     }
 }
 
-async fn wait(waiter: Waiter<Arc<Shared>>) -> Result<Given<Arc<Shared>>, Error> {
-    match waiter.desk().config.acquire_timeout {
+async fn queue(
+    shared: &Arc<Shared>,
+    mut waiter: Waiter<Arc<Shared>>,
+    asked: Instant,
+) -> Result<Lease, Error> {
+    let mut given = wait(&mut waiter, &shared.config).await?;
+    if let Given::PlaceBeside(place) = given {
+        tokio::spawn(open_beside(place));
+        // The opening ends by its own time limit, and this wait with it.
+        given = waiter.given().await;
+    }
+    match given {
+        Given::Connection { connection, late } => Ok(Lease::returned(connection, shared, asked, late)),
+        Given::Own(pooled) => Ok(Lease::opened(pooled, shared, asked)),
+        Given::Place(place) => open(place, asked).await,
+        Given::PlaceBeside(_) => unreachable!("a waiter is given one place"),
+        Given::Failed(error) => Err(error),
+        Given::Closed => Err(Error::new(ErrorKind::Closed)),
+    }
+}
+
+/// Waits for as long as a request may wait before anything is done for it.
+async fn wait(waiter: &mut Waiter<Arc<Shared>>, config: &PoolConfig) -> Result<Given<Arc<Shared>>, Error> {
+    let limit = config.acquire_timeout.and_then(|timeout| clock::now().checked_add(timeout));
+    if let OnMiss::WaitThenOpen(patience) = config.on_miss {
+        match tokio::time::timeout(patience, waiter.given()).await {
+            Ok(given) => return Ok(given),
+            Err(_) => waiter.want(),
+        }
+    }
+    match limit {
         None => Ok(waiter.given().await),
-        Some(limit) => tokio::time::timeout(limit, waiter.given())
+        Some(limit) => tokio::time::timeout_at(limit.into(), waiter.given())
             .await
             .map_err(|_| Error::new(ErrorKind::AcquireTimeout).at(Phase::Blocked)),
     }
@@ -134,17 +161,29 @@ async fn wait(waiter: Waiter<Arc<Shared>>) -> Result<Given<Arc<Shared>>, Error> 
 
 async fn open(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Error> {
     let (shared, origin) = (Arc::clone(place.desk()), place.origin().clone());
-    let opened = match connect(&shared, &origin).await {
-        Ok(connection) => connection,
+    match connect(&shared, &origin).await {
+        Ok(connection) => {
+            place.fill(|counts| count_opening(counts, connection.facts().tls.as_ref()));
+            Ok(Lease::opened(Pooled::new(Box::new(connection), &origin, &shared), &shared, asked))
+        }
         Err(error) => {
             shared.lock().counts.failed_to_open += 1;
-            return Err(error);
+            Err(error)
         }
-    };
-    place.fill(|counts| count_opening(counts, opened.facts().tls.as_ref()));
-    let mut connection = Box::new(opened);
-    let opening = connection.take_opening();
-    Ok(Lease::new(Held::new(Pooled::new(connection, &origin, &shared), &shared), asked, opening))
+    }
+}
+
+/// Opens a connection for a request that goes on waiting for one that comes back.
+async fn open_beside(beside: PlaceBeside<Arc<Shared>>) {
+    let (shared, origin) = (Arc::clone(beside.place().desk()), beside.place().origin().clone());
+    match connect(&shared, &origin).await {
+        Ok(connection) => {
+            let facts = Arc::clone(connection.facts());
+            let pooled = Pooled::new(Box::new(connection), &origin, &shared);
+            beside.deliver(pooled, |counts| count_opening(counts, facts.tls.as_ref()));
+        }
+        Err(error) => beside.fail(error),
+    }
 }
 
 async fn connect(shared: &Arc<Shared>, origin: &Origin) -> Result<Connection, Error> {
@@ -162,8 +201,31 @@ fn count_opening(counts: &mut Counts, tls: Option<&TlsFacts>) {
 }
 
 impl Lease {
-    fn new(held: Held, asked: Instant, opening: Option<ConnectTimings>) -> Lease {
-        Lease { held, asked, granted: clock::now(), opening, retries: Vec::new() }
+    /// On a connection that was opened for this request.
+    fn opened(mut pooled: Pooled, shared: &Arc<Shared>, asked: Instant) -> Lease {
+        let opening = pooled.connection.take_opening();
+        Lease::new(pooled, shared, asked, Obtained::Opened, opening)
+    }
+
+    /// On a connection that others had, or should have had.
+    fn returned(pooled: Pooled, shared: &Arc<Shared>, asked: Instant, late: bool) -> Lease {
+        let obtained = match pooled.connection.exchanges() {
+            _ if late => Obtained::LateBound,
+            0 => Obtained::Spare,
+            _ => Obtained::Reused,
+        };
+        Lease::new(pooled, shared, asked, obtained, None)
+    }
+
+    fn new(
+        pooled: Pooled,
+        shared: &Arc<Shared>,
+        asked: Instant,
+        obtained: Obtained,
+        opening: Option<ConnectTimings>,
+    ) -> Lease {
+        let held = Held::new(pooled, shared);
+        Lease { held, asked, granted: clock::now(), obtained, opening, retries: Vec::new() }
     }
 
     /// The connection's number, addresses and TLS.
@@ -171,7 +233,12 @@ impl Lease {
         self.held.as_ref().facts()
     }
 
-    /// Whether an earlier exchange opened the connection.
+    /// How the connection was come by.
+    pub fn obtained(&self) -> Obtained {
+        self.obtained
+    }
+
+    /// Whether an earlier exchange used the connection.
     pub fn is_reused(&self) -> bool {
         self.held.as_ref().exchanges() > 0
     }
@@ -194,7 +261,7 @@ impl Lease {
     ///
     /// [`LeaseError`] gives the request back when no byte of it was written.
     pub async fn exchange(self, mut request: Request<RequestBody>) -> Result<Response, LeaseError> {
-        let Lease { mut held, asked, granted, opening, retries } = self;
+        let Lease { mut held, asked, granted, obtained, opening, retries } = self;
         let config = &held.shared.config;
         let last = config.max_exchanges.is_some_and(|most| held.as_ref().exchanges() + 1 >= most);
         if !config.keep_alive || last {
@@ -209,6 +276,7 @@ impl Lease {
                 let blocked =
                     waited.saturating_sub(opening.map_or(Duration::ZERO, |opening| opening.total()));
                 let progress = Progress {
+                    obtained,
                     nth: connection.exchanges(),
                     age: stamps.began.saturating_duration_since(connection.born()),
                     idle_before,

@@ -8,13 +8,14 @@
 //! it, and no origin can be starved by a busier one. Nobody overtakes: as long as somebody waits who could use
 //! what is free, there is nothing free.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::stats::Counts;
-use crate::config::{PoolConfig, ReuseOrder};
+use crate::config::{OnMiss, PoolConfig, ReuseOrder};
+use crate::error::Error;
 use crate::idle::{CloseReason, IdleSet, Lane, end_of_rest};
 use crate::origin::Origin;
 
@@ -33,7 +34,7 @@ pub(super) enum Turn<C> {
     Reuse(C),
     /// Open one; a place is reserved.
     Open,
-    /// All places are taken: wait, under this number, for a [`Grant`].
+    /// Wait, under this number, for a [`Grant`].
     Wait(u64),
     /// As many wait as may wait.
     Full,
@@ -44,10 +45,20 @@ pub(super) enum Turn<C> {
 /// What a waiter is given.
 #[derive(Debug)]
 pub(super) enum Grant<C> {
-    /// A connection that another request has just returned.
-    Connection(C),
-    /// A place: open one.
+    /// A connection that another request has just returned, or that was opened for another and is not needed there.
+    Connection {
+        connection: C,
+        /// The waiter has begun to open one, too.
+        late: bool,
+    },
+    /// The connection that was opened for this waiter.
+    Own(C),
+    /// A place: open one. The waiter leaves the queue.
     Place,
+    /// A place: open one, and go on waiting meanwhile.
+    PlaceBeside,
+    /// The connection that this waiter waited for could not be opened.
+    Failed(Error),
     /// The pool is closed.
     Closed,
 }
@@ -89,6 +100,7 @@ struct Limits {
     idle_per_origin: usize,
     idle_timeout: Option<Duration>,
     order: ReuseOrder,
+    on_miss: OnMiss,
 }
 
 impl Limits {
@@ -102,6 +114,7 @@ impl Limits {
             idle_per_origin: config.max_idle_per_origin,
             idle_timeout: config.idle_timeout,
             order: config.reuse_order,
+            on_miss: config.on_miss,
         }
     }
 }
@@ -138,8 +151,12 @@ struct Places {
     idle: Lane,
     /// By ticket, so that the first is the oldest and any can leave in logarithmic time.
     waiters: BTreeMap<u64, Waiting>,
+    /// Those of them that would open a connection.
+    wanting: BTreeSet<u64>,
     /// Its entry in [`State::eager`].
     eager: Option<u64>,
+    /// How many of the waiters are queued.
+    queued: usize,
 }
 
 /// A request in the queue.
@@ -147,6 +164,27 @@ struct Places {
 struct Waiting {
     /// `None` until it is first polled.
     waker: Option<Waker>,
+    stage: Stage,
+}
+
+/// What a request in the queue does beside waiting for a connection that comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nothing yet: it would rather wait ([`OnMiss::WaitThenOpen`]).
+    Patient,
+    /// It would open one, and has no place.
+    Wanting,
+    /// A place is reserved for it, and it has not heard of it yet ([`OnMiss::LateBind`]).
+    Reserved,
+    /// One is being opened for it, in a task of its own.
+    Opening,
+}
+
+impl Stage {
+    /// Whether it counts among those that wait: nothing is being done for it.
+    fn is_queued(self) -> bool {
+        matches!(self, Stage::Patient | Stage::Wanting)
+    }
 }
 
 impl Places {
@@ -160,8 +198,12 @@ impl Places {
 
     /// Who would open a connection next, were there a place among those of all origins.
     fn next_to_open(&self, limits: &Limits) -> Option<u64> {
-        let (&first, _) = self.waiters.first_key_value()?;
-        self.may_open(limits).then_some(first)
+        // Where nothing is left that could come back there is nothing to be patient for.
+        let first = match self.taken {
+            0 => self.waiters.first_key_value().map(|(ticket, _)| ticket),
+            _ => self.wanting.first(),
+        };
+        first.filter(|_| self.may_open(limits)).copied()
     }
 }
 
@@ -192,16 +234,30 @@ impl<C: Kept> State<C> {
             self.counts.reused += 1;
             return Turn::Reuse(connection);
         }
+        self.miss(origin, after)
+    }
+
+    fn miss(&mut self, origin: &Origin, after: &mut After<C>) -> Turn<C> {
         let places = self.origins.entry(origin.clone()).or_default();
-        if places.waiters.is_empty() && places.may_open(&self.limits) && self.make_room(after) {
-            self.reserve(origin);
-            return Turn::Open;
+        let is_full = places.queued >= self.limits.waiting_per_origin;
+        let is_patient = matches!(self.limits.on_miss, OnMiss::WaitThenOpen(_));
+        if is_patient && places.taken > 0 && !is_full {
+            return Turn::Wait(self.enqueue(origin, Stage::Patient));
         }
-        if self.places(origin).waiters.len() >= self.limits.waiting_per_origin {
+        // Of those that wait, one that opens anyway is not overtaken.
+        if places.wanting.is_empty() && places.may_open(&self.limits) && self.make_room(after) {
+            self.reserve(origin);
+            return match self.limits.on_miss {
+                OnMiss::LateBind => Turn::Wait(self.enqueue(origin, Stage::Reserved)),
+                OnMiss::Open | OnMiss::WaitThenOpen(_) => Turn::Open,
+            };
+        }
+        if is_full {
             self.tidy(origin);
             return Turn::Full;
         }
-        Turn::Wait(self.enqueue(origin))
+        let stage = if is_patient { Stage::Patient } else { Stage::Wanting };
+        Turn::Wait(self.enqueue(origin, stage))
     }
 
     fn take_idle(&mut self, origin: &Origin, now: Instant, after: &mut After<C>) -> Option<C> {
@@ -214,13 +270,41 @@ impl<C: Kept> State<C> {
         found
     }
 
-    fn enqueue(&mut self, origin: &Origin) -> u64 {
+    fn enqueue(&mut self, origin: &Origin, stage: Stage) -> u64 {
         self.next_ticket += 1;
         let ticket = self.next_ticket;
-        self.places(origin).waiters.insert(ticket, Waiting { waker: None });
-        self.waiting += 1;
+        self.places(origin).waiters.insert(ticket, Waiting { waker: None, stage });
+        self.count_in(origin, ticket, stage);
         self.settle(origin);
         ticket
+    }
+
+    fn count_in(&mut self, origin: &Origin, ticket: u64, stage: Stage) {
+        let places = self.places(origin);
+        places.queued += usize::from(stage.is_queued());
+        if stage == Stage::Wanting {
+            places.wanting.insert(ticket);
+        }
+        self.waiting += usize::from(stage.is_queued());
+    }
+
+    fn count_out(&mut self, origin: &Origin, ticket: u64, stage: Stage) {
+        let places = self.places(origin);
+        places.queued -= usize::from(stage.is_queued());
+        if stage == Stage::Wanting {
+            places.wanting.remove(&ticket);
+        }
+        self.waiting -= usize::from(stage.is_queued());
+    }
+
+    /// Moves a waiter on to another stage. Answers with the waker that it left.
+    fn advance(&mut self, origin: &Origin, ticket: u64, stage: Stage) -> Option<Waker> {
+        let waiting = self.places(origin).waiters.get_mut(&ticket)?;
+        let (before, waker) = (std::mem::replace(&mut waiting.stage, stage), waiting.waker.take());
+        self.count_out(origin, ticket, before);
+        self.count_in(origin, ticket, stage);
+        self.settle(origin);
+        waker
     }
 
     /// A waiter asks what it was given, and leaves its waker if there is nothing yet. What comes back in `waker` is
@@ -231,31 +315,53 @@ impl<C: Kept> State<C> {
         ticket: u64,
         waker: &mut Option<Waker>,
     ) -> Option<Grant<C>> {
-        let granted = self.granted.remove(&ticket);
-        if granted.is_none() {
-            let waiting = self.places(origin).waiters.get_mut(&ticket);
-            std::mem::swap(&mut waiting.expect("a waiter without a grant is in the queue").waker, waker);
+        if let Some(granted) = self.granted.remove(&ticket) {
+            return Some(granted);
         }
-        granted
+        let waiting = self.places(origin).waiters.get_mut(&ticket);
+        let waiting = waiting.expect("a waiter without a grant is in the queue");
+        if waiting.stage == Stage::Reserved {
+            waiting.stage = Stage::Opening;
+            return Some(Grant::PlaceBeside);
+        }
+        std::mem::swap(&mut waiting.waker, waker);
+        None
+    }
+
+    /// A waiter has been patient for long enough.
+    pub(super) fn want(&mut self, origin: &Origin, ticket: u64, after: &mut After<C>) {
+        let places = self.origins.get(origin);
+        let waiting = places.and_then(|places| places.waiters.get(&ticket));
+        if waiting.is_some_and(|waiting| waiting.stage == Stage::Patient) {
+            after.wakers.extend(self.advance(origin, ticket, Stage::Wanting));
+            self.serve(after);
+        }
     }
 
     /// A waiter has gone. Answers with what it was given and did not receive, which is to be passed on, and with the
     /// waker that it left, which is to be dropped without the lock.
-    pub(super) fn forget(&mut self, origin: &Origin, ticket: u64) -> (Option<Grant<C>>, Option<Waker>) {
+    pub(super) fn forget(
+        &mut self,
+        origin: &Origin,
+        ticket: u64,
+        after: &mut After<C>,
+    ) -> (Option<Grant<C>>, Option<Waker>) {
         if let Some(granted) = self.granted.remove(&ticket) {
             return (Some(granted), None);
         }
-        let waker = self.dequeue(origin, ticket);
-        self.tidy(origin);
-        (None, waker)
+        let Some(waiting) = self.dequeue(origin, ticket) else { return (None, None) };
+        match waiting.stage {
+            Stage::Reserved => self.unopened(origin, after),
+            _ => self.tidy(origin),
+        }
+        (None, waiting.waker)
     }
 
-    fn dequeue(&mut self, origin: &Origin, ticket: u64) -> Option<Waker> {
-        let places = self.origins.get_mut(origin)?;
-        let waiting = places.waiters.remove(&ticket)?;
-        self.waiting -= 1;
+    fn dequeue(&mut self, origin: &Origin, ticket: u64) -> Option<Waiting> {
+        let waiting = self.origins.get_mut(origin)?.waiters.remove(&ticket)?;
+        self.count_out(origin, ticket, waiting.stage);
         self.settle(origin);
-        waiting.waker
+        Some(waiting)
     }
 
     /// The connection for a reserved place is open, and in use.
@@ -263,6 +369,34 @@ impl<C: Kept> State<C> {
         self.end_opening(origin);
         self.settle(origin);
         self.serve(after);
+    }
+
+    /// The connection that was opened for a waiter is there. It comes back when that waiter has gone or been served:
+    /// then it is one that somebody returns unused.
+    pub(super) fn deliver(
+        &mut self,
+        origin: &Origin,
+        ticket: u64,
+        connection: C,
+        after: &mut After<C>,
+    ) -> Option<C> {
+        let awaited = self.places(origin).waiters.contains_key(&ticket);
+        let unwanted = if awaited {
+            self.grant(origin, ticket, Grant::Own(connection), after);
+            None
+        } else {
+            Some(connection)
+        };
+        self.opened(origin, after);
+        unwanted
+    }
+
+    /// The connection that was opened for a waiter could not be opened: that waiter is told, if it still waits.
+    pub(super) fn failed(&mut self, origin: &Origin, ticket: u64, error: Error, after: &mut After<C>) {
+        if self.places(origin).waiters.contains_key(&ticket) {
+            self.grant(origin, ticket, Grant::Failed(error), after);
+        }
+        self.unopened(origin, after);
     }
 
     /// A reserved place is given up: no connection was opened.
@@ -296,12 +430,25 @@ impl<C: Kept> State<C> {
         match first {
             // An eager waiter of the same origin is not before its origin's first.
             Some(first) if eager.is_none_or(|eager| first <= eager) => {
-                self.grant(origin, first, Grant::Connection(connection), after);
+                self.hand_over(origin, first, connection, after);
             }
             _ => {
                 self.rest(origin, connection, since, after);
                 self.serve(after);
             }
+        }
+    }
+
+    /// Gives a connection to a waiter, which may have a place of its own or even be opening one: a place that it has
+    /// not heard of goes to the next; an opening goes on, for whoever needs it.
+    fn hand_over(&mut self, origin: &Origin, ticket: u64, connection: C, after: &mut After<C>) {
+        let stage = self.places(origin).waiters.get(&ticket).map(|waiting| waiting.stage);
+        let late = stage == Some(Stage::Opening);
+        self.counts.reused += 1;
+        self.counts.late_bound += u64::from(late);
+        self.grant(origin, ticket, Grant::Connection { connection, late }, after);
+        if stage == Some(Stage::Reserved) {
+            self.unopened(origin, after);
         }
     }
 
@@ -357,7 +504,14 @@ impl<C: Kept> State<C> {
         for places in self.origins.values_mut() {
             places.taken -= std::mem::take(&mut places.idle).len();
             places.eager = None;
+            places.wanting.clear();
+            places.queued = 0;
             for (ticket, waiting) in std::mem::take(&mut places.waiters) {
+                let reserved = usize::from(waiting.stage == Stage::Reserved);
+                places.opening -= reserved;
+                places.taken -= reserved;
+                self.opening -= reserved;
+                self.taken -= reserved;
                 self.granted.insert(ticket, Grant::Closed);
                 after.wakers.extend(waiting.waker);
             }
@@ -432,16 +586,16 @@ impl<C: Kept> State<C> {
                 return;
             }
             self.reserve(&origin);
-            self.grant(&origin, ticket, Grant::Place, after);
+            match self.limits.on_miss {
+                OnMiss::LateBind => after.wakers.extend(self.advance(&origin, ticket, Stage::Reserved)),
+                OnMiss::Open | OnMiss::WaitThenOpen(_) => self.grant(&origin, ticket, Grant::Place, after),
+            }
         }
     }
 
     fn grant(&mut self, origin: &Origin, ticket: u64, grant: Grant<C>, after: &mut After<C>) {
-        if let Grant::Connection(_) = grant {
-            self.counts.reused += 1;
-        }
         self.granted.insert(ticket, grant);
-        after.wakers.extend(self.dequeue(origin, ticket));
+        after.wakers.extend(self.dequeue(origin, ticket).and_then(|waiting| waiting.waker));
     }
 
     fn tidy(&mut self, origin: &Origin) {

@@ -6,6 +6,7 @@ mod expiry;
 mod limits;
 mod many_origins;
 mod off;
+mod on_miss;
 mod opening;
 mod protocol;
 mod reuse;

@@ -30,7 +30,7 @@ pub(super) async fn begin<F: Future + Unpin>(future: &mut F) {
 }
 
 /// An address at which nobody listens.
-fn nobody() -> SocketAddr {
+pub(super) fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address")
 }
 
@@ -211,7 +211,7 @@ impl Dice {
     }
 }
 
-async fn many_rounds_with_random_cancels(pool: &Pool, url: &str, rounds: usize) {
+pub(super) async fn many_rounds_with_random_cancels(pool: &Pool, url: &str, rounds: usize) {
     let mut dice = Dice(1);
     for _ in 0..rounds {
         let tasks: Vec<_> = (0..4)
