@@ -90,10 +90,6 @@ impl Connection {
         &self.facts
     }
 
-    pub(crate) fn id(&self) -> ConnectionId {
-        self.facts.id
-    }
-
     pub(crate) fn born(&self) -> Instant {
         self.wire.born()
     }

@@ -46,6 +46,8 @@ pub enum ErrorKind {
     RequestBody,
     /// The pool is closed.
     Closed,
+    /// As many requests as may wait for a connection to the origin already wait.
+    QueueFull,
 }
 
 impl ErrorKind {
@@ -69,6 +71,7 @@ impl ErrorKind {
             ErrorKind::Protocol => "protocol",
             ErrorKind::RequestBody => "request_body",
             ErrorKind::Closed => "closed",
+            ErrorKind::QueueFull => "queue_full",
         }
     }
 
@@ -100,6 +103,10 @@ impl ErrorKind {
             ErrorKind::Protocol => "the response is not HTTP/1.1",
             ErrorKind::RequestBody => "the request body failed",
             ErrorKind::Closed => "the pool is closed",
+            ErrorKind::QueueFull => {
+                "as many requests as allowed already wait for a connection to this origin: send fewer at a time, or \
+                 raise max_waiting_per_origin or max_connections_per_origin"
+            }
         }
     }
 

@@ -44,16 +44,33 @@ pub struct Retry {
     pub idle_before: Duration,
 }
 
+/// How a request came by its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Obtained {
+    /// It was opened for this request, whose [`Timings::connect`] tells how long that took.
+    Opened,
+    /// An earlier request had used it.
+    Reused,
+    /// This request had begun to open a connection, and another one was there first
+    /// ([`OnMiss::LateBind`](crate::OnMiss::LateBind)).
+    LateBound,
+    /// It was opened for another request, which did without it, and nobody had used it.
+    Spare,
+}
+
 /// What happened to one request, once its response has been read to the end.
 #[derive(Clone, Debug)]
 pub struct Exchange {
     /// The connection it went over.
     pub connection: Arc<ConnectionFacts>,
+    /// How the request came by that connection.
+    pub obtained: Obtained,
     /// Which exchange on its connection it was: 1 on a fresh connection.
     pub nth: u32,
     /// How old the connection was when the request was sent.
     pub age: Duration,
-    /// How long the connection had been idle before; `None` on a fresh connection.
+    /// How long the connection had been idle before; `None` on one that was opened for this request.
     pub idle_before: Option<Duration>,
     /// Where the time went.
     pub timings: Timings,

@@ -1,8 +1,10 @@
 //! [`IdleSet`]: which idle connection may be reused, which must go, and why. Pure: time is an argument, and
 //! what must be closed is returned to the caller, who closes it after the lock is dropped.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
+
+use crate::config::ReuseOrder;
 
 /// Why a connection ended. Every close has one, and every one is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,7 +34,7 @@ pub enum CloseReason {
     RequestUnfinished,
     /// An exchange on it failed.
     Failed,
-    /// More idle connections than allowed: the longest idle went.
+    /// More idle connections than allowed, or its place was wanted for another origin: the longest idle went.
     Evicted,
     /// The pool was closed, or its last handle dropped, or the runtime that the connection lived on ended.
     Shutdown,
@@ -78,108 +80,251 @@ impl CloseReason {
     }
 }
 
-/// What decides how long an idle connection stays: a part of the pool's configuration.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct IdlePolicy {
-    pub(crate) idle_timeout: Option<Duration>,
-    pub(crate) max_idle: usize,
+/// When a connection that rests from `since` on may no longer be reused, and why then; `None`: never. `dies` is
+/// when its lifetime ends.
+pub(crate) fn end_of_rest(
+    since: Instant,
+    idle_timeout: Option<Duration>,
+    dies: Option<Instant>,
+) -> Option<(Instant, CloseReason)> {
+    // A timeout beyond what the clock can count is none.
+    let idle_end = idle_timeout.and_then(|timeout| since.checked_add(timeout));
+    let idle_end = idle_end.map(|at| (at, CloseReason::IdleTimeout));
+    let life_end = dies.map(|at| (at, CloseReason::MaxLifetime));
+    match (idle_end, life_end) {
+        (Some(idle), Some(life)) => Some(if life.0 < idle.0 { life } else { idle }),
+        (idle, life) => idle.or(life),
+    }
 }
 
-/// The idle connections of one origin, the longest idle first. Reuse is LIFO: the newest is warmest and
-/// least likely to have been closed by the peer, and the surplus can expire.
+/// The idle connections of all origins. `K` names an origin; each has a [`Lane`], which its owner keeps.
+///
+/// *Design.* A slot holds one connection and its neighbours in two lists, both from the longest to the shortest
+/// idle: that of all origins and that of its own. So to take, to return and to evict is a matter of a few links,
+/// however many are idle. Deadlines are in a tree, but a slot has at most one alarm there, which stays when the
+/// connection is taken: the next one to sit in that slot ends later as a rule, and the alarm is moved when it
+/// goes off. So a busy pool writes to the tree once per slot and idle timeout, not once per request.
 #[derive(Debug)]
-pub(crate) struct IdleSet<T> {
-    entries: VecDeque<Entry<T>>,
+pub(crate) struct IdleSet<K, T> {
+    slots: Vec<Slot<K, T>>,
+    vacant: Vec<usize>,
+    all: Lane,
+    alarms: BTreeSet<(Instant, usize)>,
+}
+
+/// The idle connections of one origin, or of all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lane {
+    oldest: Option<usize>,
+    newest: Option<usize>,
+    len: usize,
+}
+
+impl Lane {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
 }
 
 #[derive(Debug)]
-struct Entry<T> {
+struct Slot<K, T> {
+    entry: Option<Entry<K, T>>,
+    /// When this slot is looked at; never later than its connection's end.
+    alarm: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Entry<K, T> {
     item: T,
-    number: u64,
-    /// When it may no longer be reused, and why then; `None`: never.
+    origin: K,
+    since: Instant,
     end: Option<(Instant, CloseReason)>,
+    /// Its neighbours in each list.
+    links: [Link; 2],
 }
 
-impl<T> Entry<T> {
+/// The neighbours' slots.
+#[derive(Clone, Copy, Debug, Default)]
+struct Link {
+    older: Option<usize>,
+    newer: Option<usize>,
+}
+
+const AMONG_ALL: usize = 0;
+const IN_ITS_LANE: usize = 1;
+
+impl<K, T> Entry<K, T> {
     fn ended(&self, now: Instant) -> Option<CloseReason> {
         self.end.and_then(|(at, reason)| (now >= at).then_some(reason))
     }
 }
 
-impl<T> IdleSet<T> {
-    pub(crate) fn new() -> IdleSet<T> {
-        IdleSet { entries: VecDeque::new() }
+impl<K, T> IdleSet<K, T> {
+    pub(crate) fn new() -> IdleSet<K, T> {
+        IdleSet { slots: Vec::new(), vacant: Vec::new(), all: Lane::default(), alarms: BTreeSet::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.all.len
     }
 
-    /// Takes the connection that was idle for the shortest time and may still be used at `now`. Those found
+    /// Keeps a connection that has been idle since then until its end. Answers with its slot.
+    pub(crate) fn offer(
+        &mut self,
+        lane: &mut Lane,
+        (origin, item): (K, T),
+        since: Instant,
+        end: Option<(Instant, CloseReason)>,
+    ) -> usize {
+        let entry = Entry { item, origin, since, end, links: [Link::default(); 2] };
+        let slot = self.vacant.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { entry: None, alarm: None });
+            self.slots.len() - 1
+        });
+        self.slots[slot].entry = Some(entry);
+        let mut all = std::mem::take(&mut self.all);
+        self.link(&mut all, AMONG_ALL, slot);
+        self.all = all;
+        self.link(lane, IN_ITS_LANE, slot);
+        if let Some((at, _)) = end {
+            self.set_alarm(slot, at);
+        }
+        slot
+    }
+
+    /// Takes the connection of the lane that comes first in this order and may still be used at `now`. Those found
     /// past their end are appended to `closed`.
-    pub(crate) fn take(&mut self, now: Instant, closed: &mut Vec<(T, CloseReason)>) -> Option<T> {
-        while let Some(entry) = self.entries.pop_back() {
+    pub(crate) fn take(
+        &mut self,
+        lane: &mut Lane,
+        order: ReuseOrder,
+        now: Instant,
+        closed: &mut Vec<(T, CloseReason)>,
+    ) -> Option<T> {
+        loop {
+            let slot = match order {
+                ReuseOrder::Lifo => lane.newest,
+                ReuseOrder::Fifo => lane.oldest,
+            }?;
+            let entry = self.unlink(lane, slot);
             match entry.ended(now) {
                 None => return Some(entry.item),
                 Some(reason) => closed.push((entry.item, reason)),
             }
         }
-        None
     }
 
-    /// Takes the connection of that number, wherever it stands.
-    pub(crate) fn remove(&mut self, number: u64) -> Option<T> {
-        let place = self.entries.iter().rposition(|entry| entry.number == number)?;
-        self.entries.remove(place).map(|entry| entry.item)
+    /// What sits in that slot.
+    pub(crate) fn at(&self, slot: usize) -> Option<&T> {
+        self.slots.get(slot)?.entry.as_ref().map(|entry| &entry.item)
     }
 
-    /// Keeps a connection from `now` on. `dies` is when its lifetime ends. Answers with the connection that
-    /// must be closed for it, if one must.
-    pub(crate) fn offer(
-        &mut self,
-        item: T,
-        number: u64,
-        now: Instant,
-        dies: Option<Instant>,
-        policy: IdlePolicy,
-    ) -> Option<(T, CloseReason)> {
-        if policy.max_idle == 0 {
-            return Some((item, CloseReason::Evicted));
-        }
-        // A timeout beyond what the clock can count is none.
-        let idle_end = policy.idle_timeout.and_then(|timeout| now.checked_add(timeout));
-        let idle_end = idle_end.map(|at| (at, CloseReason::IdleTimeout));
-        let life_end = dies.map(|at| (at, CloseReason::MaxLifetime));
-        let end = match (idle_end, life_end) {
-            (Some(idle), Some(life)) => Some(if life.0 < idle.0 { life } else { idle }),
-            (idle, life) => idle.or(life),
-        };
-        self.entries.push_back(Entry { item, number, end });
-        if self.entries.len() > policy.max_idle {
-            return self.entries.pop_front().map(|entry| (entry.item, CloseReason::Evicted));
-        }
-        None
+    /// Takes what sits in that slot of this lane.
+    pub(crate) fn remove(&mut self, lane: &mut Lane, slot: usize) -> T {
+        self.unlink(lane, slot).item
     }
 
-    /// Takes out all that are past their end at `now`.
-    pub(crate) fn expire(&mut self, now: Instant, closed: &mut Vec<(T, CloseReason)>) {
-        for _ in 0..self.entries.len() {
-            let Some(entry) = self.entries.pop_front() else { break };
-            match entry.ended(now) {
-                Some(reason) => closed.push((entry.item, reason)),
-                None => self.entries.push_back(entry),
+    /// The origin of the connection that has been idle for the longest time of all.
+    pub(crate) fn longest(&self) -> Option<&K> {
+        let slot = self.all.oldest?;
+        Some(&self.entry(slot).origin)
+    }
+
+    /// Takes the one of this lane that has been idle for the longest time.
+    pub(crate) fn take_longest(&mut self, lane: &mut Lane) -> Option<T> {
+        lane.oldest.map(|slot| self.unlink(lane, slot).item)
+    }
+
+    /// A slot whose connection is past its end at `now`, its origin, and why it ended; it is still to be removed.
+    pub(crate) fn next_ended(&mut self, now: Instant) -> Option<(usize, &K, CloseReason)> {
+        let (slot, reason) = loop {
+            let &(at, slot) = self.alarms.first().filter(|(at, _)| *at <= now)?;
+            self.alarms.remove(&(at, slot));
+            self.slots[slot].alarm = None;
+            match self.slots[slot].entry.as_ref().and_then(|entry| entry.end) {
+                Some((at, reason)) if at <= now => break (slot, reason),
+                Some((at, _)) => self.set_alarm(slot, at),
+                None => {}
             }
+        };
+        Some((slot, &self.entry(slot).origin, reason))
+    }
+
+    /// The next instant at which [`IdleSet::next_ended`] is to be asked: no connection ends before.
+    pub(crate) fn next_alarm(&self) -> Option<Instant> {
+        self.alarms.first().map(|&(at, _)| at)
+    }
+
+    /// Takes everything. The lanes are void after that.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> + use<K, T> {
+        let taken = std::mem::replace(self, IdleSet::new());
+        taken.slots.into_iter().filter_map(|slot| slot.entry).map(|entry| entry.item)
+    }
+
+    fn set_alarm(&mut self, slot: usize, at: Instant) {
+        let alarm = &mut self.slots[slot].alarm;
+        if alarm.is_some_and(|alarm| alarm <= at) {
+            return;
         }
+        if let Some(later) = alarm.replace(at) {
+            self.alarms.remove(&(later, slot));
+        }
+        self.alarms.insert((at, slot));
     }
 
-    /// The next instant at which [`IdleSet::expire`] has something to do.
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.entries.iter().filter_map(|entry| entry.end.map(|(at, _)| at)).min()
+    fn entry(&self, slot: usize) -> &Entry<K, T> {
+        self.slots[slot].entry.as_ref().expect("a linked slot is occupied")
     }
 
-    /// Takes everything.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
-        self.entries.drain(..).map(|entry| entry.item)
+    fn links(&mut self, slot: usize) -> &mut [Link; 2] {
+        &mut self.slots[slot].entry.as_mut().expect("a linked slot is occupied").links
+    }
+
+    /// Puts a slot into its place by age, which is the end unless the connection has rested before: the minder took
+    /// it only to look at it.
+    fn link(&mut self, lane: &mut Lane, list: usize, slot: usize) {
+        let since = self.entry(slot).since;
+        let (mut older, mut newer) = (lane.newest, None);
+        while let Some(other) = older.filter(|&other| self.entry(other).since > since) {
+            newer = older;
+            older = self.entry(other).links[list].older;
+        }
+        self.links(slot)[list] = Link { older, newer };
+        match older {
+            Some(older) => self.links(older)[list].newer = Some(slot),
+            None => lane.oldest = Some(slot),
+        }
+        match newer {
+            Some(newer) => self.links(newer)[list].older = Some(slot),
+            None => lane.newest = Some(slot),
+        }
+        lane.len += 1;
+    }
+
+    fn unlink(&mut self, lane: &mut Lane, slot: usize) -> Entry<K, T> {
+        let entry = self.slots[slot].entry.take().expect("a linked slot is occupied");
+        self.close_gap(None, AMONG_ALL, entry.links[AMONG_ALL]);
+        self.close_gap(Some(lane), IN_ITS_LANE, entry.links[IN_ITS_LANE]);
+        self.vacant.push(slot);
+        entry
+    }
+
+    /// Joins the neighbours of a slot that has gone. No lane: the list of all.
+    fn close_gap(&mut self, lane: Option<&mut Lane>, list: usize, Link { older, newer }: Link) {
+        if let Some(older) = older {
+            self.links(older)[list].newer = newer;
+        }
+        if let Some(newer) = newer {
+            self.links(newer)[list].older = older;
+        }
+        let lane = lane.unwrap_or(&mut self.all);
+        if older.is_none() {
+            lane.oldest = newer;
+        }
+        if newer.is_none() {
+            lane.newest = older;
+        }
+        lane.len -= 1;
     }
 }
 
@@ -189,104 +334,180 @@ mod tests {
     use crate::clock::now;
     use proptest::prelude::*;
 
-    const POLICY: IdlePolicy = IdlePolicy { idle_timeout: Some(Duration::from_secs(4)), max_idle: 3 };
+    const TIMEOUT: Duration = Duration::from_secs(4);
 
     fn secs(n: u64) -> Duration {
         Duration::from_secs(n)
     }
 
-    fn filled(at: &[Instant]) -> IdleSet<usize> {
-        let mut set = IdleSet::new();
+    /// Idle connections of one origin: 0, 1, 2 and so on.
+    fn filled(at: &[Instant]) -> (IdleSet<(), usize>, Lane) {
+        let (mut set, mut lane) = (IdleSet::new(), Lane::default());
         for (number, &since) in at.iter().enumerate() {
-            assert!(set.offer(number, number as u64, since, None, POLICY).is_none());
+            set.offer(&mut lane, ((), number), since, end_of_rest(since, Some(TIMEOUT), None));
         }
-        set
+        (set, lane)
+    }
+
+    fn order_taken(order: ReuseOrder) -> Vec<usize> {
+        let t = now();
+        let (mut set, mut lane) = filled(&[t, t + secs(1), t + secs(2)]);
+        std::iter::from_fn(|| set.take(&mut lane, order, t + secs(3), &mut Vec::new())).collect()
     }
 
     #[test]
-    fn the_newest_is_taken_first() {
-        let t = now();
-        let mut set = filled(&[t, t + secs(1), t + secs(2)]);
-        assert_eq!(set.take(t + secs(3), &mut Vec::new()), Some(2));
-        assert_eq!(set.take(t + secs(3), &mut Vec::new()), Some(1));
+    fn the_newest_is_taken_first_or_the_oldest_as_asked() {
+        assert_eq!(order_taken(ReuseOrder::Lifo), [2, 1, 0]);
+        assert_eq!(order_taken(ReuseOrder::Fifo), [0, 1, 2]);
     }
 
     #[test]
     fn an_idle_connection_is_reused_just_before_its_timeout_and_not_at_it() {
         let t = now();
-        let just_before = t + secs(4) - Duration::from_nanos(1);
-        assert_eq!(filled(&[t]).take(just_before, &mut Vec::new()), Some(0));
+        let just_before = t + TIMEOUT - Duration::from_nanos(1);
+        let (mut set, mut lane) = filled(&[t]);
+        assert_eq!(set.take(&mut lane, ReuseOrder::Lifo, just_before, &mut Vec::new()), Some(0));
+        let (mut set, mut lane) = filled(&[t]);
         let mut closed = Vec::new();
-        assert_eq!(filled(&[t]).take(t + secs(4), &mut closed), None);
+        assert_eq!(set.take(&mut lane, ReuseOrder::Lifo, t + TIMEOUT, &mut closed), None);
         assert_eq!(closed, [(0, CloseReason::IdleTimeout)]);
     }
 
     #[test]
     fn a_lifetime_that_ends_first_decides_and_is_the_reason() {
         let t = now();
-        let mut set = IdleSet::new();
-        set.offer('a', 1, t, Some(t + secs(1)), POLICY);
-        let mut closed = Vec::new();
-        assert_eq!(set.take(t + secs(1), &mut closed), None);
-        assert_eq!(closed, [('a', CloseReason::MaxLifetime)]);
+        let end = |dies| end_of_rest(t, Some(TIMEOUT), Some(t + dies));
+        assert_eq!(end(secs(1)), Some((t + secs(1), CloseReason::MaxLifetime)));
+        assert_eq!(end(secs(9)), Some((t + TIMEOUT, CloseReason::IdleTimeout)));
+        assert_eq!(end_of_rest(t, None, None), None);
+        assert_eq!(end_of_rest(t, Some(Duration::MAX), None), None);
     }
 
     #[test]
-    fn one_too_many_evicts_the_longest_idle() {
+    fn one_that_was_only_looked_at_keeps_its_age() {
         let t = now();
-        let mut set = filled(&[t, t, t]);
-        assert_eq!(set.offer(9, 9, t, None, POLICY), Some((0, CloseReason::Evicted)));
-        assert_eq!(set.len(), 3);
+        let (mut set, mut lane) = filled(&[t, t + secs(1), t + secs(2)]);
+        let looked_at = set.take_longest(&mut lane).expect("three");
+        set.offer(&mut lane, ((), looked_at), t, None);
+        assert_eq!(set.take_longest(&mut lane), Some(0));
+        assert_eq!(set.take(&mut lane, ReuseOrder::Lifo, t + secs(3), &mut Vec::new()), Some(2));
     }
 
     #[test]
-    fn expire_takes_what_is_past_its_end_and_names_the_next_deadline() {
+    fn the_alarm_of_a_slot_outlives_its_connection_and_moves_to_the_next_ones_end() {
         let t = now();
-        let mut set = filled(&[t, t + secs(1)]);
-        let mut closed = Vec::new();
-        set.expire(t + secs(4), &mut closed);
-        assert_eq!(closed, [(0, CloseReason::IdleTimeout)]);
-        assert_eq!(set.next_deadline(), Some(t + secs(5)));
+        let (mut set, mut lane) = filled(&[t]);
+        set.take(&mut lane, ReuseOrder::Lifo, t + secs(1), &mut Vec::new());
+        set.offer(&mut lane, ((), 7), t + secs(2), end_of_rest(t + secs(2), Some(TIMEOUT), None));
+        assert_eq!((set.next_alarm(), set.alarms.len()), (Some(t + secs(4)), 1));
+        assert!(set.next_ended(t + secs(4)).is_none());
+        assert_eq!(set.next_alarm(), Some(t + secs(6)));
+        let (slot, (), reason) = set.next_ended(t + secs(6)).expect("its end");
+        assert_eq!((set.remove(&mut lane, slot), reason), (7, CloseReason::IdleTimeout));
+        assert_eq!((set.next_alarm(), set.len(), lane.len()), (None, 0, 0));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Offer { lane: usize, back: u64, timeout: u64 },
+        Take { lane: usize, fifo: bool },
+        TakeLongest,
+        Remove { nth: usize },
+        Expire,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
+        let step = prop_oneof![
+            4 => (0_usize..3, 0_u64..3_000, 1_u64..9_000)
+                .prop_map(|(lane, back, timeout)| Step::Offer { lane, back, timeout }),
+            2 => (0_usize..3, any::<bool>()).prop_map(|(lane, fifo)| Step::Take { lane, fifo }),
+            1 => Just(Step::TakeLongest),
+            1 => (0_usize..9).prop_map(|nth| Step::Remove { nth }),
+            1 => Just(Step::Expire),
+        ];
+        proptest::collection::vec((0_u64..2_000, step), 1..120)
+    }
+
+    /// What a plain list would hold.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Plain {
+        number: usize,
+        lane: usize,
+        since: Instant,
+        end: Instant,
+        slot: usize,
     }
 
     proptest! {
-        /// Against a plain list: what is taken is the newest live one, and nothing is ever lost or doubled.
+        /// Against a plain list sorted by age: who is taken, who is evicted, who ends, and nothing is lost or doubled.
         #[test]
-        fn nothing_is_lost_and_nothing_expired_is_taken(steps in proptest::collection::vec((0_u8..4, 0_u64..3000), 1..80)) {
-            let start = now();
+        fn it_does_what_a_plain_list_does(steps in steps()) {
+            let start = now() + secs(10);
             let mut at = start;
             let mut set = IdleSet::new();
-            let mut model: Vec<(u64, Instant)> = Vec::new();
-            let (mut offered, mut gone) = (0_u64, 0_usize);
-            for (kind, ms) in steps {
+            let mut lanes: [Lane; 3] = Default::default();
+            let mut model: Vec<Plain> = Vec::new();
+            for (number, (ms, step)) in steps.into_iter().enumerate() {
                 at += Duration::from_millis(ms);
                 let mut closed = Vec::new();
-                match kind {
-                    0 | 1 => {
-                        let evicted = set.offer(offered, offered, at, None, POLICY);
-                        model.push((offered, at));
-                        offered += 1;
-                        if model.len() > POLICY.max_idle {
-                            prop_assert_eq!(evicted, Some((model.remove(0).0, CloseReason::Evicted)));
-                            gone += 1;
-                        } else {
-                            prop_assert!(evicted.is_none());
+                match step {
+                    Step::Offer { lane, back, timeout } => {
+                        let since = at - Duration::from_millis(back);
+                        let end = at + Duration::from_millis(timeout);
+                        let slot = set.offer(
+                            &mut lanes[lane],
+                            (lane, number),
+                            since,
+                            Some((end, CloseReason::IdleTimeout)),
+                        );
+                        let place = model.partition_point(|other| other.since <= since);
+                        model.insert(place, Plain { number, lane, since, end, slot });
+                    }
+                    Step::Take { lane, fifo } => {
+                        let order = if fifo { ReuseOrder::Fifo } else { ReuseOrder::Lifo };
+                        let taken = set.take(&mut lanes[lane], order, at, &mut closed);
+                        let mut expected = None;
+                        let in_lane = |other: &Plain| other.lane == lane;
+                        while let Some(place) = match order {
+                            ReuseOrder::Fifo => model.iter().position(in_lane),
+                            ReuseOrder::Lifo => model.iter().rposition(in_lane),
+                        } {
+                            let found = model.remove(place);
+                            if at < found.end {
+                                expected = Some(found.number);
+                                break;
+                            }
+                            prop_assert_eq!(closed.remove(0), (found.number, CloseReason::IdleTimeout));
                         }
+                        prop_assert_eq!(taken, expected);
+                        prop_assert!(closed.is_empty());
                     }
-                    2 => {
-                        let live = model.last().copied().filter(|&(_, since)| at < since + secs(4));
-                        let taken = set.take(at, &mut closed);
-                        prop_assert_eq!(taken, live.map(|(number, _)| number));
-                        if live.is_some() { model.pop(); gone += 1 } else { model.clear() }
+                    Step::TakeLongest => {
+                        let lane = set.longest().copied();
+                        prop_assert_eq!(lane, model.first().map(|oldest| oldest.lane));
+                        let taken = lane.and_then(|lane| set.take_longest(&mut lanes[lane]));
+                        prop_assert_eq!(taken, (!model.is_empty()).then(|| model.remove(0).number));
                     }
-                    _ => {
-                        set.expire(at, &mut closed);
-                        model.retain(|&(_, since)| at < since + secs(4));
+                    Step::Remove { nth } if nth < model.len() => {
+                        let found = model.remove(nth);
+                        prop_assert_eq!(set.at(found.slot), Some(&found.number));
+                        prop_assert_eq!(set.remove(&mut lanes[found.lane], found.slot), found.number);
+                    }
+                    Step::Remove { .. } => {}
+                    Step::Expire => {
+                        while let Some((slot, &lane, _)) = set.next_ended(at) {
+                            let number = set.remove(&mut lanes[lane], slot);
+                            let place = model.iter().position(|other| other.number == number);
+                            let found = model.remove(place.expect("what ended was idle"));
+                            prop_assert!(found.end <= at);
+                        }
+                        prop_assert!(model.iter().all(|other| other.end > at));
                     }
                 }
-                gone += closed.len();
                 prop_assert_eq!(set.len(), model.len());
-                prop_assert_eq!(set.len() + gone, offered as usize);
+                prop_assert_eq!(lanes.iter().map(Lane::len).sum::<usize>(), model.len());
+                prop_assert!(model.iter().all(|other| set.next_alarm().is_some_and(|alarm| alarm <= other.end)));
+                prop_assert!(set.alarms.len() <= set.slots.len());
             }
         }
     }

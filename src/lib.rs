@@ -65,9 +65,9 @@ pub mod gate;
 pub mod report;
 
 pub use body::RequestBody;
-pub use config::{PoolConfig, Resolve};
+pub use config::{OnMiss, PoolConfig, Resolve, ReuseOrder};
 pub use error::{Error, ErrorKind};
-pub use exchange::{ConnectionFacts, ConnectionId, Exchange, Retry, TlsFacts};
+pub use exchange::{ConnectionFacts, ConnectionId, Exchange, Obtained, Retry, TlsFacts};
 pub use idle::CloseReason;
 pub use origin::{Origin, Scheme};
 pub use phase::{ConnectTimings, Phase, Timings};

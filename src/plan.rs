@@ -156,6 +156,8 @@ impl Arm {
             .max_exchanges(limits.max_exchanges)
             .max_connections_per_origin(Some(connections))
             .max_idle_per_origin(limits.max_idle.unwrap_or(connections))
+            .max_idle(limits.max_idle.unwrap_or(connections))
+            .max_opening_per_origin(connections)
     }
 }
 

@@ -18,6 +18,7 @@ use crate::origin::Origin;
 use crate::tls::TlsClient;
 
 mod closing;
+mod hand_off;
 mod lease;
 mod minder;
 mod response;
@@ -30,7 +31,7 @@ pub use response::{Body, Response};
 pub use stats::PoolStats;
 
 use minder::Minder;
-use state::{Closing, State};
+use state::{After, State};
 use watch::Pooled;
 
 /// A pool of HTTP/1.1 connections. Clones share one pool; dropping the last one closes every idle connection.
@@ -60,7 +61,7 @@ impl Drop for Handle {
 struct Shared {
     config: PoolConfig,
     connector: Connector,
-    state: Mutex<State>,
+    state: Mutex<State<Pooled>>,
     minder: Minder,
     next_id: AtomicU64,
     lingering: AtomicU64,
@@ -201,8 +202,22 @@ fn prepare<B: Into<RequestBody>>(request: Request<B>) -> Result<(Origin, Request
 
 impl Shared {
     /// The lock is held for arithmetic only, so a panic elsewhere cannot leave the state half changed.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<Pooled>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state under the lock, and does what follows of the change without it.
+    fn change<R>(self: &Arc<Self>, change: impl FnOnce(&mut State<Pooled>, &mut After<Pooled>) -> R) -> R {
+        let mut after = After::default();
+        let result = change(&mut self.lock(), &mut after);
+        after.wake();
+        if after.earlier {
+            self.minder.wake();
+        }
+        for (pooled, reason) in after.closing {
+            self.close(pooled, reason);
+        }
+        result
     }
 
     fn next_id(&self) -> u64 {
@@ -213,27 +228,11 @@ impl Shared {
     fn put_back(self: &Arc<Self>, mut pooled: Pooled, since: Instant) {
         pooled.connection.rest_from(since);
         let (watch, origin) = (Arc::clone(&pooled.watch), pooled.origin().clone());
-        let idle_end = self.config.idle_timeout.and_then(|timeout| since.checked_add(timeout));
-        let deadline = idle_end.into_iter().chain(pooled.dies()).min();
-        let mut closing = Vec::new();
-        let earlier = {
-            let mut state = self.lock();
-            state.put_back(&origin, pooled, since, &mut closing);
-            let looks_at = state.minder_looks_at;
-            let earlier = deadline.is_some_and(|deadline| looks_at.is_none_or(|at| deadline < at));
-            if earlier {
-                state.minder_looks_at = deadline;
-            }
-            earlier
-        };
+        self.change(|state, after| state.put_back(&origin, pooled, since, after));
         Minder::start(self);
-        if earlier {
-            self.minder.wake();
-        }
         if watch.has_stirred() {
             watch.report();
         }
-        self.close_all(closing);
     }
 
     /// A connection that no request has used since it was taken goes on resting, if it still can.
@@ -251,13 +250,7 @@ impl Shared {
     fn end(self: &Arc<Self>, pooled: Pooled, reason: CloseReason) {
         let origin = pooled.origin().clone();
         self.close(pooled, reason);
-        self.lock().release(&origin);
-    }
-
-    fn close_all(self: &Arc<Self>, closing: Closing) {
-        for (pooled, reason) in closing {
-            self.close(pooled, reason);
-        }
+        self.change(|state, after| state.release(&origin, after));
     }
 
     /// Closes a connection whose place has been given up, or is about to be.
@@ -267,9 +260,7 @@ impl Shared {
     }
 
     fn shut(self: &Arc<Self>) {
-        let mut closing = Vec::new();
-        self.lock().close(&mut closing);
-        self.close_all(closing);
+        self.change(|state, after| state.close(after));
         self.minder.wake();
     }
 }

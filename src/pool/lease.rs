@@ -6,17 +6,19 @@ use std::time::{Duration, Instant};
 
 use http::Request;
 use http::header::{CONNECTION, HeaderValue};
-use tokio::sync::oneshot;
 
 use super::Shared;
+use super::hand_off::{Given, Place, PlaceBeside, Waiter};
 use super::response::{Body, Progress, Response};
-use super::state::{Grant, Turn};
+use super::state::{Kept, Turn};
+use super::stats::Counts;
 use super::watch::Pooled;
 use crate::body::RequestBody;
 use crate::clock;
+use crate::config::{OnMiss, PoolConfig};
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
-use crate::exchange::{ConnectionFacts, ConnectionId, Retry, TlsFacts};
+use crate::exchange::{ConnectionFacts, ConnectionId, Obtained, Retry, TlsFacts};
 use crate::idle::CloseReason;
 use crate::origin::Origin;
 use crate::phase::{ConnectTimings, Phase, Timings};
@@ -27,6 +29,7 @@ pub struct Lease {
     held: Held,
     asked: Instant,
     granted: Instant,
+    obtained: Obtained,
     opening: Option<ConnectTimings>,
     retries: Vec<Retry>,
 }
@@ -109,57 +112,78 @@ fn why_not_again(pooled: &mut Pooled, shared: &Shared, now: Instant) -> Option<C
 
 /// Finds a connection. `asked` is when the request first wanted one.
 pub(super) async fn check_out(shared: &Arc<Shared>, origin: &Origin, asked: Instant) -> Result<Lease, Error> {
-    let mut closing = Vec::new();
-    let turn = shared.lock().ask(origin, asked, &mut closing);
-    if !closing.is_empty() {
-        shared.close_all(closing);
-    }
-    match turn {
-        Turn::Reuse(pooled) => Ok(Lease::new(Held::new(pooled, shared), asked, None)),
+    match shared.change(|state, after| state.ask(origin, asked, after)) {
+        Turn::Reuse(pooled) => Ok(Lease::returned(pooled, shared, asked, false)),
         Turn::Open => open(Place::new(shared, origin), asked).await,
-        Turn::Wait(ticket, waiting) => match Waiter::new(shared, origin, ticket, waiting).granted().await? {
-            Ok(held) => Ok(Lease::new(held, asked, None)),
-            Err(place) => open(place, asked).await,
-        },
+        Turn::Wait(ticket) => queue(shared, Waiter::new(shared, origin, ticket), asked).await,
+        Turn::Full => Err(Error::new(ErrorKind::QueueFull).at(Phase::Blocked)),
         Turn::Closed => Err(Error::new(ErrorKind::Closed)),
     }
 }
 
-/// A reserved place for a connection that is not open yet; given up when dropped.
-struct Place<'a> {
-    shared: &'a Arc<Shared>,
-    origin: &'a Origin,
-    filled: bool,
-}
-
-impl<'a> Place<'a> {
-    fn new(shared: &'a Arc<Shared>, origin: &'a Origin) -> Place<'a> {
-        Place { shared, origin, filled: false }
+async fn queue(
+    shared: &Arc<Shared>,
+    mut waiter: Waiter<Arc<Shared>>,
+    asked: Instant,
+) -> Result<Lease, Error> {
+    let mut given = wait(&mut waiter, &shared.config).await?;
+    if let Given::PlaceBeside(place) = given {
+        tokio::spawn(open_beside(place));
+        // The opening ends by its own time limit, and this wait with it.
+        given = waiter.given().await;
+    }
+    match given {
+        Given::Connection { connection, late } => Ok(Lease::returned(connection, shared, asked, late)),
+        Given::Own(pooled) => Ok(Lease::opened(pooled, shared, asked)),
+        Given::Place(place) => open(place, asked).await,
+        Given::PlaceBeside(_) => unreachable!("a waiter is given one place"),
+        Given::Failed(error) => Err(error),
+        Given::Closed => Err(Error::new(ErrorKind::Closed)),
     }
 }
 
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if !self.filled {
-            self.shared.lock().release(self.origin);
+/// Waits for as long as a request may wait before anything is done for it.
+async fn wait(waiter: &mut Waiter<Arc<Shared>>, config: &PoolConfig) -> Result<Given<Arc<Shared>>, Error> {
+    let limit = config.acquire_timeout.and_then(|timeout| clock::now().checked_add(timeout));
+    if let OnMiss::WaitThenOpen(patience) = config.on_miss {
+        match tokio::time::timeout(patience, waiter.given()).await {
+            Ok(given) => return Ok(given),
+            Err(_) => waiter.want(),
         }
     }
+    match limit {
+        None => Ok(waiter.given().await),
+        Some(limit) => tokio::time::timeout_at(limit.into(), waiter.given())
+            .await
+            .map_err(|_| Error::new(ErrorKind::AcquireTimeout).at(Phase::Blocked)),
+    }
 }
 
-async fn open(mut place: Place<'_>, asked: Instant) -> Result<Lease, Error> {
-    let (shared, origin) = (place.shared, place.origin);
-    let opened = match connect(shared, origin).await {
-        Ok(connection) => connection,
+async fn open(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Error> {
+    let (shared, origin) = (Arc::clone(place.desk()), place.origin().clone());
+    match connect(&shared, &origin).await {
+        Ok(connection) => {
+            place.fill(|counts| count_opening(counts, connection.facts().tls.as_ref()));
+            Ok(Lease::opened(Pooled::new(Box::new(connection), &origin, &shared), &shared, asked))
+        }
         Err(error) => {
             shared.lock().counts.failed_to_open += 1;
-            return Err(error);
+            Err(error)
         }
-    };
-    count_opening(shared, opened.facts().tls.as_ref());
-    place.filled = true;
-    let mut connection = Box::new(opened);
-    let opening = connection.take_opening();
-    Ok(Lease::new(Held::new(Pooled::new(connection, origin, shared), shared), asked, opening))
+    }
+}
+
+/// Opens a connection for a request that goes on waiting for one that comes back.
+async fn open_beside(beside: PlaceBeside<Arc<Shared>>) {
+    let (shared, origin) = (Arc::clone(beside.place().desk()), beside.place().origin().clone());
+    match connect(&shared, &origin).await {
+        Ok(connection) => {
+            let facts = Arc::clone(connection.facts());
+            let pooled = Pooled::new(Box::new(connection), &origin, &shared);
+            beside.deliver(pooled, |counts| count_opening(counts, facts.tls.as_ref()));
+        }
+        Err(error) => beside.fail(error),
+    }
 }
 
 async fn connect(shared: &Arc<Shared>, origin: &Origin) -> Result<Connection, Error> {
@@ -167,67 +191,41 @@ async fn connect(shared: &Arc<Shared>, origin: &Origin) -> Result<Connection, Er
     Connection::start(opened, ConnectionId(shared.next_id())).await
 }
 
-fn count_opening(shared: &Shared, tls: Option<&TlsFacts>) {
-    let mut state = shared.lock();
-    state.counts.opened += 1;
+fn count_opening(counts: &mut Counts, tls: Option<&TlsFacts>) {
+    counts.opened += 1;
     match tls {
-        Some(tls) if tls.resumed => state.counts.handshakes_resumed += 1,
-        Some(_) => state.counts.handshakes_full += 1,
+        Some(tls) if tls.resumed => counts.handshakes_resumed += 1,
+        Some(_) => counts.handshakes_full += 1,
         None => {}
     }
 }
 
-/// A request in the queue. Dropped, it leaves the queue, and what it was given meanwhile goes on to the next.
-struct Waiter<'a> {
-    shared: &'a Arc<Shared>,
-    origin: &'a Origin,
-    ticket: u64,
-    waiting: oneshot::Receiver<Grant>,
-}
-
-impl<'a> Waiter<'a> {
-    fn new(
-        shared: &'a Arc<Shared>,
-        origin: &'a Origin,
-        ticket: u64,
-        waiting: oneshot::Receiver<Grant>,
-    ) -> Waiter<'a> {
-        Waiter { shared, origin, ticket, waiting }
-    }
-
-    async fn granted(mut self) -> Result<Result<Held, Place<'a>>, Error> {
-        let grant = match self.shared.config.acquire_timeout {
-            None => (&mut self.waiting).await,
-            Some(limit) => tokio::time::timeout(limit, &mut self.waiting)
-                .await
-                .map_err(|_| Error::new(ErrorKind::AcquireTimeout).at(Phase::Blocked))?,
-        };
-        match grant {
-            Ok(Grant::Connection(pooled)) => {
-                self.shared.lock().counts.reused += 1;
-                Ok(Ok(Held::new(pooled, self.shared)))
-            }
-            Ok(Grant::Place) => Ok(Err(Place::new(self.shared, self.origin))),
-            Err(_) => Err(Error::new(ErrorKind::Closed)),
-        }
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        self.waiting.close();
-        self.shared.lock().forget(self.origin, self.ticket);
-        match self.waiting.try_recv() {
-            Ok(Grant::Connection(pooled)) => self.shared.rest_on(pooled),
-            Ok(Grant::Place) => self.shared.lock().release(self.origin),
-            Err(_) => {}
-        }
-    }
-}
-
 impl Lease {
-    fn new(held: Held, asked: Instant, opening: Option<ConnectTimings>) -> Lease {
-        Lease { held, asked, granted: clock::now(), opening, retries: Vec::new() }
+    /// On a connection that was opened for this request.
+    fn opened(mut pooled: Pooled, shared: &Arc<Shared>, asked: Instant) -> Lease {
+        let opening = pooled.connection.take_opening();
+        Lease::new(pooled, shared, asked, Obtained::Opened, opening)
+    }
+
+    /// On a connection that others had, or should have had.
+    fn returned(pooled: Pooled, shared: &Arc<Shared>, asked: Instant, late: bool) -> Lease {
+        let obtained = match pooled.connection.exchanges() {
+            _ if late => Obtained::LateBound,
+            0 => Obtained::Spare,
+            _ => Obtained::Reused,
+        };
+        Lease::new(pooled, shared, asked, obtained, None)
+    }
+
+    fn new(
+        pooled: Pooled,
+        shared: &Arc<Shared>,
+        asked: Instant,
+        obtained: Obtained,
+        opening: Option<ConnectTimings>,
+    ) -> Lease {
+        let held = Held::new(pooled, shared);
+        Lease { held, asked, granted: clock::now(), obtained, opening, retries: Vec::new() }
     }
 
     /// The connection's number, addresses and TLS.
@@ -235,7 +233,12 @@ impl Lease {
         self.held.as_ref().facts()
     }
 
-    /// Whether an earlier exchange opened the connection.
+    /// How the connection was come by.
+    pub fn obtained(&self) -> Obtained {
+        self.obtained
+    }
+
+    /// Whether an earlier exchange used the connection.
     pub fn is_reused(&self) -> bool {
         self.held.as_ref().exchanges() > 0
     }
@@ -258,7 +261,7 @@ impl Lease {
     ///
     /// [`LeaseError`] gives the request back when no byte of it was written.
     pub async fn exchange(self, mut request: Request<RequestBody>) -> Result<Response, LeaseError> {
-        let Lease { mut held, asked, granted, opening, retries } = self;
+        let Lease { mut held, asked, granted, obtained, opening, retries } = self;
         let config = &held.shared.config;
         let last = config.max_exchanges.is_some_and(|most| held.as_ref().exchanges() + 1 >= most);
         if !config.keep_alive || last {
@@ -273,6 +276,7 @@ impl Lease {
                 let blocked =
                     waited.saturating_sub(opening.map_or(Duration::ZERO, |opening| opening.total()));
                 let progress = Progress {
+                    obtained,
                     nth: connection.exchanges(),
                     age: stamps.began.saturating_duration_since(connection.born()),
                     idle_before,

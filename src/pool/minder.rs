@@ -2,27 +2,26 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::Shared;
+use super::watch::Watch;
 use crate::clock;
-use crate::origin::Origin;
 
 /// How the pool speaks to its minder.
 #[derive(Debug, Default)]
 pub(super) struct Minder {
     alive: AtomicBool,
     news: Notify,
-    stirred: Mutex<Vec<(Origin, u64)>>,
+    stirred: Mutex<Vec<Arc<Watch>>>,
 }
 
 impl Minder {
     /// The socket of that idle connection has something to say.
-    pub(super) fn stirred(&self, origin: Origin, number: u64) {
-        self.stirred.lock().unwrap_or_else(PoisonError::into_inner).push((origin, number));
+    pub(super) fn stirred(&self, watch: Arc<Watch>) {
+        self.stirred.lock().unwrap_or_else(PoisonError::into_inner).push(watch);
         self.news.notify_one();
     }
 
@@ -31,7 +30,7 @@ impl Minder {
         self.news.notify_one();
     }
 
-    fn take_stirred(&self) -> Vec<(Origin, u64)> {
+    fn take_stirred(&self) -> Vec<Arc<Watch>> {
         std::mem::take(&mut *self.stirred.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -61,35 +60,22 @@ impl Drop for Alive {
 async fn mind(alive: Alive) {
     let shared = &alive.0;
     while !shared.lock().closed {
-        for (origin, number) in shared.minder.take_stirred() {
-            look_at(shared, &origin, number);
+        for watch in shared.minder.take_stirred() {
+            look_at(shared, &watch);
         }
         let news = shared.minder.news.notified();
-        match expire(shared, clock::now()) {
+        let now = clock::now();
+        match shared.change(|state, after| state.expire(now, after)) {
             Some(at) => drop(tokio::time::timeout_at(at.into(), news).await),
             None => news.await,
         }
     }
 }
 
-/// Closes what is past its end; answers when to look again.
-fn expire(shared: &Arc<Shared>, now: Instant) -> Option<Instant> {
-    let mut closing = Vec::new();
-    let deadline = {
-        let mut state = shared.lock();
-        state.expire(now, &mut closing);
-        state.minder_looks_at = state.next_deadline();
-        state.minder_looks_at
-    };
-    shared.close_all(closing);
-    deadline
-}
-
 /// An idle connection's socket has stirred: it ended, or somebody sent what nobody asked for, or TLS had
 /// something to say to itself and all is well.
-fn look_at(shared: &Arc<Shared>, origin: &Origin, number: u64) {
-    let taken = shared.lock().take_one(origin, number);
-    if let Some(pooled) = taken {
+fn look_at(shared: &Arc<Shared>, watch: &Arc<Watch>) {
+    if let Some(pooled) = watch.take(shared) {
         shared.rest_on(pooled);
     }
 }

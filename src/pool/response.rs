@@ -14,7 +14,7 @@ use super::lease::Held;
 use crate::clock;
 use crate::connection::Stamps;
 use crate::error::{Error, ErrorKind};
-use crate::exchange::{Exchange, Retry};
+use crate::exchange::{Exchange, Obtained, Retry};
 use crate::idle::CloseReason;
 use crate::phase::{Phase, Timings};
 
@@ -24,6 +24,7 @@ pub type Response = http::Response<Body>;
 /// What is known of an exchange when its response head has come.
 #[derive(Debug)]
 pub(super) struct Progress {
+    pub(super) obtained: Obtained,
     pub(super) nth: u32,
     pub(super) age: Duration,
     pub(super) idle_before: Option<Duration>,
@@ -143,9 +144,10 @@ impl Body {
 
 fn exchange(held: &mut Held, progress: Progress, done: Instant) -> Exchange {
     let connection = held.connection();
-    let Progress { nth, age, idle_before, mut timings, retries, stamps } = progress;
+    let Progress { obtained, nth, age, idle_before, mut timings, retries, stamps } = progress;
     timings.receive = done.saturating_duration_since(stamps.head);
     Exchange {
+        obtained,
         nth,
         age,
         idle_before,

@@ -1,197 +1,601 @@
-//! [`State`]: what the pool's lock guards. Arithmetic only: no I/O, no clock, no await.
+//! [`State`]: what the pool's lock guards. Arithmetic only: no I/O, no clock, no await, and nobody else's code. What
+//! follows of a change (connections to close, requests to wake) is handed out as an [`After`] and done when the lock
+//! has been dropped.
+//!
+//! *Fairness.* Whoever gives something up serves the oldest request that can use it: a connection can be used by
+//! requests to its origin; a place by any request whose origin is below its own limits. So with a limit over all
+//! origins, an older request to another origin gets the place of a connection that comes back, which is closed for
+//! it, and no origin can be starved by a busier one. Nobody overtakes: as long as somebody waits who could use
+//! what is free, there is nothing free.
 
-use std::collections::{BTreeMap, HashMap};
-use std::time::Instant;
-
-use tokio::sync::oneshot;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use super::stats::Counts;
-use super::watch::Pooled;
-use crate::config::PoolConfig;
-use crate::idle::{CloseReason, IdlePolicy, IdleSet};
+use crate::config::{OnMiss, PoolConfig, ReuseOrder};
+use crate::error::Error;
+use crate::idle::{CloseReason, IdleSet, Lane, end_of_rest};
 use crate::origin::Origin;
+
+/// A connection, as far as the arithmetic knows one.
+pub(super) trait Kept {
+    /// When its lifetime ends.
+    fn dies(&self) -> Option<Instant>;
+    /// It rests from now on, in that slot.
+    fn rests_in(&self, slot: usize);
+}
 
 /// What a request that asks for a connection is told.
 #[derive(Debug)]
-pub(super) enum Turn {
+pub(super) enum Turn<C> {
     /// Use this one.
-    Reuse(Pooled),
+    Reuse(C),
     /// Open one; a place is reserved.
     Open,
-    /// All places are taken: wait until one of [`Grant`] comes.
-    Wait(u64, oneshot::Receiver<Grant>),
+    /// Wait, under this number, for a [`Grant`].
+    Wait(u64),
+    /// As many wait as may wait.
+    Full,
     /// The pool is closed.
     Closed,
 }
 
 /// What a waiter is given.
 #[derive(Debug)]
-pub(super) enum Grant {
-    /// A connection that another request has just returned.
-    Connection(Pooled),
-    /// The place of a connection that has ended: open one.
+pub(super) enum Grant<C> {
+    /// A connection that another request has just returned, or that was opened for another and is not needed there.
+    Connection {
+        connection: C,
+        /// The waiter has begun to open one, too.
+        late: bool,
+    },
+    /// The connection that was opened for this waiter.
+    Own(C),
+    /// A place: open one. The waiter leaves the queue.
     Place,
+    /// A place: open one, and go on waiting meanwhile.
+    PlaceBeside,
+    /// The connection that this waiter waited for could not be opened.
+    Failed(Error),
+    /// The pool is closed.
+    Closed,
 }
 
-/// Connections to close, with the reason, once the lock is dropped.
-pub(super) type Closing = Vec<(Pooled, CloseReason)>;
+/// What follows of a change, once the lock is dropped.
+#[derive(Debug)]
+pub(super) struct After<C> {
+    pub(super) closing: Vec<(C, CloseReason)>,
+    /// Those to wake. They are the requests' own code, which may panic, or lock what it likes.
+    wakers: Vec<Waker>,
+    /// The minder must look earlier than it meant to.
+    pub(super) earlier: bool,
+}
+
+impl<C> Default for After<C> {
+    fn default() -> After<C> {
+        After { closing: Vec::new(), wakers: Vec::new(), earlier: false }
+    }
+}
+
+impl<C> After<C> {
+    /// Wakes whoever was given something. A waker that panics harms its own request: the one that gave the
+    /// connection back is not to suffer for it, nor the others that wait. The panic hook has told of it.
+    pub(super) fn wake(&mut self) {
+        for waker in self.wakers.drain(..) {
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
+    }
+}
+
+/// The limits, as numbers to compare with.
+#[derive(Debug)]
+struct Limits {
+    connections: usize,
+    connections_per_origin: usize,
+    opening_per_origin: usize,
+    waiting_per_origin: usize,
+    idle: usize,
+    idle_per_origin: usize,
+    idle_timeout: Option<Duration>,
+    order: ReuseOrder,
+    on_miss: OnMiss,
+}
+
+impl Limits {
+    fn new(config: &PoolConfig) -> Limits {
+        Limits {
+            connections: config.max_connections.unwrap_or(usize::MAX),
+            connections_per_origin: config.max_connections_per_origin.unwrap_or(usize::MAX),
+            opening_per_origin: config.max_opening_per_origin,
+            waiting_per_origin: config.max_waiting_per_origin.unwrap_or(usize::MAX),
+            idle: config.max_idle,
+            idle_per_origin: config.max_idle_per_origin,
+            idle_timeout: config.idle_timeout,
+            order: config.reuse_order,
+            on_miss: config.on_miss,
+        }
+    }
+}
 
 #[derive(Debug)]
-pub(super) struct State {
-    policy: IdlePolicy,
-    max_connections: usize,
+pub(super) struct State<C> {
+    limits: Limits,
     origins: HashMap<Origin, Places>,
+    idle: IdleSet<Origin, C>,
+    /// Being opened, in use and idle together.
+    taken: usize,
+    /// Of those, being opened.
+    opening: usize,
+    waiting: usize,
     next_ticket: u64,
+    /// What was given to waiters and not yet received.
+    granted: HashMap<u64, Grant<C>>,
+    /// The first waiter of each origin that is below its own limits: all that these wait for is a place among those
+    /// of all origins.
+    eager: BTreeMap<u64, Origin>,
     pub(super) closed: bool,
     pub(super) counts: Counts,
     /// When the minder will look next, so that it is woken only for something earlier.
-    pub(super) minder_looks_at: Option<Instant>,
+    minder_looks_at: Option<Instant>,
 }
 
 /// One origin's connections and the requests that wait for one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Places {
     /// Being opened, in use and idle together.
     taken: usize,
-    idle: IdleSet<Pooled>,
+    /// Of those, being opened.
+    opening: usize,
+    idle: Lane,
     /// By ticket, so that the first is the oldest and any can leave in logarithmic time.
-    waiters: BTreeMap<u64, oneshot::Sender<Grant>>,
+    waiters: BTreeMap<u64, Waiting>,
+    /// Those of them that would open a connection.
+    wanting: BTreeSet<u64>,
+    /// Its entry in [`State::eager`].
+    eager: Option<u64>,
+    /// How many of the waiters are queued.
+    queued: usize,
+}
+
+/// A request in the queue.
+#[derive(Debug)]
+struct Waiting {
+    /// `None` until it is first polled.
+    waker: Option<Waker>,
+    stage: Stage,
+}
+
+/// What a request in the queue does beside waiting for a connection that comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nothing yet: it would rather wait ([`OnMiss::WaitThenOpen`]).
+    Patient,
+    /// It would open one, and has no place.
+    Wanting,
+    /// A place is reserved for it, and it has not heard of it yet ([`OnMiss::LateBind`]).
+    Reserved,
+    /// One is being opened for it, in a task of its own.
+    Opening,
+}
+
+impl Stage {
+    /// Whether it counts among those that wait: nothing is being done for it.
+    fn is_queued(self) -> bool {
+        matches!(self, Stage::Patient | Stage::Wanting)
+    }
 }
 
 impl Places {
-    fn new() -> Places {
-        Places { taken: 0, idle: IdleSet::new(), waiters: BTreeMap::new() }
-    }
-
     fn is_unused(&self) -> bool {
         self.taken == 0 && self.waiters.is_empty()
     }
+
+    fn may_open(&self, limits: &Limits) -> bool {
+        self.taken < limits.connections_per_origin && self.opening < limits.opening_per_origin
+    }
+
+    /// Who would open a connection next, were there a place among those of all origins.
+    fn next_to_open(&self, limits: &Limits) -> Option<u64> {
+        // Where nothing is left that could come back there is nothing to be patient for.
+        let first = match self.taken {
+            0 => self.waiters.first_key_value().map(|(ticket, _)| ticket),
+            _ => self.wanting.first(),
+        };
+        first.filter(|_| self.may_open(limits)).copied()
+    }
 }
 
-impl State {
-    pub(super) fn new(config: &PoolConfig) -> State {
+impl<C: Kept> State<C> {
+    pub(super) fn new(config: &PoolConfig) -> State<C> {
         State {
-            policy: IdlePolicy { idle_timeout: config.idle_timeout, max_idle: config.max_idle_per_origin },
-            max_connections: config.max_connections_per_origin.unwrap_or(usize::MAX),
+            limits: Limits::new(config),
             origins: HashMap::new(),
+            idle: IdleSet::new(),
+            taken: 0,
+            opening: 0,
+            waiting: 0,
             next_ticket: 0,
+            granted: HashMap::new(),
+            eager: BTreeMap::new(),
             closed: false,
             counts: Counts::default(),
             minder_looks_at: None,
         }
     }
 
-    /// A request wants a connection to `origin`. Nobody overtakes: while others wait, a newcomer waits too.
-    pub(super) fn ask(&mut self, origin: &Origin, now: Instant, closing: &mut Closing) -> Turn {
+    /// A request wants a connection to `origin`.
+    pub(super) fn ask(&mut self, origin: &Origin, now: Instant, after: &mut After<C>) -> Turn<C> {
         if self.closed {
             return Turn::Closed;
         }
-        if !self.origins.contains_key(origin) {
-            self.origins.insert(origin.clone(), Places::new());
-        }
-        let places = self.origins.get_mut(origin).expect("inserted above");
-        let expired_before = closing.len();
-        let idle = places.idle.take(now, closing);
-        places.taken -= closing.len() - expired_before;
-        if let Some(connection) = idle {
+        if let Some(connection) = self.take_idle(origin, now, after) {
             self.counts.reused += 1;
             return Turn::Reuse(connection);
         }
-        if places.taken < self.max_connections && places.waiters.is_empty() {
-            places.taken += 1;
-            return Turn::Open;
+        self.miss(origin, after)
+    }
+
+    fn miss(&mut self, origin: &Origin, after: &mut After<C>) -> Turn<C> {
+        let places = self.origins.entry(origin.clone()).or_default();
+        let is_full = places.queued >= self.limits.waiting_per_origin;
+        let is_patient = matches!(self.limits.on_miss, OnMiss::WaitThenOpen(_));
+        if is_patient && places.taken > 0 && !is_full {
+            return Turn::Wait(self.enqueue(origin, Stage::Patient));
         }
-        let (grant, waiting) = oneshot::channel();
+        // Of those that wait, one that opens anyway is not overtaken.
+        if places.wanting.is_empty() && places.may_open(&self.limits) && self.make_room(after) {
+            self.reserve(origin);
+            return match self.limits.on_miss {
+                OnMiss::LateBind => Turn::Wait(self.enqueue(origin, Stage::Reserved)),
+                OnMiss::Open | OnMiss::WaitThenOpen(_) => Turn::Open,
+            };
+        }
+        if is_full {
+            self.tidy(origin);
+            return Turn::Full;
+        }
+        let stage = if is_patient { Stage::Patient } else { Stage::Wanting };
+        Turn::Wait(self.enqueue(origin, stage))
+    }
+
+    fn take_idle(&mut self, origin: &Origin, now: Instant, after: &mut After<C>) -> Option<C> {
+        let places = self.origins.get_mut(origin)?;
+        let before = after.closing.len();
+        let found = self.idle.take(&mut places.idle, self.limits.order, now, &mut after.closing);
+        let ended = after.closing.len() - before;
+        places.taken -= ended;
+        self.taken -= ended;
+        found
+    }
+
+    fn enqueue(&mut self, origin: &Origin, stage: Stage) -> u64 {
         self.next_ticket += 1;
-        places.waiters.insert(self.next_ticket, grant);
-        Turn::Wait(self.next_ticket, waiting)
+        let ticket = self.next_ticket;
+        self.places(origin).waiters.insert(ticket, Waiting { waker: None, stage });
+        self.count_in(origin, ticket, stage);
+        self.settle(origin);
+        ticket
     }
 
-    /// A waiter has gone.
-    pub(super) fn forget(&mut self, origin: &Origin, ticket: u64) {
-        if let Some(places) = self.origins.get_mut(origin) {
-            places.waiters.remove(&ticket);
+    fn count_in(&mut self, origin: &Origin, ticket: u64, stage: Stage) {
+        let places = self.places(origin);
+        places.queued += usize::from(stage.is_queued());
+        if stage == Stage::Wanting {
+            places.wanting.insert(ticket);
         }
-        self.tidy(origin);
+        self.waiting += usize::from(stage.is_queued());
     }
 
-    /// A connection has ended, or was never opened: its place goes to the oldest waiter, or is free.
-    pub(super) fn release(&mut self, origin: &Origin) {
-        let Some(places) = self.origins.get_mut(origin) else { return };
-        while let Some((_, waiter)) = places.waiters.pop_first() {
-            if waiter.send(Grant::Place).is_ok() {
-                return;
-            }
+    fn count_out(&mut self, origin: &Origin, ticket: u64, stage: Stage) {
+        let places = self.places(origin);
+        places.queued -= usize::from(stage.is_queued());
+        if stage == Stage::Wanting {
+            places.wanting.remove(&ticket);
         }
-        places.taken -= 1;
-        self.tidy(origin);
+        self.waiting -= usize::from(stage.is_queued());
     }
 
-    /// A connection that can be used again comes back: it goes to the oldest waiter, or rests.
-    pub(super) fn put_back(
+    /// Moves a waiter on to another stage. Answers with the waker that it left.
+    fn advance(&mut self, origin: &Origin, ticket: u64, stage: Stage) -> Option<Waker> {
+        let waiting = self.places(origin).waiters.get_mut(&ticket)?;
+        let (before, waker) = (std::mem::replace(&mut waiting.stage, stage), waiting.waker.take());
+        self.count_out(origin, ticket, before);
+        self.count_in(origin, ticket, stage);
+        self.settle(origin);
+        waker
+    }
+
+    /// A waiter asks what it was given, and leaves its waker if there is nothing yet. What comes back in `waker` is
+    /// to be dropped without the lock: that may run anybody's code.
+    pub(super) fn look(
         &mut self,
         origin: &Origin,
-        mut connection: Pooled,
-        now: Instant,
-        closing: &mut Closing,
-    ) {
-        if self.closed {
-            closing.push((connection, CloseReason::Shutdown));
-            return self.release(origin);
+        ticket: u64,
+        waker: &mut Option<Waker>,
+    ) -> Option<Grant<C>> {
+        if let Some(granted) = self.granted.remove(&ticket) {
+            return Some(granted);
         }
-        let policy = self.policy;
-        let places = self.origins.get_mut(origin).expect("an origin with a connection has its places");
-        while let Some((_, waiter)) = places.waiters.pop_first() {
-            match waiter.send(Grant::Connection(connection)) {
-                Ok(()) => return,
-                Err(Grant::Connection(back)) => connection = back,
-                Err(Grant::Place) => unreachable!("what was sent comes back"),
+        let waiting = self.places(origin).waiters.get_mut(&ticket);
+        let waiting = waiting.expect("a waiter without a grant is in the queue");
+        if waiting.stage == Stage::Reserved {
+            waiting.stage = Stage::Opening;
+            return Some(Grant::PlaceBeside);
+        }
+        std::mem::swap(&mut waiting.waker, waker);
+        None
+    }
+
+    /// A waiter has been patient for long enough.
+    pub(super) fn want(&mut self, origin: &Origin, ticket: u64, after: &mut After<C>) {
+        let places = self.origins.get(origin);
+        let waiting = places.and_then(|places| places.waiters.get(&ticket));
+        if waiting.is_some_and(|waiting| waiting.stage == Stage::Patient) {
+            after.wakers.extend(self.advance(origin, ticket, Stage::Wanting));
+            self.serve(after);
+        }
+    }
+
+    /// A waiter has gone. Answers with what it was given and did not receive, which is to be passed on, and with the
+    /// waker that it left, which is to be dropped without the lock.
+    pub(super) fn forget(
+        &mut self,
+        origin: &Origin,
+        ticket: u64,
+        after: &mut After<C>,
+    ) -> (Option<Grant<C>>, Option<Waker>) {
+        if let Some(granted) = self.granted.remove(&ticket) {
+            return (Some(granted), None);
+        }
+        let Some(waiting) = self.dequeue(origin, ticket) else { return (None, None) };
+        match waiting.stage {
+            Stage::Reserved => self.unopened(origin, after),
+            _ => self.tidy(origin),
+        }
+        (None, waiting.waker)
+    }
+
+    fn dequeue(&mut self, origin: &Origin, ticket: u64) -> Option<Waiting> {
+        let waiting = self.origins.get_mut(origin)?.waiters.remove(&ticket)?;
+        self.count_out(origin, ticket, waiting.stage);
+        self.settle(origin);
+        Some(waiting)
+    }
+
+    /// The connection for a reserved place is open, and in use.
+    pub(super) fn opened(&mut self, origin: &Origin, after: &mut After<C>) {
+        self.end_opening(origin);
+        self.settle(origin);
+        self.serve(after);
+    }
+
+    /// The connection that was opened for a waiter is there. It comes back when that waiter has gone or been served:
+    /// then it is one that somebody returns unused.
+    pub(super) fn deliver(
+        &mut self,
+        origin: &Origin,
+        ticket: u64,
+        connection: C,
+        after: &mut After<C>,
+    ) -> Option<C> {
+        let awaited = self.places(origin).waiters.contains_key(&ticket);
+        let unwanted = if awaited {
+            self.grant(origin, ticket, Grant::Own(connection), after);
+            None
+        } else {
+            Some(connection)
+        };
+        self.opened(origin, after);
+        unwanted
+    }
+
+    /// The connection that was opened for a waiter could not be opened: that waiter is told, if it still waits.
+    pub(super) fn failed(&mut self, origin: &Origin, ticket: u64, error: Error, after: &mut After<C>) {
+        if self.places(origin).waiters.contains_key(&ticket) {
+            self.grant(origin, ticket, Grant::Failed(error), after);
+        }
+        self.unopened(origin, after);
+    }
+
+    /// A reserved place is given up: no connection was opened.
+    pub(super) fn unopened(&mut self, origin: &Origin, after: &mut After<C>) {
+        self.end_opening(origin);
+        self.release(origin, after);
+    }
+
+    fn end_opening(&mut self, origin: &Origin) {
+        self.places(origin).opening -= 1;
+        self.opening -= 1;
+    }
+
+    /// A connection has ended: its place is free.
+    pub(super) fn release(&mut self, origin: &Origin, after: &mut After<C>) {
+        self.places(origin).taken -= 1;
+        self.taken -= 1;
+        self.settle(origin);
+        self.serve(after);
+        self.tidy(origin);
+    }
+
+    /// A connection that can be used again comes back: it goes to the oldest waiter, or rests from `since` on.
+    pub(super) fn put_back(&mut self, origin: &Origin, connection: C, since: Instant, after: &mut After<C>) {
+        if self.closed {
+            after.closing.push((connection, CloseReason::Shutdown));
+            return self.release(origin, after);
+        }
+        let first = self.places(origin).waiters.first_key_value().map(|(&ticket, _)| ticket);
+        let eager = self.eager.first_key_value().map(|(&ticket, _)| ticket);
+        match first {
+            // An eager waiter of the same origin is not before its origin's first.
+            Some(first) if eager.is_none_or(|eager| first <= eager) => {
+                self.hand_over(origin, first, connection, after);
+            }
+            _ => {
+                self.rest(origin, connection, since, after);
+                self.serve(after);
             }
         }
-        let (number, dies) = (connection.number(), connection.dies());
-        if let Some(evicted) = places.idle.offer(connection, number, now, dies, policy) {
-            places.taken -= 1;
-            closing.push(evicted);
-            self.tidy(origin);
+    }
+
+    /// Gives a connection to a waiter, which may have a place of its own or even be opening one: a place that it has
+    /// not heard of goes to the next; an opening goes on, for whoever needs it.
+    fn hand_over(&mut self, origin: &Origin, ticket: u64, connection: C, after: &mut After<C>) {
+        let stage = self.places(origin).waiters.get(&ticket).map(|waiting| waiting.stage);
+        let late = stage == Some(Stage::Opening);
+        self.counts.reused += 1;
+        self.counts.late_bound += u64::from(late);
+        self.grant(origin, ticket, Grant::Connection { connection, late }, after);
+        if stage == Some(Stage::Reserved) {
+            self.unopened(origin, after);
         }
     }
 
-    /// Takes one pooled connection out to look at it; its place stays taken.
-    pub(super) fn take_one(&mut self, origin: &Origin, number: u64) -> Option<Pooled> {
-        self.origins.get_mut(origin)?.idle.remove(number)
-    }
-
-    /// Takes out every connection past its end.
-    pub(super) fn expire(&mut self, now: Instant, closing: &mut Closing) {
-        for places in self.origins.values_mut() {
-            let before = closing.len();
-            places.idle.expire(now, closing);
-            places.taken -= closing.len() - before;
+    fn rest(&mut self, origin: &Origin, connection: C, since: Instant, after: &mut After<C>) {
+        let end = end_of_rest(since, self.limits.idle_timeout, connection.dies());
+        let places = self.origins.get_mut(origin).expect("an origin with a connection has its places");
+        let slot = self.idle.offer(&mut places.idle, (origin.clone(), connection), since, end);
+        self.idle.at(slot).expect("offered above").rests_in(slot);
+        if let Some((at, _)) = end
+            && self.minder_looks_at.is_none_or(|looks_at| at < looks_at)
+        {
+            self.minder_looks_at = Some(at);
+            after.earlier = true;
         }
-        self.origins.retain(|_, places| !places.is_unused());
+        if places.idle.len() > self.limits.idle_per_origin {
+            self.evict(&origin.clone(), after);
+        } else if self.idle.len() > self.limits.idle {
+            self.evict_longest(after);
+        }
     }
 
-    /// When [`State::expire`] has something to do next.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.origins.values().filter_map(|places| places.idle.next_deadline()).min()
+    /// Takes one idle connection out to look at it, if it is the one that is meant; its place stays taken.
+    pub(super) fn take_one(
+        &mut self,
+        origin: &Origin,
+        slot: usize,
+        is_meant: impl FnOnce(&C) -> bool,
+    ) -> Option<C> {
+        self.idle.at(slot).filter(|connection| is_meant(connection))?;
+        let places = self.origins.get_mut(origin)?;
+        Some(self.idle.remove(&mut places.idle, slot))
+    }
+
+    /// Takes out every connection past its end. Answers when to look again.
+    pub(super) fn expire(&mut self, now: Instant, after: &mut After<C>) -> Option<Instant> {
+        while let Some((slot, origin, reason)) = self.idle.next_ended(now) {
+            let origin = origin.clone();
+            let places = self.origins.get_mut(&origin).expect("an origin with a connection has its places");
+            after.closing.push((self.idle.remove(&mut places.idle, slot), reason));
+            self.release(&origin, after);
+        }
+        self.minder_looks_at = self.idle.next_alarm();
+        self.minder_looks_at
     }
 
     /// Closes: idle connections go, waiters are told, nothing new begins.
-    pub(super) fn close(&mut self, closing: &mut Closing) {
+    pub(super) fn close(&mut self, after: &mut After<C>) {
         self.closed = true;
+        self.taken -= self.idle.len();
+        after.closing.extend(self.idle.drain().map(|connection| (connection, CloseReason::Shutdown)));
+        self.waiting = 0;
+        self.eager.clear();
         for places in self.origins.values_mut() {
-            places.waiters.clear();
-            places.taken -= places.idle.len();
-            closing.extend(places.idle.drain().map(|connection| (connection, CloseReason::Shutdown)));
+            places.taken -= std::mem::take(&mut places.idle).len();
+            places.eager = None;
+            places.wanting.clear();
+            places.queued = 0;
+            for (ticket, waiting) in std::mem::take(&mut places.waiters) {
+                let reserved = usize::from(waiting.stage == Stage::Reserved);
+                places.opening -= reserved;
+                places.taken -= reserved;
+                self.opening -= reserved;
+                self.taken -= reserved;
+                self.granted.insert(ticket, Grant::Closed);
+                after.wakers.extend(waiting.waker);
+            }
         }
         self.origins.retain(|_, places| !places.is_unused());
     }
 
     pub(super) fn stats(&self) -> super::PoolStats {
-        let idle = self.origins.values().map(|places| places.idle.len()).sum();
-        let taken: usize = self.origins.values().map(|places| places.taken).sum();
-        let waiting = self.origins.values().map(|places| places.waiters.len()).sum();
-        self.counts.stats(taken - idle, idle, waiting)
+        super::PoolStats {
+            busy: self.taken - self.idle.len(),
+            opening: self.opening,
+            idle: self.idle.len(),
+            waiting: self.waiting,
+            origins: self.origins.len(),
+            ..self.counts.stats()
+        }
+    }
+
+    fn places(&mut self, origin: &Origin) -> &mut Places {
+        self.origins.get_mut(origin).expect("an origin with a connection or a waiter has its places")
+    }
+
+    fn reserve(&mut self, origin: &Origin) {
+        let places = self.places(origin);
+        places.taken += 1;
+        places.opening += 1;
+        self.taken += 1;
+        self.opening += 1;
+    }
+
+    /// Whether one more connection may be opened, if need be after an idle one of another origin was closed.
+    fn make_room(&mut self, after: &mut After<C>) -> bool {
+        self.taken < self.limits.connections || self.evict_longest(after)
+    }
+
+    fn evict_longest(&mut self, after: &mut After<C>) -> bool {
+        let Some(origin) = self.idle.longest().cloned() else { return false };
+        self.evict(&origin, after);
+        true
+    }
+
+    /// Closes the longest idle connection of this origin.
+    fn evict(&mut self, origin: &Origin, after: &mut After<C>) {
+        let places = self.origins.get_mut(origin).expect("an origin with a connection has its places");
+        let connection = self.idle.take_longest(&mut places.idle).expect("one that is idle");
+        after.closing.push((connection, CloseReason::Evicted));
+        places.taken -= 1;
+        self.taken -= 1;
+        self.settle(origin);
+        self.tidy(origin);
+    }
+
+    /// After a change at this origin: whether its first waiter waits for nothing but a place among all.
+    fn settle(&mut self, origin: &Origin) {
+        let Some(places) = self.origins.get_mut(origin) else { return };
+        let next = places.next_to_open(&self.limits);
+        if next != places.eager {
+            if let Some(ticket) = std::mem::replace(&mut places.eager, next) {
+                self.eager.remove(&ticket);
+            }
+            if let Some(ticket) = next {
+                self.eager.insert(ticket, origin.clone());
+            }
+        }
+    }
+
+    /// Gives places to the oldest who can use them, as long as there are any.
+    fn serve(&mut self, after: &mut After<C>) {
+        while let Some((&ticket, origin)) = self.eager.first_key_value() {
+            let origin = origin.clone();
+            if !self.make_room(after) {
+                return;
+            }
+            self.reserve(&origin);
+            match self.limits.on_miss {
+                OnMiss::LateBind => after.wakers.extend(self.advance(&origin, ticket, Stage::Reserved)),
+                OnMiss::Open | OnMiss::WaitThenOpen(_) => self.grant(&origin, ticket, Grant::Place, after),
+            }
+        }
+    }
+
+    fn grant(&mut self, origin: &Origin, ticket: u64, grant: Grant<C>, after: &mut After<C>) {
+        self.granted.insert(ticket, grant);
+        after.wakers.extend(self.dequeue(origin, ticket).and_then(|waiting| waiting.waker));
     }
 
     fn tidy(&mut self, origin: &Origin) {

@@ -18,6 +18,9 @@ pub struct PoolStats {
     pub failed_to_open: u64,
     /// Times that an idle or just returned connection was given out again.
     pub reused: u64,
+    /// Requests that had begun to open a connection and used another that was there first; what they opened went to
+    /// others ([`OnMiss::LateBind`](crate::OnMiss::LateBind)).
+    pub late_bound: u64,
     /// Connections closed, by reason.
     pub closed: BTreeMap<CloseReason, u64>,
     /// Connections that ended an exchange for good and whose peer then closed first, as it should: TIME_WAIT
@@ -29,10 +32,14 @@ pub struct PoolStats {
     pub lingering: u64,
     /// Connections now in use or being opened.
     pub busy: usize,
+    /// Of those, connections being opened.
+    pub opening: usize,
     /// Connections now idle.
     pub idle: usize,
-    /// Requests now waiting for a connection.
+    /// Requests now waiting for a connection, those apart for which one is being opened.
     pub waiting: usize,
+    /// Origins that now have a connection or a waiting request: of any other nothing is kept.
+    pub origins: usize,
 }
 
 /// The running counts; the rest of [`PoolStats`] is looked up.
@@ -43,6 +50,7 @@ pub(super) struct Counts {
     pub(super) handshakes_resumed: u64,
     pub(super) failed_to_open: u64,
     pub(super) reused: u64,
+    pub(super) late_bound: u64,
     pub(super) closed: [u64; CloseReason::ALL.len()],
     pub(super) peer_closed_first: u64,
     pub(super) closed_first: u64,
@@ -53,7 +61,8 @@ impl Counts {
         self.closed[reason as usize] += 1;
     }
 
-    pub(super) fn stats(&self, busy: usize, idle: usize, waiting: usize) -> PoolStats {
+    /// The counts, beside nothing held.
+    pub(super) fn stats(&self) -> PoolStats {
         let closed = CloseReason::ALL
             .into_iter()
             .map(|reason| (reason, self.closed[reason as usize]))
@@ -65,13 +74,11 @@ impl Counts {
             handshakes_resumed: self.handshakes_resumed,
             failed_to_open: self.failed_to_open,
             reused: self.reused,
+            late_bound: self.late_bound,
             closed,
             peer_closed_first: self.peer_closed_first,
             closed_first: self.closed_first,
-            lingering: 0,
-            busy,
-            idle,
-            waiting,
+            ..PoolStats::default()
         }
     }
 }

@@ -1,11 +1,12 @@
 //! [`Pooled`]: a connection of the pool, with the waker that notices when its socket stirs while it is idle.
 
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Wake, Waker};
 use std::time::Instant;
 
 use super::Shared;
+use super::state::Kept;
 use crate::connection::Connection;
 use crate::origin::Origin;
 
@@ -21,7 +22,7 @@ impl Pooled {
     pub(super) fn new(connection: Box<Connection>, origin: &Origin, shared: &Arc<Shared>) -> Pooled {
         let dies = shared.config.max_lifetime.and_then(|lifetime| connection.born().checked_add(lifetime));
         let watch = Arc::new(Watch {
-            number: connection.id().0,
+            slot: AtomicUsize::new(0),
             origin: origin.clone(),
             resting: AtomicBool::new(false),
             stirred: AtomicBool::new(false),
@@ -30,17 +31,8 @@ impl Pooled {
         Pooled { connection, watch, dies }
     }
 
-    pub(super) fn number(&self) -> u64 {
-        self.watch.number
-    }
-
     pub(super) fn origin(&self) -> &Origin {
         &self.watch.origin
-    }
-
-    /// When its lifetime ends.
-    pub(super) fn dies(&self) -> Option<Instant> {
-        self.dies
     }
 
     /// Lets the connection read, and arranges that the pool hears of the next thing that happens on the
@@ -53,15 +45,26 @@ impl Pooled {
     }
 }
 
+impl Kept for Pooled {
+    fn dies(&self) -> Option<Instant> {
+        self.dies
+    }
+
+    fn rests_in(&self, slot: usize) {
+        self.watch.slot.store(slot, Relaxed);
+    }
+}
+
 /// Hears of events on an idle connection's socket. To send a request wakes it too, for hyper waits for one with
 /// the same waker; so it listens only while the connection rests.
 ///
 /// *Race window.* An event may come between the poll that arranged for it and the moment at which the
-/// connection lies in the idle set, where the minder would look for it. So the flag is set before the number
+/// connection lies in the idle set, where the minder would look for it. So the flag is set before the watch
 /// is handed to the minder, and whoever puts the connection into the set looks at the flag afterwards.
 #[derive(Debug)]
 pub(super) struct Watch {
-    number: u64,
+    /// Where in the idle set its connection lay last. It is written and read under the pool's lock.
+    slot: AtomicUsize,
     origin: Origin,
     resting: AtomicBool,
     stirred: AtomicBool,
@@ -78,10 +81,17 @@ impl Watch {
         self.stirred.load(SeqCst)
     }
 
-    pub(super) fn report(&self) {
+    pub(super) fn report(self: &Arc<Self>) {
         if let Some(shared) = self.shared.upgrade() {
-            shared.minder.stirred(self.origin.clone(), self.number);
+            shared.minder.stirred(Arc::clone(self));
         }
+    }
+
+    /// Takes its connection out of the idle set, if it lies there.
+    pub(super) fn take(self: &Arc<Self>, shared: &Shared) -> Option<Pooled> {
+        let is_mine = |pooled: &Pooled| Arc::ptr_eq(&pooled.watch, self);
+        let mut state = shared.lock();
+        state.take_one(&self.origin, self.slot.load(Relaxed), is_mine)
     }
 }
 

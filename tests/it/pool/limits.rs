@@ -3,7 +3,8 @@
 use std::future::poll_fn;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use keeplive::server::Behaviour;
@@ -12,6 +13,7 @@ use keeplive::{ErrorKind, Phase, Pool, PoolConfig, PoolStats};
 use super::{
     HI, answering, assert_nothing_is_lost, get, id, origin, pool, request, send, server, tls_server, url,
 };
+use crate::support::deaf::Deaf;
 use crate::support::{now, soon};
 
 fn one() -> PoolConfig {
@@ -19,7 +21,7 @@ fn one() -> PoolConfig {
 }
 
 /// Polls a future once, which must not be enough.
-async fn begin<F: Future + Unpin>(future: &mut F) {
+pub(super) async fn begin<F: Future + Unpin>(future: &mut F) {
     poll_fn(|cx| {
         assert!(Pin::new(&mut *future).poll(cx).is_pending());
         Poll::Ready(())
@@ -28,7 +30,7 @@ async fn begin<F: Future + Unpin>(future: &mut F) {
 }
 
 /// An address at which nobody listens.
-fn nobody() -> SocketAddr {
+pub(super) fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address")
 }
 
@@ -209,7 +211,7 @@ impl Dice {
     }
 }
 
-async fn many_rounds_with_random_cancels(pool: &Pool, url: &str, rounds: usize) {
+pub(super) async fn many_rounds_with_random_cancels(pool: &Pool, url: &str, rounds: usize) {
     let mut dice = Dice(1);
     for _ in 0..rounds {
         let tasks: Vec<_> = (0..4)
@@ -277,4 +279,128 @@ async fn an_origin_at_its_limit_holds_no_other_up() {
     let lease = pool.lease(&origin(&here.url())).await.expect("a lease");
     get(&pool, &there.url()).await;
     lease.discard();
+}
+
+#[tokio::test]
+async fn hung_openings_are_no_more_than_allowed_and_each_that_is_given_up_lets_another_begin() {
+    let deaf = Deaf::new();
+    let pool = pool(PoolConfig::default().max_opening_per_origin(3));
+    let mut asking: Vec<_> = (0..10).map(|_| Box::pin(send(&pool, &url(deaf.address())))).collect();
+    for request in &mut asking {
+        begin(request).await;
+    }
+    let opening_and_waiting = || (pool.stats().opening, pool.stats().waiting);
+    assert_eq!(opening_and_waiting(), (3, 7));
+    drop(asking.remove(0));
+    assert_eq!(opening_and_waiting(), (3, 6));
+    begin(&mut asking[2]).await;
+    drop(asking.remove(2));
+    assert_eq!(opening_and_waiting(), (3, 5), "the one that had waited gave its place on as well");
+    drop(asking);
+    let stats = pool.stats();
+    assert_eq!((stats.opening, stats.waiting, stats.busy, stats.origins), (0, 0, 0, 0));
+}
+
+#[tokio::test]
+async fn with_one_opening_at_a_time_connections_are_opened_one_after_another() {
+    let server = server(Behaviour::default().delay(Duration::from_millis(20)));
+    let pool = pool(PoolConfig::default().max_opening_per_origin(1));
+    let tasks: Vec<_> = (0..5)
+        .map(|_| {
+            let (pool, url) = (pool.clone(), server.url());
+            tokio::spawn(async move { (get(&pool, &url).await, pool.stats()) })
+        })
+        .collect();
+    for task in tasks {
+        let (exchange, stats) = task.await.expect("no panic");
+        assert!(exchange.nth == 1 && stats.opening <= 1, "{stats:?}");
+    }
+    assert_eq!(pool.stats().idle, 5);
+}
+
+#[tokio::test]
+async fn one_more_than_may_wait_fails_at_once() {
+    let peer = answering(HI);
+    let pool = pool(one().max_waiting_per_origin(Some(2)));
+    let busy = send(&pool, &url(peer.addr())).await.expect("a response");
+    let mut waiters: Vec<_> = (0..2).map(|_| Box::pin(get(&pool, &url(peer.addr())))).collect();
+    for waiter in &mut waiters {
+        begin(waiter).await;
+    }
+    let error = send(&pool, &url(peer.addr())).await.expect_err("two wait");
+    assert_eq!((error.kind(), error.phase()), (ErrorKind::QueueFull, Some(Phase::Blocked)));
+    assert_eq!(pool.stats().waiting, 2);
+    drop(waiters.pop());
+    let mut another = Box::pin(get(&pool, &url(peer.addr())));
+    begin(&mut another).await;
+    busy.into_body().finish().await.expect("a whole body");
+    assert_eq!((waiters.remove(0).await.nth, another.await.nth), (2, 3));
+    assert_eq!(peer.received().len(), 3, "the one that failed sent nothing");
+}
+
+#[tokio::test]
+async fn where_nobody_may_wait_an_origin_without_a_place_leaves_nothing_behind() {
+    let (here, there) = (server(Behaviour::default()), server(Behaviour::default()));
+    let pool = pool(PoolConfig::default().max_connections(Some(1)).max_waiting_per_origin(Some(0)));
+    let busy = send(&pool, &here.url()).await.expect("a response");
+    let error = send(&pool, &there.url()).await.expect_err("the only place is taken");
+    assert_eq!((error.kind(), pool.stats().origins), (ErrorKind::QueueFull, 1));
+    busy.into_body().finish().await.expect("a whole body");
+    get(&pool, &there.url()).await;
+}
+
+/// A waker that does what it should not.
+struct Rude<F>(F);
+
+impl<F: Fn() + Send + Sync + 'static> Wake for Rude<F> {
+    fn wake(self: Arc<Self>) {
+        (self.0)();
+    }
+}
+
+fn poll_rudely(future: &mut (impl Future + Unpin), rudeness: impl Fn() + Send + Sync + 'static) {
+    let waker = Waker::from(Arc::new(Rude(rudeness)));
+    assert!(Pin::new(future).poll(&mut Context::from_waker(&waker)).is_pending());
+}
+
+#[tokio::test]
+async fn a_waker_that_panics_harms_nobody_and_loses_no_connection() {
+    let server = server(Behaviour::default());
+    let pool = pool(one());
+    let busy = send(&pool, &server.url()).await.expect("a response");
+    let mut waiter = Box::pin(get(&pool, &server.url()));
+    poll_rudely(&mut waiter, || panic!("this panic is meant"));
+    busy.into_body().finish().await.expect("whoever gives back does not suffer");
+    assert_eq!(waiter.await.nth, 2);
+    assert_eq!((pool.stats().busy, pool.stats().idle), (0, 1));
+    get(&pool, &server.url()).await;
+}
+
+#[tokio::test]
+async fn a_waker_that_panics_when_the_pool_closes_leaves_the_others_awake() {
+    let server = server(Behaviour::default());
+    let pool = pool(one());
+    let busy = send(&pool, &server.url()).await.expect("a response");
+    let mut rude = Box::pin(send(&pool, &server.url()));
+    poll_rudely(&mut rude, || panic!("this panic is meant"));
+    let (waiting_pool, waiting_url) = (pool.clone(), server.url());
+    let waiter = tokio::spawn(async move { send(&waiting_pool, &waiting_url).await.map(drop) });
+    soon("two waiters", || (pool.stats().waiting == 2).then_some(())).await;
+    pool.close();
+    for error in [waiter.await.expect("no panic").err(), rude.await.err()] {
+        assert_eq!(error.expect("the pool is closed").kind(), ErrorKind::Closed);
+    }
+    drop(busy);
+}
+
+#[tokio::test]
+async fn a_waker_may_ask_the_pool_itself() {
+    let server = server(Behaviour::default());
+    let pool = pool(one());
+    let busy = send(&pool, &server.url()).await.expect("a response");
+    let mut waiter = Box::pin(get(&pool, &server.url()));
+    let asking = pool.clone();
+    poll_rudely(&mut waiter, move || assert_eq!(asking.stats().waiting, 0));
+    busy.into_body().finish().await.expect("a whole body");
+    assert_eq!(waiter.await.nth, 2);
 }

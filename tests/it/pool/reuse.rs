@@ -2,7 +2,7 @@
 
 use http_body_util::BodyExt;
 use keeplive::server::Behaviour;
-use keeplive::{CloseReason, PoolConfig, Resolve};
+use keeplive::{CloseReason, PoolConfig, Resolve, ReuseOrder};
 
 use super::{HI, answering, get, id, origin, origin_form, pool, request, send, server, tls_server, url};
 use crate::support::gate::Gate;
@@ -219,4 +219,28 @@ async fn a_lease_is_one_exchange() {
     let (body, exchange) = response.into_body().collect_all().await.expect("a whole body");
     assert_eq!((&body[..], exchange.nth, pool.stats().busy), (&b"Hello, world!"[..], 1, 0));
     assert!(pool.lease(&origin(&server.url())).await.expect("a lease").is_reused());
+}
+
+#[tokio::test]
+async fn the_newest_idle_connection_is_reused_first_or_the_oldest_as_asked() {
+    for (order, expected) in [(ReuseOrder::Lifo, [3, 2, 1]), (ReuseOrder::Fifo, [1, 2, 3])] {
+        let server = server(Behaviour::default());
+        let pool = pool(PoolConfig::default().reuse_order(order));
+        let mut opened = Vec::new();
+        for _ in 0..3 {
+            opened.push(send(&pool, &server.url()).await.expect("a response"));
+        }
+        for response in opened {
+            response.into_body().finish().await.expect("a whole body");
+        }
+        let mut reused = Vec::new();
+        for _ in 0..3 {
+            reused.push(send(&pool, &server.url()).await.expect("a response"));
+        }
+        let mut ids = Vec::new();
+        for response in reused {
+            ids.push(id(&response.into_body().finish().await.expect("a whole body")));
+        }
+        assert_eq!(ids, expected, "{order:?}");
+    }
 }
