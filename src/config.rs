@@ -46,8 +46,8 @@ pub struct PoolConfig {
     /// TCP_NODELAY: off, Nagle's algorithm can hold a request back for a delayed ACK (40 ms on Linux).
     /// Default: on.
     pub tcp_nodelay: bool,
-    /// Addresses to use for a host and port instead of asking the resolver, as curl's `--resolve`. Default:
-    /// none.
+    /// Addresses to use for a host and port instead of asking the resolver, as curl's `--resolve`. Several for
+    /// the same host and port are tried as the several addresses of a name are. Default: none.
     pub resolve: Vec<Resolve>,
     /// The local address to connect from; `None`: the system chooses. Default: none.
     pub local_address: Option<IpAddr>,

@@ -1,14 +1,8 @@
 //! [`Connector`]: opens connections: lookup, TCP, TLS, each timed.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Instant;
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream};
 
 use crate::clock;
 use crate::config::PoolConfig;
@@ -20,66 +14,15 @@ use crate::phase::{ConnectTimings, Phase};
 use crate::tls::{self, TlsClient};
 use crate::wire::{Wire, WireFacts};
 
-/// What HTTP is spoken over.
-#[derive(Debug)]
-pub(crate) enum Stream {
-    Plain(Wire),
-    #[cfg(feature = "tls")]
-    Tls(Box<tokio_rustls::client::TlsStream<Wire>>),
-}
+mod lookup;
+mod race;
+mod socket;
+mod stream;
 
-impl Stream {
-    /// The TCP stream beneath TLS, to be read past it when the conversation is over.
-    pub(crate) fn wire_mut(&mut self) -> &mut Wire {
-        match self {
-            Stream::Plain(wire) => wire,
-            #[cfg(feature = "tls")]
-            Stream::Tls(stream) => stream.get_mut().0,
-        }
-    }
+pub(crate) use stream::Stream;
 
-    pub(crate) fn wire(&self) -> &Wire {
-        match self {
-            Stream::Plain(wire) => wire,
-            #[cfg(feature = "tls")]
-            Stream::Tls(stream) => stream.get_ref().0,
-        }
-    }
-}
-
-macro_rules! either {
-    ($self:expr, $stream:ident => $call:expr) => {
-        match $self {
-            Stream::Plain($stream) => $call,
-            #[cfg(feature = "tls")]
-            Stream::Tls($stream) => $call,
-        }
-    };
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let result = either!(this, stream => Pin::new(stream).poll_read(cx, buf));
-        this.wire().facts().add_heard(buf.filled().len() - before);
-        result
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, bytes))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
-    }
-}
+use race::Race;
+use socket::Sockets;
 
 /// An open connection that no request has used yet.
 #[derive(Debug)]
@@ -100,23 +43,30 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    /// Opens a connection: lookup, then the addresses in the resolver's order until one answers, then TLS, all
-    /// within the connect timeout.
+    /// Opens a connection: lookup, then the first address that answers, then TLS, all within the connect timeout.
     ///
     /// *Cancel safety.* Dropping the future closes whatever had been opened.
     pub(crate) async fn open(&self, origin: &Origin, config: &PoolConfig) -> Result<Opened, Error> {
         let began = clock::now();
         let limit = config.connect_timeout.and_then(|timeout| began.checked_add(timeout));
-        let (addresses, looked_up) = within(limit, Phase::Dns, resolve(origin, config)).await?;
+        let (addresses, looked_up) =
+            within(limit, Phase::Dns, lookup::addresses(origin.host(), origin.port(), config)).await?;
         let resolved = if looked_up { clock::now() } else { began };
-        let tcp = within(limit, Phase::Connect, connect_any(&addresses, config)).await?;
-        let remote = tcp.peer_addr().map_err(connect_error)?;
-        let local = tcp.local_addr().map_err(connect_error)?;
+        let addresses = race::interleave(addresses);
+        let sockets = Sockets { config };
+        let mut race = Race::new(&sockets, origin.host(), &addresses, resolved);
+        let tcp = race.run(limit).await?;
+        let remote = tcp.peer_addr().map_err(no_address)?;
+        let local = tcp.local_addr().map_err(no_address)?;
         let open = clock::now();
         let wire = Wire::new(tcp, open);
         let facts = Arc::clone(wire.facts());
-        let mut timings =
-            ConnectTimings { dns: looked_up.then(|| resolved - began), tcp: open - resolved, tls: None };
+        let mut timings = ConnectTimings {
+            dns: looked_up.then(|| resolved - began),
+            tcp: open - resolved,
+            tls: None,
+            attempts: race.attempts(),
+        };
         let (stream, tls) = match origin.scheme() {
             Scheme::Http => (Stream::Plain(wire), None),
             Scheme::Https => {
@@ -135,8 +85,8 @@ impl Connector {
             return Err(no_tls());
         };
         let failed = || Error::new(ErrorKind::Tls).at(Phase::Tls);
-        let name =
-            ServerName::try_from(origin.host().to_owned()).map_err(|source| failed().with_source(source))?;
+        let name = ServerName::try_from(origin.host_without_zone().to_owned())
+            .map_err(|source| failed().with_source(source))?;
         let stream =
             tls.connector().connect(name, wire).await.map_err(|source| failed().with_source(source))?;
         let facts = tls::facts(stream.get_ref().1);
@@ -168,63 +118,7 @@ fn no_tls() -> Error {
     Error::new(ErrorKind::InvalidRequest).with_detail(text.into())
 }
 
-/// The addresses to try, and whether somebody had to be asked for them.
-async fn resolve(origin: &Origin, config: &PoolConfig) -> Result<(Vec<SocketAddr>, bool), Error> {
-    let (host, port) = (origin.host(), origin.port());
-    if let Some(resolve) = config.resolve.iter().find(|resolve| resolve.host == host && resolve.port == port)
-    {
-        return Ok((vec![resolve.address], false));
-    }
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok((vec![SocketAddr::new(ip, port)], false));
-    }
-    let failed =
-        || Error::new(ErrorKind::Dns).with_detail(format!("`{host}` could not be resolved")).at(Phase::Dns);
-    let addresses: Vec<_> =
-        tokio::net::lookup_host((host, port)).await.map_err(|source| failed().with_source(source))?.collect();
-    if addresses.is_empty() {
-        return Err(failed());
-    }
-    Ok((addresses, true))
-}
-
-async fn connect_any(addresses: &[SocketAddr], config: &PoolConfig) -> Result<TcpStream, Error> {
-    let mut last = None;
-    for &address in addresses {
-        match connect_one(address, config).await {
-            Ok(tcp) => return Ok(tcp),
-            Err(error) => {
-                let text = format!("{} ({address})", connect_text(&error));
-                last = Some(connect_error(error).with_detail(text));
-            }
-        }
-    }
-    Err(last.unwrap_or_else(|| Error::new(ErrorKind::Connect)))
-}
-
-async fn connect_one(address: SocketAddr, config: &PoolConfig) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(local) = config.local_address.filter(|local| local.is_ipv4() == address.is_ipv4()) {
-        socket.bind(SocketAddr::new(local, 0))?;
-    }
-    socket.set_nodelay(config.tcp_nodelay)?;
-    socket.connect(address).await
-}
-
-fn connect_error(source: io::Error) -> Error {
-    Error::new(ErrorKind::of_connect(&source)).at(Phase::Connect)
-}
-
-fn connect_text(error: &io::Error) -> String {
-    match ErrorKind::of_connect(error) {
-        ErrorKind::ConnectRefused => "connection refused: nothing listens there".into(),
-        ErrorKind::NoPorts => {
-            "no local port is left (EADDRNOTAVAIL): lower the rate, or widen net.ipv4.ip_local_port_range"
-                .into()
-        }
-        ErrorKind::NoFiles => {
-            "no file descriptor is left (EMFILE): raise `ulimit -n`, or lower --connections".into()
-        }
-        _ => format!("could not connect: {error}"),
-    }
+/// A socket that has just opened and has no address has already ended.
+fn no_address(source: std::io::Error) -> Error {
+    Error::new(ErrorKind::Connect).at(Phase::Connect).with_source(source)
 }

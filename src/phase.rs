@@ -49,6 +49,8 @@ pub struct ConnectTimings {
     pub tcp: Duration,
     /// TLS handshake; `None` over plain TCP.
     pub tls: Option<Duration>,
+    /// How many of the host's addresses were tried (RFC 8305): more than 1 when the first did not answer in time.
+    pub attempts: u32,
 }
 
 impl ConnectTimings {
@@ -102,7 +104,7 @@ mod tests {
     #[test]
     fn the_phases_add_up_to_the_total() {
         let ms = Duration::from_millis;
-        let connect = ConnectTimings { dns: Some(ms(2)), tcp: ms(3), tls: None };
+        let connect = ConnectTimings { dns: Some(ms(2)), tcp: ms(3), tls: None, attempts: 1 };
         let timings =
             Timings { blocked: ms(1), connect: Some(connect), send: ms(4), wait: ms(5), receive: ms(6) };
         assert_eq!(timings.total(), ms(21));

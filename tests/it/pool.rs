@@ -1,5 +1,6 @@
 //! The pool, as its users and its peers see it.
 
+mod addresses;
 mod cancelling;
 mod ending;
 mod expiry;

@@ -8,6 +8,7 @@ use keeplive::{Error, ErrorKind, Phase, Pool, PoolConfig, Resolve};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
 use super::{get, send, server, trusting, url};
+use crate::support::deaf::Deaf;
 use crate::support::now;
 use crate::support::scripted::{Conn, Scripted};
 
@@ -116,17 +117,11 @@ async fn a_handshake_that_stalls_ends_with_the_connect_timeout_and_in_its_phase(
 
 #[tokio::test]
 async fn a_peer_that_never_accepts_ends_with_the_connect_timeout() {
-    // Its queue is full, so that the kernel drops what comes: nobody even says no.
-    let listener =
-        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    let anywhere: std::net::SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
-    listener.bind(&anywhere.into()).expect("a free port");
-    listener.listen(0).expect("a listener");
-    let address = listener.local_addr().expect("an address").as_socket().expect("of IPv4");
-    let _full = std::net::TcpStream::connect(address).expect("room for one");
+    let deaf = Deaf::new();
     let pool = pool(PoolConfig::default().connect_timeout(Some(Duration::from_millis(50))));
-    let error = failure(&pool, &url(address)).await;
+    let error = failure(&pool, &url(deaf.addr())).await;
     fails(&error, ErrorKind::ConnectTimeout, Phase::Connect);
+    assert!(error.to_string().contains(&deaf.addr().to_string()), "{error}");
 }
 
 fn https(peer: &Scripted) -> String {

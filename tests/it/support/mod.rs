@@ -1,6 +1,7 @@
 //! The peers that facts are established with: raw sockets, real servers, a link with a round-trip time.
 
 pub(crate) mod certificate;
+pub(crate) mod deaf;
 pub(crate) mod gate;
 pub(crate) mod haproxy;
 pub(crate) mod link;
