@@ -1,7 +1,10 @@
 //! [`PoolConfig`]: the pool's limits as plain data.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::resolver::Resolver;
 
 /// Limits and timeouts of a [`Pool`](crate::Pool). Every field has a chainable setter of the same name.
 ///
@@ -26,8 +29,9 @@ pub struct PoolConfig {
     /// How long a request may wait for a connection when all that are allowed are busy; `None`: for ever.
     /// Default: 30 s, as HikariCP. It does not include opening a connection.
     pub acquire_timeout: Option<Duration>,
-    /// How long name lookup, TCP and TLS handshake may take together; `None`: as long as the system lets
-    /// them. Default: 10 s.
+    /// How long opening a connection may take as a whole, from the lookup of the name, over every address that
+    /// is tried, to the end of the TLS handshake; `None`: as long as the system lets it. It neither includes
+    /// waiting for a free place ([`PoolConfig::acquire_timeout`]) nor the request. Default: 10 s.
     pub connect_timeout: Option<Duration>,
     /// A connection older than this is not reused; `None`: any age. An exchange under way is never cut.
     /// Default: none.
@@ -51,6 +55,13 @@ pub struct PoolConfig {
     pub resolve: Vec<Resolve>,
     /// The local address to connect from; `None`: the system chooses. Default: none.
     pub local_address: Option<IpAddr>,
+    // dialling
+    /// Who is asked for a host's addresses; `None`: the system. Default: the system.
+    pub resolver: Option<Arc<dyn Resolver>>,
+    /// How long the lookup of a name may take; `None`: as long as the connect timeout leaves. Default: none.
+    pub dns_timeout: Option<Duration>,
+    /// How long a TLS handshake may take; `None`: as long as the connect timeout leaves. Default: none.
+    pub tls_timeout: Option<Duration>,
 }
 
 /// One override of name resolution: connections to `host:port` go to `address`.
@@ -79,6 +90,10 @@ impl Default for PoolConfig {
             tcp_nodelay: true,
             resolve: Vec::new(),
             local_address: None,
+            // dialling
+            resolver: None,
+            dns_timeout: None,
+            tls_timeout: None,
         }
     }
 }
@@ -110,6 +125,10 @@ setters! {
     tcp_nodelay: bool,
     resolve: Vec<Resolve>,
     local_address: Option<IpAddr>,
+    // dialling
+    resolver: Option<Arc<dyn Resolver>>,
+    dns_timeout: Option<Duration>,
+    tls_timeout: Option<Duration>,
 }
 
 impl PoolConfig {

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
-use crate::clock;
+use tokio::net::TcpStream;
+
 use crate::config::PoolConfig;
 use crate::error::{Error, ErrorKind};
 use crate::exchange::TlsFacts;
@@ -14,6 +14,7 @@ use crate::phase::{ConnectTimings, Phase};
 use crate::tls::{self, TlsClient};
 use crate::wire::{Wire, WireFacts};
 
+mod account;
 mod lookup;
 mod race;
 mod socket;
@@ -21,6 +22,7 @@ mod stream;
 
 pub(crate) use stream::Stream;
 
+use account::Account;
 use race::Race;
 use socket::Sockets;
 
@@ -43,39 +45,39 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    /// Opens a connection: lookup, then the first address that answers, then TLS, all within the connect timeout.
+    /// Opens a connection: lookup, then the first address that answers, then TLS, each within its timeout and all
+    /// within the connect timeout. An error tells how far the time went.
     ///
     /// *Cancel safety.* Dropping the future closes whatever had been opened.
     pub(crate) async fn open(&self, origin: &Origin, config: &PoolConfig) -> Result<Opened, Error> {
-        let began = clock::now();
-        let limit = config.connect_timeout.and_then(|timeout| began.checked_add(timeout));
-        let (addresses, looked_up) =
-            within(limit, Phase::Dns, lookup::addresses(origin.host(), origin.port(), config)).await?;
-        let resolved = if looked_up { clock::now() } else { began };
-        let addresses = race::interleave(addresses);
-        let sockets = Sockets { config };
-        let mut race = Race::new(&sockets, origin.host(), &addresses, resolved);
-        let tcp = race.run(limit).await?;
+        let mut account = Account::open(config);
+        match self.walk(origin, config, &mut account).await {
+            Ok(opened) => Ok(opened),
+            Err(error) => Err(account.close(error)),
+        }
+    }
+
+    async fn walk(
+        &self,
+        origin: &Origin,
+        config: &PoolConfig,
+        account: &mut Account<'_>,
+    ) -> Result<Opened, Error> {
+        let tcp = reach(origin.host(), origin.port(), config, account).await?;
         let remote = tcp.peer_addr().map_err(no_address)?;
         let local = tcp.local_addr().map_err(no_address)?;
-        let open = clock::now();
-        let wire = Wire::new(tcp, open);
+        let wire = Wire::new(tcp, account.last());
         let facts = Arc::clone(wire.facts());
-        let mut timings = ConnectTimings {
-            dns: looked_up.then(|| resolved - began),
-            tcp: open - resolved,
-            tls: None,
-            attempts: race.attempts(),
-        };
         let (stream, tls) = match origin.scheme() {
             Scheme::Http => (Stream::Plain(wire), None),
             Scheme::Https => {
-                let secured = within(limit, Phase::Tls, self.secure(wire, origin)).await?;
-                timings.tls = Some(clock::now() - open);
+                let what = || format!("the TLS handshake with `{}` was not done", origin.host());
+                let secured = account.within(Phase::Tls, what, self.secure(wire, origin)).await?;
+                account.charge(Phase::Tls);
                 secured
             }
         };
-        Ok(Opened { stream, wire: facts, timings, remote, local, tls })
+        Ok(Opened { stream, wire: facts, timings: account.timings, remote, local, tls })
     }
 
     #[cfg(feature = "tls")]
@@ -99,18 +101,27 @@ impl Connector {
     }
 }
 
-/// The limit is one for all phases; the error names the phase in which it was reached.
-async fn within<T>(
-    limit: Option<Instant>,
-    phase: Phase,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    match limit {
-        None => work.await,
-        Some(limit) => tokio::time::timeout_at(limit.into(), work)
-            .await
-            .map_err(|_| Error::new(ErrorKind::ConnectTimeout).at(phase))?,
+/// A TCP connection to a host.
+async fn reach(
+    host: &str,
+    port: u16,
+    config: &PoolConfig,
+    account: &mut Account<'_>,
+) -> Result<TcpStream, Error> {
+    let what = || format!("`{host}` was not resolved");
+    let addresses = lookup::addresses(host, port, config);
+    let (addresses, looked_up) = account.within(Phase::Dns, what, addresses).await?;
+    if looked_up {
+        account.charge(Phase::Dns);
     }
+    let addresses = race::interleave(addresses);
+    let sockets = Sockets { config };
+    let mut race = Race::new(&sockets, host, &addresses, account.last());
+    let tcp = race.run(account.limit(Phase::Connect).map(|limit| limit.at)).await;
+    account.timings.attempts = race.attempts();
+    let tcp = tcp?;
+    account.charge(Phase::Connect);
+    Ok(tcp)
 }
 
 fn no_tls() -> Error {

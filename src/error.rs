@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
-use crate::phase::Phase;
+use crate::phase::{ConnectTimings, Phase};
 
 type Source = Box<dyn StdError + Send + Sync>;
 
@@ -20,7 +20,8 @@ pub enum ErrorKind {
     ConnectRefused,
     /// The TCP connection failed otherwise.
     Connect,
-    /// Opening the connection took longer than the connect timeout.
+    /// Opening the connection took longer than the connect timeout, or one of its phases longer than its own; the
+    /// phase tells which.
     ConnectTimeout,
     /// This machine has no local port left for another connection (EADDRNOTAVAIL): a limit of the client.
     NoPorts,
@@ -128,11 +129,12 @@ struct Inner {
     phase: Option<Phase>,
     detail: Option<String>,
     source: Option<Source>,
+    opening: Option<ConnectTimings>,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind) -> Error {
-        Error(Box::new(Inner { kind, phase: None, detail: None, source: None }))
+        Error(Box::new(Inner { kind, phase: None, detail: None, source: None, opening: None }))
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Source>) -> Error {
@@ -150,6 +152,11 @@ impl Error {
         self
     }
 
+    pub(crate) fn after(mut self, opening: ConnectTimings) -> Error {
+        self.0.opening = Some(opening);
+        self
+    }
+
     /// What went wrong, to count by.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -158,6 +165,12 @@ impl Error {
     /// The phase in which it went wrong, where one had begun.
     pub fn phase(&self) -> Option<Phase> {
         self.0.phase
+    }
+
+    /// Where the time went until a connection could not be opened; [`Error::phase`] is the last that has any.
+    /// `None` for what went wrong elsewhere.
+    pub fn opening(&self) -> Option<ConnectTimings> {
+        self.0.opening
     }
 }
 

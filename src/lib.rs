@@ -26,6 +26,7 @@ mod exchange;
 mod idle;
 mod origin;
 mod phase;
+mod resolver;
 
 #[cfg(feature = "load")]
 pub mod estimate;
@@ -66,6 +67,7 @@ pub use idle::CloseReason;
 pub use origin::{Origin, Scheme};
 pub use phase::{ConnectTimings, Phase, Timings};
 pub use pool::{Body, Lease, LeaseError, Pool, PoolStats, Response};
+pub use resolver::{Lookup, Resolver};
 #[cfg(feature = "tls")]
 pub use tls::{TlsClient, TlsConfig, TlsVersion};
 

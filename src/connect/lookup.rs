@@ -21,14 +21,22 @@ pub(super) async fn addresses(
     if let Some(address) = literal(host, port)? {
         return Ok((vec![address], false));
     }
-    let failed =
-        || Error::new(ErrorKind::Dns).with_detail(format!("`{host}` could not be resolved")).at(Phase::Dns);
-    let addresses: Vec<_> =
-        tokio::net::lookup_host((host, port)).await.map_err(|source| failed().with_source(source))?.collect();
-    if addresses.is_empty() {
-        return Err(failed());
+    match &config.resolver {
+        Some(resolver) => answer(host, resolver.lookup(host, port).await),
+        // getaddrinfo blocks: tokio gives it a thread, which a request that is given up does not stop.
+        None => answer(host, tokio::net::lookup_host((host, port)).await.map(Iterator::collect)),
     }
-    Ok((addresses, true))
+}
+
+fn answer(host: &str, answer: io::Result<Vec<SocketAddr>>) -> Result<(Vec<SocketAddr>, bool), Error> {
+    let failed = |text: String| Error::new(ErrorKind::Dns).at(Phase::Dns).with_detail(text);
+    match answer {
+        Ok(addresses) if addresses.is_empty() => {
+            Err(failed(format!("`{host}` has no address: the resolver answered with none")))
+        }
+        Ok(addresses) => Ok((addresses, true)),
+        Err(source) => Err(failed(format!("`{host}` could not be resolved")).with_source(source)),
+    }
 }
 
 /// A host that is an address, with its zone if it has one; `None`: it is a name.

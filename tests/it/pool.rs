@@ -8,6 +8,7 @@ mod limits;
 mod off;
 mod opening;
 mod protocol;
+mod resolving;
 mod reuse;
 mod stale;
 mod timings;

@@ -9,7 +9,6 @@ use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
 use super::{get, send, server, trusting, url};
 use crate::support::deaf::Deaf;
-use crate::support::now;
 use crate::support::scripted::{Conn, Scripted};
 
 /// The failure of one request, after which nothing of it is left.
@@ -105,14 +104,22 @@ async fn a_peer_that_hangs_up_during_the_handshake() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_stalls_ends_with_the_connect_timeout_and_in_its_phase() {
-    let limit = Duration::from_millis(50);
+async fn a_handshake_that_stalls_ends_with_the_sooner_timeout_and_in_its_phase() {
+    let (short, long) = (Some(Duration::from_millis(50)), Some(Duration::from_secs(20)));
     let peer = Scripted::start(Conn::until_closed);
-    let pool = pool(PoolConfig::default().connect_timeout(Some(limit)));
-    let asked = now();
-    let error = failure(&pool, &https(&peer)).await;
-    fails(&error, ErrorKind::ConnectTimeout, Phase::Tls);
-    assert!(asked.elapsed() >= limit);
+    for (tls, connect, name) in
+        [(short, long, "TLS timeout"), (long, short, "connect timeout"), (None, short, "connect timeout")]
+    {
+        let pool = pool(PoolConfig::default().tls_timeout(tls).connect_timeout(connect));
+        let error = failure(&pool, &https(&peer)).await;
+        fails(&error, ErrorKind::ConnectTimeout, Phase::Tls);
+        let text = format!("the TLS handshake with `127.0.0.1` was not done within the {name} of 50ms");
+        assert_eq!(error.to_string(), text);
+        // The connect timeout has begun before the handshake.
+        let least = Duration::from_millis(if name == "TLS timeout" { 50 } else { 25 });
+        let opening = error.opening().expect("an opening failed");
+        assert!(opening.tls.is_some_and(|took| took >= least) && opening.tcp < least, "{opening:?}");
+    }
 }
 
 #[tokio::test]
