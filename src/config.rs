@@ -53,8 +53,6 @@ pub struct PoolConfig {
     /// Addresses to use for a host and port instead of asking the resolver, as curl's `--resolve`. Several for
     /// the same host and port are tried as the several addresses of a name are. Default: none.
     pub resolve: Vec<Resolve>,
-    /// The local address to connect from; `None`: the system chooses. Default: none.
-    pub local_address: Option<IpAddr>,
     // dialling
     /// Who is asked for a host's addresses; `None`: the system. Default: the system.
     pub resolver: Option<Arc<dyn Resolver>>,
@@ -62,6 +60,51 @@ pub struct PoolConfig {
     pub dns_timeout: Option<Duration>,
     /// How long a TLS handshake may take; `None`: as long as the connect timeout leaves. Default: none.
     pub tls_timeout: Option<Duration>,
+    /// The local addresses to connect from, used in turn; empty: the system chooses. Only addresses of a family that
+    /// stands here are connected to. Each of them has local ports of its own, which is what more than one is for.
+    /// Default: empty.
+    pub local_addresses: Vec<IpAddr>,
+    /// TCP keepalive: probes on a connection on which nothing is under way, so that one whose peer vanished without
+    /// a FIN ends, and one that a NAT or firewall forgets when it is quiet stays; `None`: off. Default: see
+    /// [`Keepalive`].
+    pub tcp_keepalive: Option<Keepalive>,
+    /// TCP_USER_TIMEOUT (RFC 5482; Linux): how long what was sent may stay unacknowledged before the connection
+    /// fails; `None`: as long as the system retransmits, 15 minutes and more on Linux. Keepalive does not probe
+    /// meanwhile (reqwest#2655), so a request into a black hole ends by this or not at all. While it is set it also
+    /// decides, in place of [`Keepalive::count`], how long probes may stay unanswered. Default: 30 s, as reqwest.
+    pub tcp_user_timeout: Option<Duration>,
+}
+
+/// When TCP keepalive probes are sent. Linux counts in whole seconds.
+///
+/// The default is reqwest's: a first probe after 15 s, one every 15 s, 3 of them. Together with the default of
+/// [`PoolConfig::tcp_user_timeout`] an idle connection into a black hole ends after 30 s. (The system's own are 2
+/// hours, 75 s and 9, and off; Go probes as we do, 15 s apart, but 9 times.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// How long nothing must have come before the first probe, 1 s to 32767 s (TCP_KEEPIDLE).
+    pub time: Duration,
+    /// From one probe to the next, 1 s to 32767 s (TCP_KEEPINTVL).
+    pub interval: Duration,
+    /// How many may stay unanswered before the connection ends, 1 to 127 (TCP_KEEPCNT).
+    pub count: u32,
+}
+
+impl Default for Keepalive {
+    fn default() -> Keepalive {
+        Keepalive { time: Duration::from_secs(15), interval: Duration::from_secs(15), count: 3 }
+    }
+}
+
+impl Keepalive {
+    fn fault(self) -> Option<String> {
+        // MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL and MAX_TCP_KEEPCNT in Linux' include/net/tcp.h.
+        let fits = |time: Duration| (1..=32_767).contains(&time.as_secs());
+        if !fits(self.time) || !fits(self.interval) {
+            return Some("tcp_keepalive: time and interval must be 1 s to 32767 s".into());
+        }
+        (!(1..=127).contains(&self.count)).then(|| "tcp_keepalive: count must be 1 to 127".into())
+    }
 }
 
 /// One override of name resolution: connections to `host:port` go to `address`.
@@ -89,11 +132,13 @@ impl Default for PoolConfig {
             linger: Duration::from_secs(1),
             tcp_nodelay: true,
             resolve: Vec::new(),
-            local_address: None,
             // dialling
             resolver: None,
             dns_timeout: None,
             tls_timeout: None,
+            local_addresses: Vec::new(),
+            tcp_keepalive: Some(Keepalive::default()),
+            tcp_user_timeout: Some(Duration::from_secs(30)),
         }
     }
 }
@@ -124,11 +169,13 @@ setters! {
     linger: Duration,
     tcp_nodelay: bool,
     resolve: Vec<Resolve>,
-    local_address: Option<IpAddr>,
     // dialling
     resolver: Option<Arc<dyn Resolver>>,
     dns_timeout: Option<Duration>,
     tls_timeout: Option<Duration>,
+    local_addresses: Vec<IpAddr>,
+    tcp_keepalive: Option<Keepalive>,
+    tcp_user_timeout: Option<Duration>,
 }
 
 impl PoolConfig {
@@ -145,6 +192,20 @@ impl PoolConfig {
         if self.max_lifetime == Some(Duration::ZERO) {
             return Some("max_lifetime is 0: turn keep_alive off instead".into());
         }
-        None
+        self.dialling_fault()
+    }
+
+    // dialling
+    fn dialling_fault(&self) -> Option<String> {
+        for (name, limit) in [
+            ("dns_timeout", self.dns_timeout),
+            ("tls_timeout", self.tls_timeout),
+            ("tcp_user_timeout", self.tcp_user_timeout),
+        ] {
+            if limit.is_some_and(|limit| limit < Duration::from_millis(1)) {
+                return Some(format!("{name} is {:?}: use 1 ms or more, or none", limit.unwrap_or_default()));
+            }
+        }
+        self.tcp_keepalive.and_then(Keepalive::fault)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use tokio::net::TcpStream;
 
@@ -41,10 +42,22 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 pub(crate) struct Connector {
     #[cfg(feature = "tls")]
-    pub(crate) tls: Option<TlsClient>,
+    tls: Option<TlsClient>,
+    /// Counts attempts, so that local addresses take turns.
+    turn: AtomicUsize,
 }
 
 impl Connector {
+    #[cfg(feature = "tls")]
+    pub(crate) fn with_tls(tls: TlsClient) -> Connector {
+        Connector { tls: Some(tls), turn: AtomicUsize::new(0) }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    pub(crate) fn without_tls() -> Connector {
+        Connector { turn: AtomicUsize::new(0) }
+    }
+
     /// Opens a connection: lookup, then the first address that answers, then TLS, each within its timeout and all
     /// within the connect timeout. An error tells how far the time went.
     ///
@@ -63,7 +76,7 @@ impl Connector {
         config: &PoolConfig,
         account: &mut Account<'_>,
     ) -> Result<Opened, Error> {
-        let tcp = reach(origin.host(), origin.port(), config, account).await?;
+        let tcp = self.reach(origin.host(), origin.port(), config, account).await?;
         let remote = tcp.peer_addr().map_err(no_address)?;
         let local = tcp.local_addr().map_err(no_address)?;
         let wire = Wire::new(tcp, account.last());
@@ -78,6 +91,30 @@ impl Connector {
             }
         };
         Ok(Opened { stream, wire: facts, timings: account.timings, remote, local, tls })
+    }
+
+    /// A TCP connection to a host.
+    async fn reach(
+        &self,
+        host: &str,
+        port: u16,
+        config: &PoolConfig,
+        account: &mut Account<'_>,
+    ) -> Result<TcpStream, Error> {
+        let what = || format!("`{host}` was not resolved");
+        let addresses = lookup::addresses(host, port, config);
+        let (addresses, looked_up) = account.within(Phase::Dns, what, addresses).await?;
+        if looked_up {
+            account.charge(Phase::Dns);
+        }
+        let sockets = Sockets { config, turn: &self.turn };
+        let addresses = race::interleave(sockets.reachable(host, addresses)?);
+        let mut race = Race::new(&sockets, host, &addresses, account.last());
+        let tcp = race.run(account.limit(Phase::Connect).map(|limit| limit.at)).await;
+        account.timings.attempts = race.attempts();
+        let tcp = tcp?;
+        account.charge(Phase::Connect);
+        Ok(tcp)
     }
 
     #[cfg(feature = "tls")]
@@ -99,29 +136,6 @@ impl Connector {
     async fn secure(&self, _wire: Wire, _origin: &Origin) -> Result<(Stream, Option<TlsFacts>), Error> {
         Err(no_tls())
     }
-}
-
-/// A TCP connection to a host.
-async fn reach(
-    host: &str,
-    port: u16,
-    config: &PoolConfig,
-    account: &mut Account<'_>,
-) -> Result<TcpStream, Error> {
-    let what = || format!("`{host}` was not resolved");
-    let addresses = lookup::addresses(host, port, config);
-    let (addresses, looked_up) = account.within(Phase::Dns, what, addresses).await?;
-    if looked_up {
-        account.charge(Phase::Dns);
-    }
-    let addresses = race::interleave(addresses);
-    let sockets = Sockets { config };
-    let mut race = Race::new(&sockets, host, &addresses, account.last());
-    let tcp = race.run(account.limit(Phase::Connect).map(|limit| limit.at)).await;
-    account.timings.attempts = race.attempts();
-    let tcp = tcp?;
-    account.charge(Phase::Connect);
-    Ok(tcp)
 }
 
 fn no_tls() -> Error {

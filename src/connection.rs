@@ -238,6 +238,9 @@ fn told_by(error: &hyper::Error) -> Option<CloseReason> {
         None | Some(io::ErrorKind::InvalidData) => Some(CloseReason::Unsolicited),
         // tokio's word for a socket whose runtime has ended.
         Some(io::ErrorKind::Other) => Some(CloseReason::Shutdown),
+        Some(
+            io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable,
+        ) => Some(CloseReason::PeerLost),
         Some(_) => None,
     }
 }

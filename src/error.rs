@@ -108,7 +108,8 @@ impl ErrorKind {
     pub(crate) fn of_connect(error: &io::Error) -> ErrorKind {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => ErrorKind::ConnectRefused,
-            io::ErrorKind::AddrNotAvailable => ErrorKind::NoPorts,
+            // EADDRINUSE is what bind() says when every port of a local address is taken.
+            io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => ErrorKind::NoPorts,
             io::ErrorKind::TimedOut => ErrorKind::ConnectTimeout,
             _ if is_out_of_files(error) => ErrorKind::NoFiles,
             _ => ErrorKind::Connect,

@@ -60,7 +60,7 @@ pub mod compare;
 pub mod report;
 
 pub use body::RequestBody;
-pub use config::{PoolConfig, Resolve};
+pub use config::{Keepalive, PoolConfig, Resolve};
 pub use error::{Error, ErrorKind};
 pub use exchange::{ConnectionFacts, ConnectionId, Exchange, Retry, TlsFacts};
 pub use idle::CloseReason;

@@ -13,6 +13,7 @@ mod reuse;
 mod stale;
 mod timings;
 mod tls;
+mod vanishing;
 
 use std::net::SocketAddr;
 

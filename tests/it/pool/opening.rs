@@ -1,10 +1,10 @@
 //! Connections that cannot be opened: each failure by its name, and no place lost.
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::time::Duration;
 
 use keeplive::server::{Behaviour, Certificate, Running, Server, ServerTls};
-use keeplive::{Error, ErrorKind, Phase, Pool, PoolConfig, Resolve};
+use keeplive::{Error, ErrorKind, Keepalive, Phase, Pool, PoolConfig, Resolve};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
 use super::{get, send, server, trusting, url};
@@ -52,12 +52,54 @@ async fn an_override_decides_where_a_name_leads() {
     assert_eq!(exchange.timings.connect.expect("opened").dns, None);
 }
 
+fn local(last: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))
+}
+
 #[tokio::test]
-async fn connections_come_from_the_local_address_that_was_asked_for() {
+async fn connections_come_from_the_local_addresses_in_turn() {
     let server = server(Behaviour::default());
-    let local = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
-    let exchange = get(&pool(PoolConfig::default().local_address(Some(local))), &server.url()).await;
-    assert_eq!(exchange.connection.local.ip(), local);
+    // A local address of the other family does not take part.
+    let locals = vec![local(9), Ipv6Addr::LOCALHOST.into(), local(8)];
+    let pool = pool(PoolConfig::default().keep_alive(false).local_addresses(locals));
+    for expected in [local(9), local(8), local(9)] {
+        assert_eq!(get(&pool, &server.url()).await.connection.local.ip(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_host_without_an_address_of_the_local_family() {
+    let config = PoolConfig::default().local_addresses(vec![Ipv6Addr::LOCALHOST.into()]);
+    let error = failure(&pool(config), "http://127.0.0.1:9/").await;
+    fails(&error, ErrorKind::Connect, Phase::Connect);
+    assert!(error.to_string().contains("add a local address of the other family"), "{error}");
+}
+
+#[tokio::test]
+async fn a_local_address_that_is_not_this_machines() {
+    let foreign = "192.0.2.1".parse().expect("an address for documentation");
+    let error =
+        failure(&pool(PoolConfig::default().local_addresses(vec![foreign])), "http://127.0.0.1:9/").await;
+    fails(&error, ErrorKind::Connect, Phase::Connect);
+    assert!(error.to_string().contains("192.0.2.1 is none of this machine's"), "{error}");
+}
+
+#[test]
+fn settings_that_no_socket_takes_are_refused_with_the_cure() {
+    let seconds = Duration::from_secs;
+    let keepalive = |time, interval, count| {
+        PoolConfig::default().tcp_keepalive(Some(Keepalive { time, interval, count }))
+    };
+    for (config, cure) in [
+        (keepalive(Duration::from_millis(900), seconds(1), 1), "1 s to 32767 s"),
+        (keepalive(seconds(1), seconds(40_000), 1), "1 s to 32767 s"),
+        (keepalive(seconds(1), seconds(1), 0), "1 to 127"),
+        (PoolConfig::default().tcp_user_timeout(Some(Duration::ZERO)), "or none"),
+        (PoolConfig::default().dns_timeout(Some(Duration::ZERO)), "or none"),
+    ] {
+        let error = Pool::new(config).expect_err("it cannot work");
+        assert!(error.kind() == ErrorKind::InvalidRequest && error.to_string().contains(cure), "{error}");
+    }
 }
 
 #[tokio::test]
