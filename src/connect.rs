@@ -123,11 +123,13 @@ impl Connector {
         let Some(tls) = &self.tls else {
             return Err(no_tls());
         };
-        let failed = || Error::new(ErrorKind::Tls).at(Phase::Tls);
-        let name = ServerName::try_from(origin.host_without_zone().to_owned())
-            .map_err(|source| failed().with_source(source))?;
-        let stream =
-            tls.connector().connect(name, wire).await.map_err(|source| failed().with_source(source))?;
+        let host = origin.host_without_zone();
+        let name = ServerName::try_from(host.to_owned()).map_err(|source| {
+            let text =
+                format!("`{host}` is no name that a certificate can be for: use a DNS name or an address");
+            Error::new(ErrorKind::Tls).at(Phase::Tls).told_by(text, source)
+        })?;
+        let stream = tls.connector().connect(name, wire).await.map_err(|source| tls.failure(host, source))?;
         let facts = tls::facts(stream.get_ref().1);
         Ok((Stream::Tls(Box::new(stream)), Some(facts)))
     }

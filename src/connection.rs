@@ -193,7 +193,10 @@ impl Connection {
                 let kind = self.classify(error.error(), request.is_some(), answered);
                 let unsent = request.is_some() || self.wire.written() == written_before;
                 let phase = if unsent { Phase::Send } else { Phase::Wait };
-                let error = Error::new(kind).at(phase).with_source(error.into_error());
+                let error = match late_refusal(error.error()) {
+                    Some(text) => Error::new(ErrorKind::Tls).at(Phase::Tls).told_by(text, error.into_error()),
+                    None => Error::new(kind).at(phase).with_source(error.into_error()),
+                };
                 Err(Failure { error, request })
             }
         }
@@ -220,6 +223,17 @@ impl Connection {
     pub(crate) fn into_stream(mut self) -> Option<Stream> {
         let hyper = self.hyper.take().map(|hyper| hyper.into_parts().io.into_inner());
         hyper.or(self.rest)
+    }
+}
+
+/// The server has looked at the client's certificate only now.
+fn late_refusal(error: &hyper::Error) -> Option<String> {
+    #[cfg(feature = "tls")]
+    return crate::tls::refusal(error);
+    #[cfg(not(feature = "tls"))]
+    {
+        let _ = error;
+        None
     }
 }
 

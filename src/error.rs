@@ -130,17 +130,32 @@ struct Inner {
     phase: Option<Phase>,
     detail: Option<String>,
     source: Option<Source>,
+    /// The detail says what the source means, in better words.
+    is_explained: bool,
     opening: Option<ConnectTimings>,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind) -> Error {
-        Error(Box::new(Inner { kind, phase: None, detail: None, source: None, opening: None }))
+        Error(Box::new(Inner {
+            kind,
+            phase: None,
+            detail: None,
+            source: None,
+            is_explained: false,
+            opening: None,
+        }))
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Source>) -> Error {
         self.0.source = Some(source.into());
         self
+    }
+
+    /// A text in place of the source's own, which is still there for whoever asks.
+    pub(crate) fn told_by(mut self, detail: String, source: impl Into<Source>) -> Error {
+        self.0.is_explained = true;
+        self.with_detail(detail).with_source(source)
     }
 
     pub(crate) fn with_detail(mut self, detail: String) -> Error {
@@ -180,6 +195,9 @@ impl fmt::Display for Error {
         match &self.0.detail {
             Some(detail) => f.write_str(detail)?,
             None => f.write_str(self.0.kind.sentence())?,
+        }
+        if self.0.is_explained {
+            return Ok(());
         }
         let mut cause = self.0.source.as_deref().map(|source| source as &dyn StdError);
         while let Some(source) = cause {

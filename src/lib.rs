@@ -69,7 +69,7 @@ pub use phase::{ConnectTimings, Phase, Timings};
 pub use pool::{Body, Lease, LeaseError, Pool, PoolStats, Response};
 pub use resolver::{Lookup, Resolver};
 #[cfg(feature = "tls")]
-pub use tls::{TlsClient, TlsConfig, TlsVersion};
+pub use tls::{ClientCertificate, TlsClient, TlsConfig, TlsVersion};
 
 /// The README's examples are compiled with the documentation tests.
 #[cfg(all(doctest, feature = "tls"))]

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod cancelling;
+mod certificates;
 mod ending;
 mod expiry;
 mod limits;
