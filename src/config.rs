@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::origin::Origin;
 use crate::resolver::Resolver;
+use crate::route::Route;
 
 /// Limits and timeouts of a [`Pool`](crate::Pool). Every field has a chainable setter of the same name.
 ///
@@ -73,6 +75,11 @@ pub struct PoolConfig {
     /// meanwhile (reqwest#2655), so a request into a black hole ends by this or not at all. While it is set it also
     /// decides, in place of [`Keepalive::count`], how long probes may stay unanswered. Default: 30 s, as reqwest.
     pub tcp_user_timeout: Option<Duration>,
+    /// By which way origins are reached. Default: directly. No environment variable is read (`http_proxy`,
+    /// `NO_PROXY`, ...).
+    pub route: Route,
+    /// Origins that are reached by another way than [`PoolConfig::route`]; the first that fits counts. Default: none.
+    pub routes: Vec<(Origin, Route)>,
 }
 
 /// When TCP keepalive probes are sent. Linux counts in whole seconds.
@@ -139,6 +146,8 @@ impl Default for PoolConfig {
             local_addresses: Vec::new(),
             tcp_keepalive: Some(Keepalive::default()),
             tcp_user_timeout: Some(Duration::from_secs(30)),
+            route: Route::Direct,
+            routes: Vec::new(),
         }
     }
 }
@@ -176,6 +185,8 @@ setters! {
     local_addresses: Vec<IpAddr>,
     tcp_keepalive: Option<Keepalive>,
     tcp_user_timeout: Option<Duration>,
+    route: Route,
+    routes: Vec<(Origin, Route)>,
 }
 
 impl PoolConfig {
@@ -196,6 +207,11 @@ impl PoolConfig {
     }
 
     // dialling
+    /// By which way this origin is reached.
+    pub fn route_to(&self, origin: &Origin) -> &Route {
+        self.routes.iter().find(|(other, _)| other == origin).map_or(&self.route, |(_, route)| route)
+    }
+
     fn dialling_fault(&self) -> Option<String> {
         for (name, limit) in [
             ("dns_timeout", self.dns_timeout),

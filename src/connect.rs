@@ -1,6 +1,5 @@
 //! [`Connector`]: opens connections: lookup, TCP, TLS, each timed.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -8,18 +7,20 @@ use tokio::net::TcpStream;
 
 use crate::config::PoolConfig;
 use crate::error::{Error, ErrorKind};
-use crate::exchange::TlsFacts;
+use crate::exchange::{Address, TlsFacts};
 use crate::origin::{Origin, Scheme};
 use crate::phase::{ConnectTimings, Phase};
+use crate::route::Route;
 #[cfg(feature = "tls")]
 use crate::tls::{self, TlsClient};
-use crate::wire::{Wire, WireFacts};
+use crate::wire::{Socket, Wire, WireFacts};
 
 mod account;
 mod lookup;
 mod race;
 mod socket;
 mod stream;
+mod unix;
 
 pub(crate) use stream::Stream;
 
@@ -33,8 +34,8 @@ pub(crate) struct Opened {
     pub(crate) stream: Stream,
     pub(crate) wire: Arc<WireFacts>,
     pub(crate) timings: ConnectTimings,
-    pub(crate) remote: SocketAddr,
-    pub(crate) local: SocketAddr,
+    pub(crate) remote: Address,
+    pub(crate) local: Address,
     pub(crate) tls: Option<TlsFacts>,
 }
 
@@ -76,10 +77,22 @@ impl Connector {
         config: &PoolConfig,
         account: &mut Account<'_>,
     ) -> Result<Opened, Error> {
-        let tcp = self.reach(origin.host(), origin.port(), config, account).await?;
-        let remote = tcp.peer_addr().map_err(no_address)?;
-        let local = tcp.local_addr().map_err(no_address)?;
-        let wire = Wire::new(tcp, account.last());
+        let (socket, remote, local) = match config.route_to(origin) {
+            Route::Direct => {
+                let tcp = self.reach(origin.host(), origin.port(), config, account).await?;
+                let remote = tcp.peer_addr().map_err(no_address)?;
+                let local = tcp.local_addr().map_err(no_address)?;
+                (Socket::Tcp(tcp), remote.into(), local.into())
+            }
+            Route::UnixSocket(path) => {
+                account.timings.attempts = 1;
+                let what = || format!("the Unix socket {} was not connected", path.display());
+                let unix = account.within(Phase::Connect, what, unix::connect(path)).await?;
+                account.charge(Phase::Connect);
+                (Socket::Unix(unix), Address::Unix, Address::Unix)
+            }
+        };
+        let wire = Wire::new(socket, account.last());
         let facts = Arc::clone(wire.facts());
         let (stream, tls) = match origin.scheme() {
             Scheme::Http => (Stream::Plain(wire), None),

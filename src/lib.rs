@@ -27,6 +27,7 @@ mod idle;
 mod origin;
 mod phase;
 mod resolver;
+mod route;
 
 #[cfg(feature = "load")]
 pub mod estimate;
@@ -62,12 +63,13 @@ pub mod report;
 pub use body::RequestBody;
 pub use config::{Keepalive, PoolConfig, Resolve};
 pub use error::{Error, ErrorKind};
-pub use exchange::{ConnectionFacts, ConnectionId, Exchange, Retry, TlsFacts};
+pub use exchange::{Address, ConnectionFacts, ConnectionId, Exchange, Retry, TlsFacts};
 pub use idle::CloseReason;
 pub use origin::{Origin, Scheme};
 pub use phase::{ConnectTimings, Phase, Timings};
 pub use pool::{Body, Lease, LeaseError, Pool, PoolStats, Response};
 pub use resolver::{Lookup, Resolver};
+pub use route::Route;
 #[cfg(feature = "tls")]
 pub use tls::{ClientCertificate, TlsClient, TlsConfig, TlsVersion};
 

@@ -17,7 +17,7 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// The TCP stream beneath TLS, to be read past it when the conversation is over.
+    /// The socket beneath TLS, to be read past it when the conversation is over.
     pub(crate) fn wire_mut(&mut self) -> &mut Wire {
         match self {
             Stream::Plain(wire) => wire,

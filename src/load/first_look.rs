@@ -153,7 +153,8 @@ fn facts(status: u16, server: Option<String>, exchange: &Exchange) -> TargetFact
     let connection = &exchange.connection;
     TargetFacts {
         address: connection.remote.to_string(),
-        same_machine: connection.remote.ip() == connection.local.ip() || connection.remote.ip().is_loopback(),
+        same_machine: connection.remote.ip() == connection.local.ip()
+            || connection.remote.ip().is_some_and(|ip| ip.is_loopback()),
         embedded: false,
         status,
         server,

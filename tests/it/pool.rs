@@ -14,6 +14,7 @@ mod reuse;
 mod stale;
 mod timings;
 mod tls;
+mod unix;
 mod vanishing;
 
 use std::net::SocketAddr;

@@ -153,7 +153,7 @@ async fn localhost_of_both_families_leads_to_the_one_that_listens() {
         let pool = asking(&Answers::of([Answer::Addresses(both)]), PoolConfig::default());
         let exchange = get(&pool, &format!("http://localhost:{port}/")).await;
         let connect = exchange.timings.connect.expect("opened");
-        assert_eq!((exchange.connection.remote, connect.attempts), (server.addr(), attempts));
+        assert_eq!((exchange.connection.remote, connect.attempts), (server.addr().into(), attempts));
     }
 }
 

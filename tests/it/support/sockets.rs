@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use keeplive::Address;
+
 /// A connection's state at its local end, as far as tests ask for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -14,7 +16,10 @@ pub(crate) enum State {
 }
 
 /// The state of the connection from `local` to `remote`; `None` when the kernel has forgotten it.
-pub(crate) fn state(local: SocketAddr, remote: SocketAddr) -> Option<State> {
+pub(crate) fn state(local: impl Into<Address>, remote: impl Into<Address>) -> Option<State> {
+    let (Address::Ip(local), Address::Ip(remote)) = (local.into(), remote.into()) else {
+        panic!("a Unix socket is no TCP connection")
+    };
     let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux shows its TCP connections");
     let row = format!("{} {} ", address(local), address(remote));
     let rest = table.lines().find_map(|line| line.split_once(&row))?.1;
