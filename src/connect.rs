@@ -10,23 +10,30 @@ use crate::error::{Error, ErrorKind};
 use crate::exchange::{Address, TlsFacts};
 use crate::origin::{Origin, Scheme};
 use crate::phase::{ConnectTimings, Phase};
+use crate::proxy::{Proxy, ProxyScheme};
 use crate::route::Route;
 #[cfg(feature = "tls")]
 use crate::tls::{self, TlsClient};
 use crate::wire::{Socket, Wire, WireFacts};
 
 mod account;
+mod forward;
 mod lookup;
 mod race;
 mod socket;
+#[cfg(feature = "socks")]
+mod socks;
 mod stream;
+mod tunnel;
 mod unix;
 
+pub(crate) use forward::Forward;
 pub(crate) use stream::Stream;
 
 use account::Account;
 use race::Race;
 use socket::Sockets;
+use stream::Pipe;
 
 /// An open connection that no request has used yet.
 #[derive(Debug)]
@@ -37,6 +44,8 @@ pub(crate) struct Opened {
     pub(crate) remote: Address,
     pub(crate) local: Address,
     pub(crate) tls: Option<TlsFacts>,
+    /// Where the peer is a proxy that passes requests on.
+    pub(crate) forward: Option<Forward>,
 }
 
 /// Opens connections to origins.
@@ -77,33 +86,127 @@ impl Connector {
         config: &PoolConfig,
         account: &mut Account<'_>,
     ) -> Result<Opened, Error> {
-        let (socket, remote, local) = match config.route_to(origin) {
-            Route::Direct => {
-                let tcp = self.reach(origin.host(), origin.port(), config, account).await?;
-                let remote = tcp.peer_addr().map_err(no_address)?;
-                let local = tcp.local_addr().map_err(no_address)?;
-                (Socket::Tcp(tcp), remote.into(), local.into())
+        let route = config.route_to(origin);
+        let (socket, remote, local) = self.socket(route, origin, config, account).await?;
+        let wire = Wire::new(socket, account.last());
+        let facts = Arc::clone(wire.facts());
+        let mut pipe = Pipe::Plain(wire);
+        let mut forward = None;
+        if let Route::Proxy(proxy) = route {
+            pipe = self.pass(proxy, pipe, origin, config, account).await?;
+            forward = proxy.forwards(origin).then(|| Forward::new(proxy, origin));
+        }
+        let (pipe, tls) = match origin.scheme() {
+            Scheme::Http => (pipe, None),
+            Scheme::Https => {
+                let what = || format!("the TLS handshake with `{}` was not done", origin.host());
+                let secured = account.within(Phase::Tls, what, self.secure(pipe, origin)).await?;
+                account.charge(Phase::Tls);
+                secured
             }
+        };
+        let timings = account.timings;
+        Ok(Opened { stream: Stream(pipe), wire: facts, timings, remote, local, tls, forward })
+    }
+
+    /// A socket that is connected to the next hop, and its two ends.
+    async fn socket(
+        &self,
+        route: &Route,
+        origin: &Origin,
+        config: &PoolConfig,
+        account: &mut Account<'_>,
+    ) -> Result<(Socket, Address, Address), Error> {
+        let (host, port) = match route {
+            Route::Direct => (origin.host(), origin.port()),
+            Route::Proxy(proxy) => (&*proxy.host, proxy.port),
             Route::UnixSocket(path) => {
                 account.timings.attempts = 1;
                 let what = || format!("the Unix socket {} was not connected", path.display());
                 let unix = account.within(Phase::Connect, what, unix::connect(path)).await?;
                 account.charge(Phase::Connect);
-                (Socket::Unix(unix), Address::Unix, Address::Unix)
+                return Ok((Socket::Unix(unix), Address::Unix, Address::Unix));
             }
         };
-        let wire = Wire::new(socket, account.last());
-        let facts = Arc::clone(wire.facts());
-        let (stream, tls) = match origin.scheme() {
-            Scheme::Http => (Stream::Plain(wire), None),
-            Scheme::Https => {
-                let what = || format!("the TLS handshake with `{}` was not done", origin.host());
-                let secured = account.within(Phase::Tls, what, self.secure(wire, origin)).await?;
-                account.charge(Phase::Tls);
-                secured
+        let tcp = self.reach(host, port, config, account).await?;
+        let remote = tcp.peer_addr().map_err(no_address)?;
+        let local = tcp.local_addr().map_err(no_address)?;
+        Ok((Socket::Tcp(tcp), remote.into(), local.into()))
+    }
+
+    /// What leads through the proxy, or to the proxy where that passes requests on.
+    async fn pass(
+        &self,
+        proxy: &Proxy,
+        pipe: Pipe,
+        origin: &Origin,
+        config: &PoolConfig,
+        account: &mut Account<'_>,
+    ) -> Result<Pipe, Error> {
+        let what = || format!("the proxy {proxy} made no tunnel");
+        let passed = match proxy.scheme {
+            ProxyScheme::Http if proxy.forwards(origin) => return Ok(pipe),
+            ProxyScheme::Http => {
+                let target = origin.authority();
+                account.within(Phase::Proxy, what, tunnel::dig(pipe, proxy, &target)).await
+            }
+            ProxyScheme::Https => {
+                let digging = async {
+                    let pipe = self.greet(pipe, proxy).await?;
+                    match proxy.forwards(origin) {
+                        true => Ok(pipe),
+                        false => tunnel::dig(pipe, proxy, &origin.authority()).await,
+                    }
+                };
+                account.within(Phase::Proxy, what, digging).await
+            }
+            ProxyScheme::Socks5 | ProxyScheme::Socks5h => {
+                self.socks(proxy, pipe, origin, config, account).await
             }
         };
-        Ok(Opened { stream, wire: facts, timings: account.timings, remote, local, tls })
+        let passed = passed?;
+        account.charge(Phase::Proxy);
+        Ok(passed)
+    }
+
+    #[cfg(feature = "socks")]
+    async fn socks(
+        &self,
+        proxy: &Proxy,
+        pipe: Pipe,
+        origin: &Origin,
+        config: &PoolConfig,
+        account: &mut Account<'_>,
+    ) -> Result<Pipe, Error> {
+        let (host, port) = (origin.host(), origin.port());
+        let target = match lookup::literal(host, port)? {
+            Some(address) => socks::Target::Address(address),
+            None if proxy.scheme == ProxyScheme::Socks5h => socks::Target::Name(host, port),
+            None => {
+                let what = || format!("`{host}` was not resolved");
+                let addresses = lookup::addresses(host, port, config);
+                let (addresses, looked_up) = account.within(Phase::Dns, what, addresses).await?;
+                if looked_up {
+                    account.charge(Phase::Dns);
+                }
+                // The proxy dials one: there is nothing to race.
+                socks::Target::Address(addresses[0])
+            }
+        };
+        let what = || format!("the proxy {proxy} made no tunnel");
+        account.within(Phase::Proxy, what, socks::dig(pipe, proxy, target)).await
+    }
+
+    #[cfg(not(feature = "socks"))]
+    async fn socks(
+        &self,
+        _: &Proxy,
+        _: Pipe,
+        _: &Origin,
+        _: &PoolConfig,
+        _: &mut Account<'_>,
+    ) -> Result<Pipe, Error> {
+        unreachable!("a proxy's URL that asks for SOCKS is refused without the feature")
     }
 
     /// A TCP connection to a host.
@@ -131,24 +234,32 @@ impl Connector {
     }
 
     #[cfg(feature = "tls")]
-    async fn secure(&self, wire: Wire, origin: &Origin) -> Result<(Stream, Option<TlsFacts>), Error> {
-        use tokio_rustls::rustls::pki_types::ServerName;
+    async fn secure(&self, pipe: Pipe, origin: &Origin) -> Result<(Pipe, Option<TlsFacts>), Error> {
         let Some(tls) = &self.tls else {
             return Err(no_tls());
         };
-        let host = origin.host_without_zone();
-        let name = ServerName::try_from(host.to_owned()).map_err(|source| {
-            let text =
-                format!("`{host}` is no name that a certificate can be for: use a DNS name or an address");
-            Error::new(ErrorKind::Tls).at(Phase::Tls).told_by(text, source)
-        })?;
-        let stream = tls.connector().connect(name, wire).await.map_err(|source| tls.failure(host, source))?;
+        let stream = tls.shake_hands(origin.host_without_zone(), tls.connector(), pipe).await?;
         let facts = tls::facts(stream.get_ref().1);
-        Ok((Stream::Tls(Box::new(stream)), Some(facts)))
+        Ok((Pipe::Tls(Box::new(stream)), Some(facts)))
+    }
+
+    /// TLS to the proxy itself.
+    #[cfg(feature = "tls")]
+    async fn greet(&self, pipe: Pipe, proxy: &Proxy) -> Result<Pipe, Error> {
+        let Some(tls) = &self.tls else {
+            return Err(no_tls());
+        };
+        let shaken = tls.shake_hands(&proxy.host, tls.connector_to_proxy(), pipe).await;
+        Ok(Pipe::Tls(Box::new(shaken.map_err(|error| error.at(Phase::Proxy))?)))
     }
 
     #[cfg(not(feature = "tls"))]
-    async fn secure(&self, _wire: Wire, _origin: &Origin) -> Result<(Stream, Option<TlsFacts>), Error> {
+    async fn greet(&self, _pipe: Pipe, _proxy: &Proxy) -> Result<Pipe, Error> {
+        Err(no_tls())
+    }
+
+    #[cfg(not(feature = "tls"))]
+    async fn secure(&self, _pipe: Pipe, _origin: &Origin) -> Result<(Pipe, Option<TlsFacts>), Error> {
         Err(no_tls())
     }
 }

@@ -20,7 +20,7 @@ use hyper_util::rt::TokioIo;
 
 use crate::body::RequestBody;
 use crate::clock;
-use crate::connect::{Opened, Stream};
+use crate::connect::{Forward, Opened, Stream};
 use crate::error::{Error, ErrorKind};
 use crate::exchange::{ConnectionFacts, ConnectionId};
 use crate::idle::CloseReason;
@@ -42,6 +42,8 @@ pub(crate) struct Connection {
     wire: Arc<WireFacts>,
     facts: Arc<ConnectionFacts>,
     opening: Option<ConnectTimings>,
+    /// Where the peer is a proxy that passes requests on.
+    forward: Option<Forward>,
     exchanges: u32,
     idle_since: Option<Instant>,
 }
@@ -66,7 +68,7 @@ pub(crate) struct Stamps {
 impl Connection {
     /// Begins a conversation over an opened stream.
     pub(crate) async fn start(opened: Opened, id: ConnectionId) -> Result<Connection, Error> {
-        let Opened { stream, wire, timings, remote, local, tls } = opened;
+        let Opened { stream, wire, timings, remote, local, tls, forward } = opened;
         let (sender, hyper) = http1::Builder::new()
             // A request head and a small body go out in one plain write.
             .writev(false)
@@ -81,6 +83,7 @@ impl Connection {
             wire,
             facts: Arc::new(ConnectionFacts { id, remote, local, tls }),
             opening: Some(timings),
+            forward,
             exchanges: 0,
             idle_since: None,
         })
@@ -163,8 +166,11 @@ impl Connection {
     /// closed; hyper does not let it be used again.
     pub(crate) async fn exchange(
         &mut self,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Stamps), Failure> {
+        if let Some(forward) = &self.forward {
+            forward.address(&mut request);
+        }
         let began = clock::now();
         let (written_before, read_before) = (self.wire.written(), self.wire.read());
         let heard_before = self.wire.heard();

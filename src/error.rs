@@ -27,6 +27,8 @@ pub enum ErrorKind {
     NoPorts,
     /// This process may open no further file descriptor (EMFILE, ENFILE): a limit of the client.
     NoFiles,
+    /// A proxy made no tunnel.
+    Proxy,
     /// The TLS handshake failed.
     Tls,
     /// No connection became free within the acquire timeout.
@@ -60,6 +62,7 @@ impl ErrorKind {
             ErrorKind::ConnectTimeout => "connect_timeout",
             ErrorKind::NoPorts => "no_ports",
             ErrorKind::NoFiles => "no_files",
+            ErrorKind::Proxy => "proxy",
             ErrorKind::Tls => "tls",
             ErrorKind::AcquireTimeout => "acquire_timeout",
             ErrorKind::Timeout => "timeout",
@@ -91,6 +94,7 @@ impl ErrorKind {
             ErrorKind::NoFiles => {
                 "no file descriptor is left (EMFILE): raise `ulimit -n`, or lower --connections"
             }
+            ErrorKind::Proxy => "the proxy made no tunnel",
             ErrorKind::Tls => "the TLS handshake failed",
             ErrorKind::AcquireTimeout => "no connection of the pool became free within the acquire timeout",
             ErrorKind::Timeout => "no complete response within the time allowed",

@@ -26,6 +26,7 @@ mod exchange;
 mod idle;
 mod origin;
 mod phase;
+mod proxy;
 mod resolver;
 mod route;
 
@@ -68,6 +69,7 @@ pub use idle::CloseReason;
 pub use origin::{Origin, Scheme};
 pub use phase::{ConnectTimings, Phase, Timings};
 pub use pool::{Body, Lease, LeaseError, Pool, PoolStats, Response};
+pub use proxy::Proxy;
 pub use resolver::{Lookup, Resolver};
 pub use route::Route;
 #[cfg(feature = "tls")]

@@ -105,6 +105,12 @@ impl Origin {
         self.port
     }
 
+    /// Host and port, the scheme's own too, as CONNECT wants it.
+    pub(crate) fn authority(&self) -> String {
+        let host = self.host_without_zone();
+        if host.contains(':') { format!("[{host}]:{}", self.port) } else { format!("{host}:{}", self.port) }
+    }
+
     /// What the `Host` field says: the port only when it is not the scheme's own (RFC 9110, section 7.2).
     pub fn host_header(&self) -> HeaderValue {
         let host = self.host_without_zone();

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::proxy::Proxy;
+
 /// By which way an origin is reached: [`PoolConfig::route`](crate::PoolConfig::route).
 ///
 /// *Key.* Connections are shared by requests to the same [`Origin`](crate::Origin). Within a pool the route follows
@@ -17,4 +19,6 @@ pub enum Route {
     /// To the server that listens at this path, whatever the host, as curl's `--unix-socket`. Host and scheme stay
     /// what they are: for the `Host` field, and for TLS.
     UnixSocket(PathBuf),
+    /// Through a proxy.
+    Proxy(Proxy),
 }

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::client::{ClientSessionStore, Resumption};
 use tokio_rustls::rustls::crypto::{self, CryptoProvider};
@@ -16,6 +18,7 @@ use tokio_rustls::rustls::{
 
 use crate::error::{Error, ErrorKind};
 use crate::exchange::TlsFacts;
+use crate::phase::Phase;
 
 mod failure;
 mod sessions;
@@ -133,23 +136,35 @@ impl TlsConfig {
             let anyone = Arc::new(TrustAnyone(provider));
             (builder.dangerous().with_custom_certificate_verifier(anyone), false)
         };
-        let mut config = match &self.client_certificate {
-            None => builder.with_no_client_auth(),
+        let sessions = Arc::new(Sessions::new(self.resume));
+        let (config, to_proxy) = match &self.client_certificate {
+            None => {
+                let config = Arc::new(self.finish(builder.with_no_client_auth(), &sessions));
+                (Arc::clone(&config), config)
+            }
             Some(shown) => {
                 let (chain, key) = shown.read()?;
                 let unusable = "the client certificate and its key do not belong together, or cannot be used";
-                builder
+                let config = builder
+                    .clone()
                     .with_client_auth_cert(chain, key)
-                    .map_err(|source| invalid(unusable).with_source(source))?
+                    .map_err(|source| invalid(unusable).with_source(source))?;
+                // A session is resumed with the identity that it began with.
+                let others = Arc::new(Sessions::new(self.resume));
+                let to_proxy = self.finish(builder.with_no_client_auth(), &others);
+                (Arc::new(self.finish(config, &sessions)), Arc::new(to_proxy))
             }
         };
+        let shows_certificate = self.client_certificate.is_some();
+        Ok(TlsClient { config, to_proxy, sessions, trusts_nobody, shows_certificate })
+    }
+
+    fn finish(&self, mut config: ClientConfig, sessions: &Arc<Sessions>) -> ClientConfig {
         if self.alpn {
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
         }
-        let sessions = Arc::new(Sessions::new(self.resume));
-        config.resumption = Resumption::store(Arc::clone(&sessions) as Arc<dyn ClientSessionStore>);
-        let shows_certificate = self.client_certificate.is_some();
-        Ok(TlsClient { config: Arc::new(config), sessions, trusts_nobody, shows_certificate })
+        config.resumption = Resumption::store(Arc::clone(sessions) as Arc<dyn ClientSessionStore>);
+        config
     }
 
     fn versions(&self) -> Result<Vec<&'static SupportedProtocolVersion>, Error> {
@@ -198,6 +213,8 @@ fn invalid(text: &str) -> Error {
 #[derive(Clone)]
 pub struct TlsClient {
     config: Arc<ClientConfig>,
+    /// Without the client certificate, which is for the target.
+    to_proxy: Arc<ClientConfig>,
     sessions: Arc<Sessions>,
     /// The system had no roots.
     trusts_nobody: bool,
@@ -212,6 +229,25 @@ impl TlsClient {
 
     pub(crate) fn connector(&self) -> TlsConnector {
         TlsConnector::from(Arc::clone(&self.config))
+    }
+
+    pub(crate) fn connector_to_proxy(&self) -> TlsConnector {
+        TlsConnector::from(Arc::clone(&self.to_proxy))
+    }
+
+    /// Over any stream; an error tells the cure.
+    pub(crate) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        host: &str,
+        connector: TlsConnector,
+        stream: S,
+    ) -> Result<TlsStream<S>, Error> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|source| {
+            let text =
+                format!("`{host}` is no name that a certificate can be for: use a DNS name or an address");
+            Error::new(ErrorKind::Tls).at(Phase::Tls).told_by(text, source)
+        })?;
+        connector.connect(name, stream).await.map_err(|source| self.failure(host, source))
     }
 }
 

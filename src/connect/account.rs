@@ -43,8 +43,10 @@ impl<'a> Account<'a> {
         let took = now.saturating_duration_since(self.last);
         self.last = now;
         match phase {
-            Phase::Dns => self.timings.dns = Some(took),
+            // A proxy's name may be looked up, and the target's.
+            Phase::Dns => *self.timings.dns.get_or_insert_default() += took,
             Phase::Connect => self.timings.tcp = took,
+            Phase::Proxy => self.timings.proxy = Some(took),
             Phase::Tls => self.timings.tls = Some(took),
             Phase::Blocked | Phase::Send | Phase::Wait | Phase::Receive => {
                 unreachable!("no part of an opening")

@@ -40,7 +40,7 @@ fn answer(host: &str, answer: io::Result<Vec<SocketAddr>>) -> Result<(Vec<Socket
 }
 
 /// A host that is an address, with its zone if it has one; `None`: it is a name.
-fn literal(host: &str, port: u16) -> Result<Option<SocketAddr>, Error> {
+pub(super) fn literal(host: &str, port: u16) -> Result<Option<SocketAddr>, Error> {
     let Some((address, zone)) = host.split_once('%') else {
         return Ok(host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port)));
     };

@@ -1,4 +1,4 @@
-//! [`Stream`]: what HTTP is spoken over, with TLS or without.
+//! [`Stream`]: what HTTP is spoken over: a socket, with TLS or without, or TLS in the TLS of a proxy.
 
 use std::io;
 use std::pin::Pin;
@@ -8,48 +8,82 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::wire::Wire;
 
-/// What HTTP is spoken over.
+/// A connection's bytes, wrapped as often as need be.
 #[derive(Debug)]
-pub(crate) enum Stream {
+pub(super) enum Pipe {
     Plain(Wire),
     #[cfg(feature = "tls")]
-    Tls(Box<tokio_rustls::client::TlsStream<Wire>>),
+    Tls(Box<tokio_rustls::client::TlsStream<Pipe>>),
 }
 
-impl Stream {
-    /// The socket beneath TLS, to be read past it when the conversation is over.
-    pub(crate) fn wire_mut(&mut self) -> &mut Wire {
+impl Pipe {
+    fn wire_mut(&mut self) -> &mut Wire {
         match self {
-            Stream::Plain(wire) => wire,
+            Pipe::Plain(wire) => wire,
             #[cfg(feature = "tls")]
-            Stream::Tls(stream) => stream.get_mut().0,
+            Pipe::Tls(stream) => stream.get_mut().0.wire_mut(),
         }
     }
 
-    pub(crate) fn wire(&self) -> &Wire {
+    fn wire(&self) -> &Wire {
         match self {
-            Stream::Plain(wire) => wire,
+            Pipe::Plain(wire) => wire,
             #[cfg(feature = "tls")]
-            Stream::Tls(stream) => stream.get_ref().0,
+            Pipe::Tls(stream) => stream.get_ref().0.wire(),
         }
     }
 }
 
 macro_rules! either {
     ($self:expr, $stream:ident => $call:expr) => {
-        match $self {
-            Stream::Plain($stream) => $call,
+        match $self.get_mut() {
+            Pipe::Plain($stream) => $call,
             #[cfg(feature = "tls")]
-            Stream::Tls($stream) => $call,
+            Pipe::Tls($stream) => $call,
         }
     };
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        either!(self, stream => Pin::new(stream).poll_write(cx, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
+/// What HTTP is spoken over. What is read here is HTTP's.
+#[derive(Debug)]
+pub(crate) struct Stream(pub(super) Pipe);
+
+impl Stream {
+    /// The socket beneath all TLS, to be read past it when the conversation is over.
+    pub(crate) fn wire_mut(&mut self) -> &mut Wire {
+        self.0.wire_mut()
+    }
+
+    pub(crate) fn wire(&self) -> &Wire {
+        self.0.wire()
+    }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let result = either!(this, stream => Pin::new(stream).poll_read(cx, buf));
+        let result = Pin::new(&mut this.0).poll_read(cx, buf);
         this.wire().facts().add_heard(buf.filled().len() - before);
         result
     }
@@ -57,14 +91,14 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, bytes))
+        Pin::new(&mut self.get_mut().0).poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
+        Pin::new(&mut self.get_mut().0).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
+        Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
     }
 }

@@ -142,6 +142,7 @@ impl Looking<'_> {
             ErrorKind::Tls if text.contains("the certificate of") => "or trust any certificate with -k",
             // The error has said what to do.
             ErrorKind::Tls => "check the port and the host (plain HTTP/1.1 needs http://)",
+            ErrorKind::Proxy => "check the proxy, its URL and what it allows",
             _ if !https => "does this port speak plain HTTP/1.1? Over TLS use https://",
             _ => "does this port speak HTTP/1.1?",
         };

@@ -11,7 +11,7 @@ use crate::phase::Phase;
 
 impl TlsClient {
     /// The failure of a handshake with `host`.
-    pub(crate) fn failure(&self, host: &str, error: io::Error) -> Error {
+    pub(super) fn failure(&self, host: &str, error: io::Error) -> Error {
         let text = match rustls_error(&error) {
             Some(cause) => self.explain(host, cause),
             None => match error.kind() {

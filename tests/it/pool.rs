@@ -9,6 +9,7 @@ mod limits;
 mod off;
 mod opening;
 mod protocol;
+mod proxies;
 mod resolving;
 mod reuse;
 mod stale;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use keeplive::server::Behaviour;
-use keeplive::{Error, ErrorKind, Phase, Pool, PoolConfig, TlsConfig, TlsVersion};
+use keeplive::{Error, ErrorKind, Phase, Pool, PoolConfig, Route, TlsConfig, TlsVersion};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     date_time_ymd,
@@ -219,6 +219,20 @@ async fn a_server_that_demands_a_client_certificate() {
         let text = refusal(&nobody, &url).await.to_string();
         assert!(text.contains("a client certificate"), "{version:?}: {text}");
     }
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_not_shown_to_a_proxy() {
+    let (authority, members) = (authority(), authority());
+    let member = issued(&members, "member", |_| {});
+    let (_peer, url) = demanding(&members, &authority, &TLS12);
+    let shown = trusting(Some(&authority.pem())).client_certificate(member.pem, member.key_pem);
+    let shown = shown.build().expect("settings that agree");
+    let through = |route| Pool::with_tls(PoolConfig::default().route(route), shown.clone()).expect("a pool");
+    get(&through(Route::Direct), &url).await;
+    let pool = through(Route::Proxy(url.parse().expect("a proxy's URL")));
+    let error = send(&pool, "http://name.test/").await.expect_err("it demands one");
+    assert_eq!((error.kind(), error.phase()), (ErrorKind::Tls, Some(Phase::Proxy)), "{error}");
 }
 
 #[test]
