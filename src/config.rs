@@ -1,7 +1,12 @@
 //! [`PoolConfig`]: the pool's limits as plain data.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::origin::Origin;
+use crate::resolver::Resolver;
+use crate::route::Route;
 
 /// Limits and timeouts of a [`Pool`](crate::Pool). Every field has a chainable setter of the same name.
 ///
@@ -26,8 +31,9 @@ pub struct PoolConfig {
     /// How long a request may wait for a connection when all that are allowed are busy; `None`: for ever.
     /// Default: 30 s, as HikariCP. It does not include opening a connection.
     pub acquire_timeout: Option<Duration>,
-    /// How long name lookup, TCP and TLS handshake may take together; `None`: as long as the system lets
-    /// them. Default: 10 s.
+    /// How long opening a connection may take as a whole, from the lookup of the name, over every address that
+    /// is tried, to the end of the TLS handshake; `None`: as long as the system lets it. It neither includes
+    /// waiting for a free place ([`PoolConfig::acquire_timeout`]) nor the request. Default: 10 s.
     pub connect_timeout: Option<Duration>,
     /// A connection older than this is not reused; `None`: any age. An exchange under way is never cut.
     /// Default: none.
@@ -46,11 +52,9 @@ pub struct PoolConfig {
     /// TCP_NODELAY: off, Nagle's algorithm can hold a request back for a delayed ACK (40 ms on Linux).
     /// Default: on.
     pub tcp_nodelay: bool,
-    /// Addresses to use for a host and port instead of asking the resolver, as curl's `--resolve`. Default:
-    /// none.
+    /// Addresses to use for a host and port instead of asking the resolver, as curl's `--resolve`. Several for
+    /// the same host and port are tried as the several addresses of a name are. Default: none.
     pub resolve: Vec<Resolve>,
-    /// The local address to connect from; `None`: the system chooses. Default: none.
-    pub local_address: Option<IpAddr>,
     // limits and queue
     /// The most connections at a time, to all origins together: those being opened, busy and idle; `None`: no
     /// limit. At the limit the longest idle connection, of whatever origin, is closed for one to another; when
@@ -72,6 +76,31 @@ pub struct PoolConfig {
     pub max_opening_per_origin: usize,
     /// What a request does that finds no idle connection where another may be opened. Default: [`OnMiss::Open`].
     pub on_miss: OnMiss,
+    // dialling
+    /// Who is asked for a host's addresses; `None`: the system. Default: the system.
+    pub resolver: Option<Arc<dyn Resolver>>,
+    /// How long the lookup of a name may take; `None`: as long as the connect timeout leaves. Default: none.
+    pub dns_timeout: Option<Duration>,
+    /// How long a TLS handshake may take; `None`: as long as the connect timeout leaves. Default: none.
+    pub tls_timeout: Option<Duration>,
+    /// The local addresses to connect from, used in turn; empty: the system chooses. Only addresses of a family that
+    /// stands here are connected to. Each of them has local ports of its own, which is what more than one is for.
+    /// Default: empty.
+    pub local_addresses: Vec<IpAddr>,
+    /// TCP keepalive: probes on a connection on which nothing is under way, so that one whose peer vanished without
+    /// a FIN ends, and one that a NAT or firewall forgets when it is quiet stays; `None`: off. Default: see
+    /// [`Keepalive`].
+    pub tcp_keepalive: Option<Keepalive>,
+    /// TCP_USER_TIMEOUT (RFC 5482; Linux): how long what was sent may stay unacknowledged before the connection
+    /// fails; `None`: as long as the system retransmits, 15 minutes and more on Linux. Keepalive does not probe
+    /// meanwhile (reqwest#2655), so a request into a black hole ends by this or not at all. While it is set it also
+    /// decides, in place of [`Keepalive::count`], how long probes may stay unanswered. Default: 30 s, as reqwest.
+    pub tcp_user_timeout: Option<Duration>,
+    /// By which way origins are reached. Default: directly. No environment variable is read (`http_proxy`,
+    /// `NO_PROXY`, ...).
+    pub route: Route,
+    /// Origins that are reached by another way than [`PoolConfig::route`]; the first that fits counts. Default: none.
+    pub routes: Vec<(Origin, Route)>,
 }
 
 /// What a request does that finds no idle connection where another may be opened.
@@ -112,6 +141,38 @@ pub enum ReuseOrder {
     Fifo,
 }
 
+/// When TCP keepalive probes are sent. Linux counts in whole seconds.
+///
+/// The default is reqwest's: a first probe after 15 s, one every 15 s, 3 of them. Together with the default of
+/// [`PoolConfig::tcp_user_timeout`] an idle connection into a black hole ends after 30 s. (The system's own are 2
+/// hours, 75 s and 9, and off; Go probes as we do, 15 s apart, but 9 times.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// How long nothing must have come before the first probe, 1 s to 32767 s (TCP_KEEPIDLE).
+    pub time: Duration,
+    /// From one probe to the next, 1 s to 32767 s (TCP_KEEPINTVL).
+    pub interval: Duration,
+    /// How many may stay unanswered before the connection ends, 1 to 127 (TCP_KEEPCNT).
+    pub count: u32,
+}
+
+impl Default for Keepalive {
+    fn default() -> Keepalive {
+        Keepalive { time: Duration::from_secs(15), interval: Duration::from_secs(15), count: 3 }
+    }
+}
+
+impl Keepalive {
+    fn fault(self) -> Option<String> {
+        // MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL and MAX_TCP_KEEPCNT in Linux' include/net/tcp.h.
+        let fits = |time: Duration| (1..=32_767).contains(&time.as_secs());
+        if !fits(self.time) || !fits(self.interval) {
+            return Some("tcp_keepalive: time and interval must be 1 s to 32767 s".into());
+        }
+        (!(1..=127).contains(&self.count)).then(|| "tcp_keepalive: count must be 1 to 127".into())
+    }
+}
+
 /// One override of name resolution: connections to `host:port` go to `address`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolve {
@@ -137,7 +198,6 @@ impl Default for PoolConfig {
             linger: Duration::from_secs(1),
             tcp_nodelay: true,
             resolve: Vec::new(),
-            local_address: None,
             // limits and queue
             max_connections: None,
             max_idle: 512,
@@ -145,6 +205,15 @@ impl Default for PoolConfig {
             max_waiting_per_origin: None,
             max_opening_per_origin: 64,
             on_miss: OnMiss::default(),
+            // dialling
+            resolver: None,
+            dns_timeout: None,
+            tls_timeout: None,
+            local_addresses: Vec::new(),
+            tcp_keepalive: Some(Keepalive::default()),
+            tcp_user_timeout: Some(Duration::from_secs(30)),
+            route: Route::Direct,
+            routes: Vec::new(),
         }
     }
 }
@@ -175,7 +244,6 @@ setters! {
     linger: Duration,
     tcp_nodelay: bool,
     resolve: Vec<Resolve>,
-    local_address: Option<IpAddr>,
     // limits and queue
     max_connections: Option<usize>,
     max_idle: usize,
@@ -183,6 +251,15 @@ setters! {
     max_waiting_per_origin: Option<usize>,
     max_opening_per_origin: usize,
     on_miss: OnMiss,
+    // dialling
+    resolver: Option<Arc<dyn Resolver>>,
+    dns_timeout: Option<Duration>,
+    tls_timeout: Option<Duration>,
+    local_addresses: Vec<IpAddr>,
+    tcp_keepalive: Option<Keepalive>,
+    tcp_user_timeout: Option<Duration>,
+    route: Route,
+    routes: Vec<(Origin, Route)>,
 }
 
 impl PoolConfig {
@@ -222,6 +299,25 @@ impl PoolConfig {
         if self.max_lifetime == Some(Duration::ZERO) {
             return Some("max_lifetime is 0: turn keep_alive off instead".into());
         }
-        None
+        self.dialling_fault()
+    }
+
+    // dialling
+    /// By which way this origin is reached.
+    pub fn route_to(&self, origin: &Origin) -> &Route {
+        self.routes.iter().find(|(other, _)| other == origin).map_or(&self.route, |(_, route)| route)
+    }
+
+    fn dialling_fault(&self) -> Option<String> {
+        for (name, limit) in [
+            ("dns_timeout", self.dns_timeout),
+            ("tls_timeout", self.tls_timeout),
+            ("tcp_user_timeout", self.tcp_user_timeout),
+        ] {
+            if limit.is_some_and(|limit| limit < Duration::from_millis(1)) {
+                return Some(format!("{name} is {:?}: use 1 ms or more, or none", limit.unwrap_or_default()));
+            }
+        }
+        self.tcp_keepalive.and_then(Keepalive::fault)
     }
 }

@@ -1,85 +1,39 @@
 //! [`Connector`]: opens connections: lookup, TCP, TLS, each timed.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::sync::atomic::AtomicUsize;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 
-use crate::clock;
 use crate::config::PoolConfig;
 use crate::error::{Error, ErrorKind};
-use crate::exchange::TlsFacts;
+use crate::exchange::{Address, TlsFacts};
 use crate::origin::{Origin, Scheme};
 use crate::phase::{ConnectTimings, Phase};
+use crate::proxy::{Proxy, ProxyScheme};
+use crate::route::Route;
 #[cfg(feature = "tls")]
 use crate::tls::{self, TlsClient};
-use crate::wire::{Wire, WireFacts};
+use crate::wire::{Socket, Wire, WireFacts};
 
-/// What HTTP is spoken over.
-#[derive(Debug)]
-pub(crate) enum Stream {
-    Plain(Wire),
-    #[cfg(feature = "tls")]
-    Tls(Box<tokio_rustls::client::TlsStream<Wire>>),
-}
+mod account;
+mod forward;
+mod lookup;
+mod race;
+mod socket;
+#[cfg(feature = "socks")]
+mod socks;
+mod stream;
+mod tunnel;
+mod unix;
 
-impl Stream {
-    /// The TCP stream beneath TLS, to be read past it when the conversation is over.
-    pub(crate) fn wire_mut(&mut self) -> &mut Wire {
-        match self {
-            Stream::Plain(wire) => wire,
-            #[cfg(feature = "tls")]
-            Stream::Tls(stream) => stream.get_mut().0,
-        }
-    }
+pub(crate) use forward::Forward;
+pub(crate) use stream::Stream;
 
-    pub(crate) fn wire(&self) -> &Wire {
-        match self {
-            Stream::Plain(wire) => wire,
-            #[cfg(feature = "tls")]
-            Stream::Tls(stream) => stream.get_ref().0,
-        }
-    }
-}
-
-macro_rules! either {
-    ($self:expr, $stream:ident => $call:expr) => {
-        match $self {
-            Stream::Plain($stream) => $call,
-            #[cfg(feature = "tls")]
-            Stream::Tls($stream) => $call,
-        }
-    };
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let result = either!(this, stream => Pin::new(stream).poll_read(cx, buf));
-        this.wire().facts().add_heard(buf.filled().len() - before);
-        result
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, bytes))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
-    }
-}
+use account::Account;
+use race::Race;
+use socket::Sockets;
+use stream::Pipe;
 
 /// An open connection that no request has used yet.
 #[derive(Debug)]
@@ -87,79 +41,226 @@ pub(crate) struct Opened {
     pub(crate) stream: Stream,
     pub(crate) wire: Arc<WireFacts>,
     pub(crate) timings: ConnectTimings,
-    pub(crate) remote: SocketAddr,
-    pub(crate) local: SocketAddr,
+    pub(crate) remote: Address,
+    pub(crate) local: Address,
     pub(crate) tls: Option<TlsFacts>,
+    /// Where the peer is a proxy that passes requests on.
+    pub(crate) forward: Option<Forward>,
 }
 
 /// Opens connections to origins.
 #[derive(Debug)]
 pub(crate) struct Connector {
     #[cfg(feature = "tls")]
-    pub(crate) tls: Option<TlsClient>,
+    tls: Option<TlsClient>,
+    /// Counts attempts, so that local addresses take turns.
+    turn: AtomicUsize,
 }
 
 impl Connector {
-    /// Opens a connection: lookup, then the addresses in the resolver's order until one answers, then TLS, all
-    /// within the connect timeout.
-    ///
-    /// *Cancel safety.* Dropping the future closes whatever had been opened.
-    pub(crate) async fn open(&self, origin: &Origin, config: &PoolConfig) -> Result<Opened, Error> {
-        let began = clock::now();
-        let limit = config.connect_timeout.and_then(|timeout| began.checked_add(timeout));
-        let (addresses, looked_up) = within(limit, Phase::Dns, resolve(origin, config)).await?;
-        let resolved = if looked_up { clock::now() } else { began };
-        let tcp = within(limit, Phase::Connect, connect_any(&addresses, config)).await?;
-        let remote = tcp.peer_addr().map_err(connect_error)?;
-        let local = tcp.local_addr().map_err(connect_error)?;
-        let open = clock::now();
-        let wire = Wire::new(tcp, open);
-        let facts = Arc::clone(wire.facts());
-        let mut timings =
-            ConnectTimings { dns: looked_up.then(|| resolved - began), tcp: open - resolved, tls: None };
-        let (stream, tls) = match origin.scheme() {
-            Scheme::Http => (Stream::Plain(wire), None),
-            Scheme::Https => {
-                let secured = within(limit, Phase::Tls, self.secure(wire, origin)).await?;
-                timings.tls = Some(clock::now() - open);
-                secured
-            }
-        };
-        Ok(Opened { stream, wire: facts, timings, remote, local, tls })
-    }
-
     #[cfg(feature = "tls")]
-    async fn secure(&self, wire: Wire, origin: &Origin) -> Result<(Stream, Option<TlsFacts>), Error> {
-        use tokio_rustls::rustls::pki_types::ServerName;
-        let Some(tls) = &self.tls else {
-            return Err(no_tls());
-        };
-        let failed = || Error::new(ErrorKind::Tls).at(Phase::Tls);
-        let name =
-            ServerName::try_from(origin.host().to_owned()).map_err(|source| failed().with_source(source))?;
-        let stream =
-            tls.connector().connect(name, wire).await.map_err(|source| failed().with_source(source))?;
-        let facts = tls::facts(stream.get_ref().1);
-        Ok((Stream::Tls(Box::new(stream)), Some(facts)))
+    pub(crate) fn with_tls(tls: TlsClient) -> Connector {
+        Connector { tls: Some(tls), turn: AtomicUsize::new(0) }
     }
 
     #[cfg(not(feature = "tls"))]
-    async fn secure(&self, _wire: Wire, _origin: &Origin) -> Result<(Stream, Option<TlsFacts>), Error> {
+    pub(crate) fn without_tls() -> Connector {
+        Connector { turn: AtomicUsize::new(0) }
+    }
+
+    /// Opens a connection: lookup, then the first address that answers, then TLS, each within its timeout and all
+    /// within the connect timeout. An error tells how far the time went.
+    ///
+    /// *Cancel safety.* Dropping the future closes whatever had been opened.
+    pub(crate) async fn open(&self, origin: &Origin, config: &PoolConfig) -> Result<Opened, Error> {
+        let mut account = Account::open(config);
+        match self.walk(origin, config, &mut account).await {
+            Ok(opened) => Ok(opened),
+            Err(error) => Err(account.close(error)),
+        }
+    }
+
+    async fn walk(
+        &self,
+        origin: &Origin,
+        config: &PoolConfig,
+        account: &mut Account<'_>,
+    ) -> Result<Opened, Error> {
+        let route = config.route_to(origin);
+        let (socket, remote, local) = self.socket(route, origin, config, account).await?;
+        let wire = Wire::new(socket, account.last());
+        let facts = Arc::clone(wire.facts());
+        let mut pipe = Pipe::Plain(wire);
+        let mut forward = None;
+        if let Route::Proxy(proxy) = route {
+            pipe = self.pass(proxy, pipe, origin, config, account).await?;
+            forward = proxy.forwards(origin).then(|| Forward::new(proxy, origin));
+        }
+        let (pipe, tls) = match origin.scheme() {
+            Scheme::Http => (pipe, None),
+            Scheme::Https => {
+                let what = || format!("the TLS handshake with `{}` was not done", origin.host());
+                let secured = account.within(Phase::Tls, what, self.secure(pipe, origin)).await?;
+                account.charge(Phase::Tls);
+                secured
+            }
+        };
+        let timings = account.timings;
+        Ok(Opened { stream: Stream(pipe), wire: facts, timings, remote, local, tls, forward })
+    }
+
+    /// A socket that is connected to the next hop, and its two ends.
+    async fn socket(
+        &self,
+        route: &Route,
+        origin: &Origin,
+        config: &PoolConfig,
+        account: &mut Account<'_>,
+    ) -> Result<(Socket, Address, Address), Error> {
+        let (host, port) = match route {
+            Route::Direct => (origin.host(), origin.port()),
+            Route::Proxy(proxy) => (&*proxy.host, proxy.port),
+            Route::UnixSocket(path) => {
+                account.timings.attempts = 1;
+                let what = || format!("the Unix socket {} was not connected", path.display());
+                let unix = account.within(Phase::Connect, what, unix::connect(path)).await?;
+                account.charge(Phase::Connect);
+                return Ok((Socket::Unix(unix), Address::Unix, Address::Unix));
+            }
+        };
+        let tcp = self.reach(host, port, config, account).await?;
+        let remote = tcp.peer_addr().map_err(no_address)?;
+        let local = tcp.local_addr().map_err(no_address)?;
+        Ok((Socket::Tcp(tcp), remote.into(), local.into()))
+    }
+
+    /// What leads through the proxy, or to the proxy where that passes requests on.
+    async fn pass(
+        &self,
+        proxy: &Proxy,
+        pipe: Pipe,
+        origin: &Origin,
+        config: &PoolConfig,
+        account: &mut Account<'_>,
+    ) -> Result<Pipe, Error> {
+        let what = || format!("the proxy {proxy} made no tunnel");
+        let passed = match proxy.scheme {
+            ProxyScheme::Http if proxy.forwards(origin) => return Ok(pipe),
+            ProxyScheme::Http => {
+                let target = origin.authority();
+                account.within(Phase::Proxy, what, tunnel::dig(pipe, proxy, &target)).await
+            }
+            ProxyScheme::Https => {
+                let digging = async {
+                    let pipe = self.greet(pipe, proxy).await?;
+                    match proxy.forwards(origin) {
+                        true => Ok(pipe),
+                        false => tunnel::dig(pipe, proxy, &origin.authority()).await,
+                    }
+                };
+                account.within(Phase::Proxy, what, digging).await
+            }
+            ProxyScheme::Socks5 | ProxyScheme::Socks5h => {
+                self.socks(proxy, pipe, origin, config, account).await
+            }
+        };
+        let passed = passed?;
+        account.charge(Phase::Proxy);
+        Ok(passed)
+    }
+
+    #[cfg(feature = "socks")]
+    async fn socks(
+        &self,
+        proxy: &Proxy,
+        pipe: Pipe,
+        origin: &Origin,
+        config: &PoolConfig,
+        account: &mut Account<'_>,
+    ) -> Result<Pipe, Error> {
+        let (host, port) = (origin.host(), origin.port());
+        let target = match lookup::literal(host, port)? {
+            Some(address) => socks::Target::Address(address),
+            None if proxy.scheme == ProxyScheme::Socks5h => socks::Target::Name(host, port),
+            None => {
+                let what = || format!("`{host}` was not resolved");
+                let addresses = lookup::addresses(host, port, config);
+                let (addresses, looked_up) = account.within(Phase::Dns, what, addresses).await?;
+                if looked_up {
+                    account.charge(Phase::Dns);
+                }
+                // The proxy dials one: there is nothing to race.
+                socks::Target::Address(addresses[0])
+            }
+        };
+        let what = || format!("the proxy {proxy} made no tunnel");
+        account.within(Phase::Proxy, what, socks::dig(pipe, proxy, target)).await
+    }
+
+    #[cfg(not(feature = "socks"))]
+    async fn socks(
+        &self,
+        _: &Proxy,
+        _: Pipe,
+        _: &Origin,
+        _: &PoolConfig,
+        _: &mut Account<'_>,
+    ) -> Result<Pipe, Error> {
+        unreachable!("a proxy's URL that asks for SOCKS is refused without the feature")
+    }
+
+    /// A TCP connection to a host.
+    async fn reach(
+        &self,
+        host: &str,
+        port: u16,
+        config: &PoolConfig,
+        account: &mut Account<'_>,
+    ) -> Result<TcpStream, Error> {
+        let what = || format!("`{host}` was not resolved");
+        let addresses = lookup::addresses(host, port, config);
+        let (addresses, looked_up) = account.within(Phase::Dns, what, addresses).await?;
+        if looked_up {
+            account.charge(Phase::Dns);
+        }
+        let sockets = Sockets { config, turn: &self.turn };
+        let addresses = race::interleave(sockets.reachable(host, addresses)?);
+        let mut race = Race::new(&sockets, host, &addresses, account.last());
+        let tcp = race.run(account.limit(Phase::Connect).map(|limit| limit.at)).await;
+        account.timings.attempts = race.attempts();
+        let tcp = tcp?;
+        account.charge(Phase::Connect);
+        Ok(tcp)
+    }
+
+    #[cfg(feature = "tls")]
+    async fn secure(&self, pipe: Pipe, origin: &Origin) -> Result<(Pipe, Option<TlsFacts>), Error> {
+        let Some(tls) = &self.tls else {
+            return Err(no_tls());
+        };
+        let stream = tls.shake_hands(origin.host_without_zone(), tls.connector(), pipe).await?;
+        let facts = tls::facts(stream.get_ref().1);
+        Ok((Pipe::Tls(Box::new(stream)), Some(facts)))
+    }
+
+    /// TLS to the proxy itself.
+    #[cfg(feature = "tls")]
+    async fn greet(&self, pipe: Pipe, proxy: &Proxy) -> Result<Pipe, Error> {
+        let Some(tls) = &self.tls else {
+            return Err(no_tls());
+        };
+        let shaken = tls.shake_hands(&proxy.host, tls.connector_to_proxy(), pipe).await;
+        Ok(Pipe::Tls(Box::new(shaken.map_err(|error| error.at(Phase::Proxy))?)))
+    }
+
+    #[cfg(not(feature = "tls"))]
+    async fn greet(&self, _pipe: Pipe, _proxy: &Proxy) -> Result<Pipe, Error> {
         Err(no_tls())
     }
-}
 
-/// The limit is one for all phases; the error names the phase in which it was reached.
-async fn within<T>(
-    limit: Option<Instant>,
-    phase: Phase,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    match limit {
-        None => work.await,
-        Some(limit) => tokio::time::timeout_at(limit.into(), work)
-            .await
-            .map_err(|_| Error::new(ErrorKind::ConnectTimeout).at(phase))?,
+    #[cfg(not(feature = "tls"))]
+    async fn secure(&self, _pipe: Pipe, _origin: &Origin) -> Result<(Pipe, Option<TlsFacts>), Error> {
+        Err(no_tls())
     }
 }
 
@@ -168,63 +269,7 @@ fn no_tls() -> Error {
     Error::new(ErrorKind::InvalidRequest).with_detail(text.into())
 }
 
-/// The addresses to try, and whether somebody had to be asked for them.
-async fn resolve(origin: &Origin, config: &PoolConfig) -> Result<(Vec<SocketAddr>, bool), Error> {
-    let (host, port) = (origin.host(), origin.port());
-    if let Some(resolve) = config.resolve.iter().find(|resolve| resolve.host == host && resolve.port == port)
-    {
-        return Ok((vec![resolve.address], false));
-    }
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok((vec![SocketAddr::new(ip, port)], false));
-    }
-    let failed =
-        || Error::new(ErrorKind::Dns).with_detail(format!("`{host}` could not be resolved")).at(Phase::Dns);
-    let addresses: Vec<_> =
-        tokio::net::lookup_host((host, port)).await.map_err(|source| failed().with_source(source))?.collect();
-    if addresses.is_empty() {
-        return Err(failed());
-    }
-    Ok((addresses, true))
-}
-
-async fn connect_any(addresses: &[SocketAddr], config: &PoolConfig) -> Result<TcpStream, Error> {
-    let mut last = None;
-    for &address in addresses {
-        match connect_one(address, config).await {
-            Ok(tcp) => return Ok(tcp),
-            Err(error) => {
-                let text = format!("{} ({address})", connect_text(&error));
-                last = Some(connect_error(error).with_detail(text));
-            }
-        }
-    }
-    Err(last.unwrap_or_else(|| Error::new(ErrorKind::Connect)))
-}
-
-async fn connect_one(address: SocketAddr, config: &PoolConfig) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(local) = config.local_address.filter(|local| local.is_ipv4() == address.is_ipv4()) {
-        socket.bind(SocketAddr::new(local, 0))?;
-    }
-    socket.set_nodelay(config.tcp_nodelay)?;
-    socket.connect(address).await
-}
-
-fn connect_error(source: io::Error) -> Error {
-    Error::new(ErrorKind::of_connect(&source)).at(Phase::Connect)
-}
-
-fn connect_text(error: &io::Error) -> String {
-    match ErrorKind::of_connect(error) {
-        ErrorKind::ConnectRefused => "connection refused: nothing listens there".into(),
-        ErrorKind::NoPorts => {
-            "no local port is left (EADDRNOTAVAIL): lower the rate, or widen net.ipv4.ip_local_port_range"
-                .into()
-        }
-        ErrorKind::NoFiles => {
-            "no file descriptor is left (EMFILE): raise `ulimit -n`, or lower --connections".into()
-        }
-        _ => format!("could not connect: {error}"),
-    }
+/// A socket that has just opened and has no address has already ended.
+fn no_address(source: std::io::Error) -> Error {
+    Error::new(ErrorKind::Connect).at(Phase::Connect).with_source(source)
 }

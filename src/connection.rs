@@ -20,7 +20,7 @@ use hyper_util::rt::TokioIo;
 
 use crate::body::RequestBody;
 use crate::clock;
-use crate::connect::{Opened, Stream};
+use crate::connect::{Forward, Opened, Stream};
 use crate::error::{Error, ErrorKind};
 use crate::exchange::{ConnectionFacts, ConnectionId};
 use crate::idle::CloseReason;
@@ -42,6 +42,8 @@ pub(crate) struct Connection {
     wire: Arc<WireFacts>,
     facts: Arc<ConnectionFacts>,
     opening: Option<ConnectTimings>,
+    /// Where the peer is a proxy that passes requests on.
+    forward: Option<Forward>,
     exchanges: u32,
     idle_since: Option<Instant>,
 }
@@ -66,7 +68,7 @@ pub(crate) struct Stamps {
 impl Connection {
     /// Begins a conversation over an opened stream.
     pub(crate) async fn start(opened: Opened, id: ConnectionId) -> Result<Connection, Error> {
-        let Opened { stream, wire, timings, remote, local, tls } = opened;
+        let Opened { stream, wire, timings, remote, local, tls, forward } = opened;
         let (sender, hyper) = http1::Builder::new()
             // A request head and a small body go out in one plain write.
             .writev(false)
@@ -81,6 +83,7 @@ impl Connection {
             wire,
             facts: Arc::new(ConnectionFacts { id, remote, local, tls }),
             opening: Some(timings),
+            forward,
             exchanges: 0,
             idle_since: None,
         })
@@ -159,8 +162,11 @@ impl Connection {
     /// closed; hyper does not let it be used again.
     pub(crate) async fn exchange(
         &mut self,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Stamps), Failure> {
+        if let Some(forward) = &self.forward {
+            forward.address(&mut request);
+        }
         let began = clock::now();
         let (written_before, read_before) = (self.wire.written(), self.wire.read());
         let heard_before = self.wire.heard();
@@ -189,7 +195,10 @@ impl Connection {
                 let kind = self.classify(error.error(), request.is_some(), answered);
                 let unsent = request.is_some() || self.wire.written() == written_before;
                 let phase = if unsent { Phase::Send } else { Phase::Wait };
-                let error = Error::new(kind).at(phase).with_source(error.into_error());
+                let error = match late_refusal(error.error()) {
+                    Some(text) => Error::new(ErrorKind::Tls).at(Phase::Tls).told_by(text, error.into_error()),
+                    None => Error::new(kind).at(phase).with_source(error.into_error()),
+                };
                 Err(Failure { error, request })
             }
         }
@@ -219,6 +228,17 @@ impl Connection {
     }
 }
 
+/// The server has looked at the client's certificate only now.
+fn late_refusal(error: &hyper::Error) -> Option<String> {
+    #[cfg(feature = "tls")]
+    return crate::tls::refusal(error);
+    #[cfg(not(feature = "tls"))]
+    {
+        let _ = error;
+        None
+    }
+}
+
 /// What an error says of a connection that was idle. The end of the stream says nothing more than itself.
 fn told_by(error: &hyper::Error) -> Option<CloseReason> {
     use std::error::Error as _;
@@ -234,6 +254,9 @@ fn told_by(error: &hyper::Error) -> Option<CloseReason> {
         None | Some(io::ErrorKind::InvalidData) => Some(CloseReason::Unsolicited),
         // tokio's word for a socket whose runtime has ended.
         Some(io::ErrorKind::Other) => Some(CloseReason::Shutdown),
+        Some(
+            io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable,
+        ) => Some(CloseReason::PeerLost),
         Some(_) => None,
     }
 }

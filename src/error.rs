@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
-use crate::phase::Phase;
+use crate::phase::{ConnectTimings, Phase};
 
 type Source = Box<dyn StdError + Send + Sync>;
 
@@ -20,12 +20,15 @@ pub enum ErrorKind {
     ConnectRefused,
     /// The TCP connection failed otherwise.
     Connect,
-    /// Opening the connection took longer than the connect timeout.
+    /// Opening the connection took longer than the connect timeout, or one of its phases longer than its own; the
+    /// phase tells which.
     ConnectTimeout,
     /// This machine has no local port left for another connection (EADDRNOTAVAIL): a limit of the client.
     NoPorts,
     /// This process may open no further file descriptor (EMFILE, ENFILE): a limit of the client.
     NoFiles,
+    /// A proxy made no tunnel.
+    Proxy,
     /// The TLS handshake failed.
     Tls,
     /// No connection became free within the acquire timeout.
@@ -61,6 +64,7 @@ impl ErrorKind {
             ErrorKind::ConnectTimeout => "connect_timeout",
             ErrorKind::NoPorts => "no_ports",
             ErrorKind::NoFiles => "no_files",
+            ErrorKind::Proxy => "proxy",
             ErrorKind::Tls => "tls",
             ErrorKind::AcquireTimeout => "acquire_timeout",
             ErrorKind::Timeout => "timeout",
@@ -93,6 +97,7 @@ impl ErrorKind {
             ErrorKind::NoFiles => {
                 "no file descriptor is left (EMFILE): raise `ulimit -n`, or lower --connections"
             }
+            ErrorKind::Proxy => "the proxy made no tunnel",
             ErrorKind::Tls => "the TLS handshake failed",
             ErrorKind::AcquireTimeout => "no connection of the pool became free within the acquire timeout",
             ErrorKind::Timeout => "no complete response within the time allowed",
@@ -114,7 +119,8 @@ impl ErrorKind {
     pub(crate) fn of_connect(error: &io::Error) -> ErrorKind {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => ErrorKind::ConnectRefused,
-            io::ErrorKind::AddrNotAvailable => ErrorKind::NoPorts,
+            // EADDRINUSE is what bind() says when every port of a local address is taken.
+            io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => ErrorKind::NoPorts,
             io::ErrorKind::TimedOut => ErrorKind::ConnectTimeout,
             _ if is_out_of_files(error) => ErrorKind::NoFiles,
             _ => ErrorKind::Connect,
@@ -135,16 +141,32 @@ struct Inner {
     phase: Option<Phase>,
     detail: Option<String>,
     source: Option<Source>,
+    /// The detail says what the source means, in better words.
+    is_explained: bool,
+    opening: Option<ConnectTimings>,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind) -> Error {
-        Error(Box::new(Inner { kind, phase: None, detail: None, source: None }))
+        Error(Box::new(Inner {
+            kind,
+            phase: None,
+            detail: None,
+            source: None,
+            is_explained: false,
+            opening: None,
+        }))
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Source>) -> Error {
         self.0.source = Some(source.into());
         self
+    }
+
+    /// A text in place of the source's own, which is still there for whoever asks.
+    pub(crate) fn told_by(mut self, detail: String, source: impl Into<Source>) -> Error {
+        self.0.is_explained = true;
+        self.with_detail(detail).with_source(source)
     }
 
     pub(crate) fn with_detail(mut self, detail: String) -> Error {
@@ -157,6 +179,11 @@ impl Error {
         self
     }
 
+    pub(crate) fn after(mut self, opening: ConnectTimings) -> Error {
+        self.0.opening = Some(opening);
+        self
+    }
+
     /// What went wrong, to count by.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -166,6 +193,12 @@ impl Error {
     pub fn phase(&self) -> Option<Phase> {
         self.0.phase
     }
+
+    /// Where the time went until a connection could not be opened; [`Error::phase`] is the last that has any.
+    /// `None` for what went wrong elsewhere.
+    pub fn opening(&self) -> Option<ConnectTimings> {
+        self.0.opening
+    }
 }
 
 impl fmt::Display for Error {
@@ -173,6 +206,9 @@ impl fmt::Display for Error {
         match &self.0.detail {
             Some(detail) => f.write_str(detail)?,
             None => f.write_str(self.0.kind.sentence())?,
+        }
+        if self.0.is_explained {
+            return Ok(());
         }
         let mut cause = self.0.source.as_deref().map(|source| source as &dyn StdError);
         while let Some(source) = cause {

@@ -1,6 +1,7 @@
 //! [`Exchange`]: the facts of one request and its response.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,15 +23,55 @@ pub struct TlsFacts {
     pub resumed: bool,
 }
 
+/// One end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// IP address and port.
+    Ip(SocketAddr),
+    /// A Unix socket; its path is that of the [`Route`](crate::Route).
+    Unix,
+}
+
+impl Address {
+    /// The IP address; `None` for a Unix socket.
+    pub fn ip(self) -> Option<IpAddr> {
+        match self {
+            Address::Ip(address) => Some(address.ip()),
+            Address::Unix => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Address {
+        Address::Ip(address)
+    }
+}
+
+impl PartialEq<SocketAddr> for Address {
+    fn eq(&self, other: &SocketAddr) -> bool {
+        *self == Address::Ip(*other)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Ip(address) => address.fmt(f),
+            Address::Unix => f.write_str("unix socket"),
+        }
+    }
+}
+
 /// What stays the same for all exchanges of one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionFacts {
     /// The connection's number in its pool.
     pub id: ConnectionId,
     /// The peer's address: the hop that we are connected to, which may be a proxy.
-    pub remote: SocketAddr,
+    pub remote: Address,
     /// Our own address and port.
-    pub local: SocketAddr,
+    pub local: Address,
     /// TLS, where there is any.
     pub tls: Option<TlsFacts>,
 }

@@ -38,11 +38,13 @@ pub enum CloseReason {
     Evicted,
     /// The pool was closed, or its last handle dropped, or the runtime that the connection lived on ended.
     Shutdown,
+    /// Its peer vanished while it was idle: TCP keepalive got no answer, or the network said that there is no way.
+    PeerLost,
 }
 
 impl CloseReason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [CloseReason; 14] = [
+    pub const ALL: [CloseReason; 15] = [
         CloseReason::IdleTimeout,
         CloseReason::MaxLifetime,
         CloseReason::MaxExchanges,
@@ -57,6 +59,7 @@ impl CloseReason {
         CloseReason::Failed,
         CloseReason::Evicted,
         CloseReason::Shutdown,
+        CloseReason::PeerLost,
     ];
 
     /// The reason as a key: lower case words joined by underscores.
@@ -76,6 +79,7 @@ impl CloseReason {
             CloseReason::Failed => "failed",
             CloseReason::Evicted => "evicted",
             CloseReason::Shutdown => "shutdown",
+            CloseReason::PeerLost => "peer_lost",
         }
     }
 }

@@ -26,6 +26,9 @@ mod exchange;
 mod idle;
 mod origin;
 mod phase;
+mod proxy;
+mod resolver;
+mod route;
 
 #[cfg(feature = "load")]
 pub mod estimate;
@@ -65,15 +68,18 @@ pub mod gate;
 pub mod report;
 
 pub use body::RequestBody;
-pub use config::{OnMiss, PoolConfig, Resolve, ReuseOrder};
+pub use config::{Keepalive, OnMiss, PoolConfig, Resolve, ReuseOrder};
 pub use error::{Error, ErrorKind};
-pub use exchange::{ConnectionFacts, ConnectionId, Exchange, Obtained, Retry, TlsFacts};
+pub use exchange::{Address, ConnectionFacts, ConnectionId, Exchange, Obtained, Retry, TlsFacts};
 pub use idle::CloseReason;
 pub use origin::{Origin, Scheme};
 pub use phase::{ConnectTimings, Phase, Timings};
 pub use pool::{Body, Lease, LeaseError, Pool, PoolStats, Response};
+pub use proxy::Proxy;
+pub use resolver::{Lookup, Resolver};
+pub use route::Route;
 #[cfg(feature = "tls")]
-pub use tls::{TlsClient, TlsConfig, TlsVersion};
+pub use tls::{ClientCertificate, TlsClient, TlsConfig, TlsVersion};
 
 /// The README's examples are compiled with the documentation tests.
 #[cfg(all(doctest, feature = "tls"))]

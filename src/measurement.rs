@@ -219,6 +219,9 @@ pub struct PhaseSums {
     pub dns_ns: u64,
     /// See [`Phase::Connect`].
     pub connect_ns: u64,
+    /// See [`Phase::Proxy`].
+    #[serde(default)]
+    pub proxy_ns: u64,
     /// See [`Phase::Tls`].
     pub tls_ns: u64,
     /// See [`Phase::Send`].
@@ -236,6 +239,7 @@ impl PhaseSums {
             Phase::Blocked => &mut self.blocked_ns,
             Phase::Dns => &mut self.dns_ns,
             Phase::Connect => &mut self.connect_ns,
+            Phase::Proxy => &mut self.proxy_ns,
             Phase::Tls => &mut self.tls_ns,
             Phase::Send => &mut self.send_ns,
             Phase::Wait => &mut self.wait_ns,
@@ -244,12 +248,13 @@ impl PhaseSums {
     }
 
     /// Every part with its name, `lag` first, in the order in which they happen.
-    pub fn parts(&self) -> [(&'static str, u64); 8] {
+    pub fn parts(&self) -> [(&'static str, u64); 9] {
         [
             ("lag", self.lag_ns),
             ("blocked", self.blocked_ns),
             ("dns", self.dns_ns),
             ("connect", self.connect_ns),
+            ("proxy", self.proxy_ns),
             ("tls", self.tls_ns),
             ("send", self.send_ns),
             ("wait", self.wait_ns),
@@ -264,6 +269,7 @@ impl PhaseSums {
         self.blocked_ns += other.blocked_ns;
         self.dns_ns += other.dns_ns;
         self.connect_ns += other.connect_ns;
+        self.proxy_ns += other.proxy_ns;
         self.tls_ns += other.tls_ns;
         self.send_ns += other.send_ns;
         self.wait_ns += other.wait_ns;
@@ -271,7 +277,7 @@ impl PhaseSums {
     }
 
     /// Every part's mean over the requests, in nanoseconds.
-    pub fn mean(&self) -> [(&'static str, f64); 8] {
+    pub fn mean(&self) -> [(&'static str, f64); 9] {
         self.parts().map(|(name, sum)| (name, sum as f64 / self.requests.max(1) as f64))
     }
 }

@@ -82,7 +82,7 @@ impl Origin {
         if port == 0 {
             return invalid("port 0 cannot be connected to".into());
         }
-        Ok(Origin { scheme, host: host.to_ascii_lowercase().into(), port })
+        Ok(Origin { scheme, host: normal(host).into(), port })
     }
 
     /// `http` or `https`.
@@ -90,9 +90,14 @@ impl Origin {
         self.scheme
     }
 
-    /// Host name or address, lower case, IPv6 without brackets.
+    /// Host name or address, lower case, IPv6 without brackets, and with its zone if it has one (`fe80::1%eth0`).
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// The host as others may know it: a zone means something on this machine only (RFC 6874, section 4).
+    pub(crate) fn host_without_zone(&self) -> &str {
+        self.host.split('%').next().unwrap_or(&self.host)
     }
 
     /// The port, the scheme's own when the URI named none.
@@ -100,10 +105,16 @@ impl Origin {
         self.port
     }
 
+    /// Host and port, the scheme's own too, as CONNECT wants it.
+    pub(crate) fn authority(&self) -> String {
+        let host = self.host_without_zone();
+        if host.contains(':') { format!("[{host}]:{}", self.port) } else { format!("{host}:{}", self.port) }
+    }
+
     /// What the `Host` field says: the port only when it is not the scheme's own (RFC 9110, section 7.2).
     pub fn host_header(&self) -> HeaderValue {
-        let bracketed =
-            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.to_string() };
+        let host = self.host_without_zone();
+        let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let text = if self.port == self.scheme.default_port() {
             bracketed
         } else {
@@ -113,13 +124,26 @@ impl Origin {
     }
 }
 
+/// Lower case but for the zone of an IPv6 address: an interface's name may have capitals. In a URI the zone stands
+/// behind `%25` (RFC 6874, section 2); a bare `%` is what people write (RFC 9844).
+fn normal(host: &str) -> String {
+    match host.split_once("%25").or_else(|| host.split_once('%')) {
+        Some((address, zone)) => format!("{}%{zone}", address.to_ascii_lowercase()),
+        None => host.to_ascii_lowercase(),
+    }
+}
+
 impl FromStr for Origin {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Origin, Error> {
         let uri: Uri = text.parse().map_err(|source| {
+            let zone = text.split_once('[').is_some_and(|(_, host)| host.contains('%'));
+            // RFC 9844, section 6: a zone is for people and interfaces, and no part of a URI any more.
+            let cure =
+                if zone { ": an IPv6 zone stands in an override's address, not in the URL" } else { "" };
             Error::new(ErrorKind::InvalidRequest)
-                .with_detail(format!("`{text}` is not a URL"))
+                .with_detail(format!("`{text}` is not a URL{cure}"))
                 .with_source(source)
         })?;
         Origin::from_uri(&uri)
@@ -150,6 +174,15 @@ mod tests {
         let origin: Origin = "http://[::1]:8080/".parse().unwrap();
         assert_eq!(origin.host(), "::1");
         assert_eq!(origin.host_header(), "[::1]:8080");
+    }
+
+    #[test]
+    fn a_zone_stays_on_this_machine_and_keeps_its_case() {
+        for text in ["http://[FE80::1%25Eth0]:8080/", "http://[fe80::1%Eth0]:8080/"] {
+            let origin: Origin = text.parse().unwrap();
+            assert_eq!(origin.host(), "fe80::1%Eth0");
+            assert_eq!(origin.host_header(), "[fe80::1]:8080");
+        }
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub enum Phase {
     Dns,
     /// The TCP handshake.
     Connect,
+    /// Asking a proxy for a tunnel, with TLS to the proxy itself; nothing where it passes requests on.
+    Proxy,
     /// The TLS handshake.
     Tls,
     /// From the connection's being ready until the last byte of the request was handed to the kernel.
@@ -23,8 +25,16 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in order.
-    pub const ALL: [Phase; 7] =
-        [Phase::Blocked, Phase::Dns, Phase::Connect, Phase::Tls, Phase::Send, Phase::Wait, Phase::Receive];
+    pub const ALL: [Phase; 8] = [
+        Phase::Blocked,
+        Phase::Dns,
+        Phase::Connect,
+        Phase::Proxy,
+        Phase::Tls,
+        Phase::Send,
+        Phase::Wait,
+        Phase::Receive,
+    ];
 
     /// The phase as a key and a label: lower case, one word.
     pub fn as_str(self) -> &'static str {
@@ -32,6 +42,7 @@ impl Phase {
             Phase::Blocked => "blocked",
             Phase::Dns => "dns",
             Phase::Connect => "connect",
+            Phase::Proxy => "proxy",
             Phase::Tls => "tls",
             Phase::Send => "send",
             Phase::Wait => "wait",
@@ -47,14 +58,19 @@ pub struct ConnectTimings {
     pub dns: Option<Duration>,
     /// TCP handshake, with addresses that were tried in vain.
     pub tcp: Duration,
+    /// See [`Phase::Proxy`]; `None` without a tunnel and without TLS to a proxy.
+    pub proxy: Option<Duration>,
     /// TLS handshake; `None` over plain TCP.
     pub tls: Option<Duration>,
+    /// How many of the host's addresses were tried (RFC 8305): more than 1 when the first did not answer in time.
+    pub attempts: u32,
 }
 
 impl ConnectTimings {
-    /// Lookup, TCP and TLS together.
+    /// Lookup, TCP, proxy and TLS together.
     pub fn total(&self) -> Duration {
-        self.dns.unwrap_or_default() + self.tcp + self.tls.unwrap_or_default()
+        let or_zero = Option::unwrap_or_default;
+        or_zero(self.dns) + self.tcp + or_zero(self.proxy) + or_zero(self.tls)
     }
 }
 
@@ -82,6 +98,7 @@ impl Timings {
             Phase::Blocked => self.blocked,
             Phase::Dns => connect.dns.unwrap_or_default(),
             Phase::Connect => connect.tcp,
+            Phase::Proxy => connect.proxy.unwrap_or_default(),
             Phase::Tls => connect.tls.unwrap_or_default(),
             Phase::Send => self.send,
             Phase::Wait => self.wait,
@@ -102,7 +119,8 @@ mod tests {
     #[test]
     fn the_phases_add_up_to_the_total() {
         let ms = Duration::from_millis;
-        let connect = ConnectTimings { dns: Some(ms(2)), tcp: ms(3), tls: None };
+        let connect =
+            ConnectTimings { dns: Some(ms(2)), tcp: ms(3), attempts: 1, ..ConnectTimings::default() };
         let timings =
             Timings { blocked: ms(1), connect: Some(connect), send: ms(4), wait: ms(5), receive: ms(6) };
         assert_eq!(timings.total(), ms(21));

@@ -77,7 +77,7 @@ impl Pool {
         #[cfg(feature = "tls")]
         return Pool::with_tls(config, crate::tls::TlsConfig::default().build()?);
         #[cfg(not(feature = "tls"))]
-        Pool::with_connector(config, Connector {})
+        Pool::with_connector(config, Connector::without_tls())
     }
 
     /// A pool whose HTTPS connections are made by `tls`. Pools that share a [`TlsClient`] share its sessions.
@@ -87,7 +87,7 @@ impl Pool {
     /// As [`Pool::new`].
     #[cfg(feature = "tls")]
     pub fn with_tls(config: PoolConfig, tls: TlsClient) -> Result<Pool, Error> {
-        Pool::with_connector(config, Connector { tls: Some(tls) })
+        Pool::with_connector(config, Connector::with_tls(tls))
     }
 
     fn with_connector(config: PoolConfig, connector: Connector) -> Result<Pool, Error> {

@@ -1,24 +1,31 @@
 //! [`TlsClient`]: how TLS handshakes are made: whom to trust, which versions, and whether to resume.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use tokio_rustls::rustls::client::{
-    ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
-};
+use tokio_rustls::rustls::client::{ClientSessionStore, Resumption};
 use tokio_rustls::rustls::crypto::{self, CryptoProvider};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{
-    self, ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, NamedGroup, RootCertStore,
+    self, ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, RootCertStore,
     SignatureScheme, SupportedProtocolVersion,
 };
 
 use crate::error::{Error, ErrorKind};
 use crate::exchange::TlsFacts;
+use crate::phase::Phase;
+
+mod failure;
+mod sessions;
+
+pub(crate) use failure::refusal;
+
+use sessions::Sessions;
 
 /// A version of TLS that a handshake may agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +51,43 @@ pub struct TlsConfig {
     /// Whether a new connection resumes an earlier session when it can (RFC 8446, section 2.2; RFC 5077 and
     /// session ids for TLS 1.2). Default: yes.
     pub resume: bool,
+    /// Whether `http/1.1` is asked for (ALPN, RFC 7301). Default: yes. Off only for a server that chokes on being
+    /// asked.
+    pub alpn: bool,
+    /// What this client shows to a server that demands a certificate; `None`: nothing. Default: `None`.
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+/// A client's certificate and its key, in PEM.
+#[derive(Clone)]
+pub struct ClientCertificate {
+    chain_pem: Vec<u8>,
+    key_pem: Vec<u8>,
+}
+
+impl ClientCertificate {
+    /// The certificate, then those that lead from it to one that the server trusts; and the key in PKCS #8, PKCS #1
+    /// or SEC 1, unencrypted. Both may be the same file. They are read by [`TlsConfig::build`].
+    pub fn from_pem(chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> ClientCertificate {
+        ClientCertificate { chain_pem: chain.into(), key_pem: key.into() }
+    }
+
+    fn read(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.chain_pem).collect();
+        let chain = chain.ok().filter(|chain| !chain.is_empty());
+        let chain = chain.ok_or_else(|| invalid("the client certificate is not PEM that can be read"))?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key_pem).map_err(|_| {
+            invalid("the client certificate's key is not PEM that can be read; an encrypted one must be decrypted first")
+        })?;
+        Ok((chain, key))
+    }
+}
+
+impl fmt::Debug for ClientCertificate {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientCertificate").finish_non_exhaustive()
+    }
 }
 
 impl Default for TlsConfig {
@@ -54,32 +98,73 @@ impl Default for TlsConfig {
             min_version: TlsVersion::Tls12,
             max_version: TlsVersion::Tls13,
             resume: true,
+            alpn: true,
+            client_certificate: None,
         }
     }
 }
 
 impl TlsConfig {
+    /// Sets the certificate to show, [`ClientCertificate::from_pem`].
+    #[must_use]
+    pub fn client_certificate(
+        mut self,
+        chain_pem: impl Into<Vec<u8>>,
+        key_pem: impl Into<Vec<u8>>,
+    ) -> TlsConfig {
+        self.client_certificate = Some(ClientCertificate::from_pem(chain_pem, key_pem));
+        self
+    }
+
     /// Builds the client: reads the system's roots unless others are given.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidRequest`] when no version is left to offer or a root certificate cannot be read.
+    /// [`ErrorKind::InvalidRequest`] when no version is left to offer, or a certificate or key cannot be read or
+    /// used.
     pub fn build(&self) -> Result<TlsClient, Error> {
         let provider = Arc::new(crypto::ring::default_provider());
         let versions = self.versions()?;
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&versions)
             .map_err(|source| Error::new(ErrorKind::InvalidRequest).with_source(source))?;
-        let mut config = if self.verify {
-            builder.with_root_certificates(self.roots()?).with_no_client_auth()
+        let (builder, trusts_nobody) = if self.verify {
+            let roots = self.roots()?;
+            let trusts_nobody = roots.is_empty();
+            (builder.with_root_certificates(roots), trusts_nobody)
         } else {
             let anyone = Arc::new(TrustAnyone(provider));
-            builder.dangerous().with_custom_certificate_verifier(anyone).with_no_client_auth()
+            (builder.dangerous().with_custom_certificate_verifier(anyone), false)
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let sessions = Arc::new(Sessions::new(self.resume));
-        config.resumption = Resumption::store(Arc::clone(&sessions) as Arc<dyn ClientSessionStore>);
-        Ok(TlsClient { config: Arc::new(config), sessions })
+        let (config, to_proxy) = match &self.client_certificate {
+            None => {
+                let config = Arc::new(self.finish(builder.with_no_client_auth(), &sessions));
+                (Arc::clone(&config), config)
+            }
+            Some(shown) => {
+                let (chain, key) = shown.read()?;
+                let unusable = "the client certificate and its key do not belong together, or cannot be used";
+                let config = builder
+                    .clone()
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|source| invalid(unusable).with_source(source))?;
+                // A session is resumed with the identity that it began with.
+                let others = Arc::new(Sessions::new(self.resume));
+                let to_proxy = self.finish(builder.with_no_client_auth(), &others);
+                (Arc::new(self.finish(config, &sessions)), Arc::new(to_proxy))
+            }
+        };
+        let shows_certificate = self.client_certificate.is_some();
+        Ok(TlsClient { config, to_proxy, sessions, trusts_nobody, shows_certificate })
+    }
+
+    fn finish(&self, mut config: ClientConfig, sessions: &Arc<Sessions>) -> ClientConfig {
+        if self.alpn {
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        }
+        config.resumption = Resumption::store(Arc::clone(sessions) as Arc<dyn ClientSessionStore>);
+        config
     }
 
     fn versions(&self) -> Result<Vec<&'static SupportedProtocolVersion>, Error> {
@@ -128,17 +213,41 @@ fn invalid(text: &str) -> Error {
 #[derive(Clone)]
 pub struct TlsClient {
     config: Arc<ClientConfig>,
+    /// Without the client certificate, which is for the target.
+    to_proxy: Arc<ClientConfig>,
     sessions: Arc<Sessions>,
+    /// The system had no roots.
+    trusts_nobody: bool,
+    shows_certificate: bool,
 }
 
 impl TlsClient {
     /// How many TLS 1.3 tickets are at hand; each is used once (RFC 8446, appendix C.4).
     pub fn tickets(&self) -> usize {
-        self.sessions.lock().values().map(|known| known.tickets.len()).sum()
+        self.sessions.tickets()
     }
 
     pub(crate) fn connector(&self) -> TlsConnector {
         TlsConnector::from(Arc::clone(&self.config))
+    }
+
+    pub(crate) fn connector_to_proxy(&self) -> TlsConnector {
+        TlsConnector::from(Arc::clone(&self.to_proxy))
+    }
+
+    /// Over any stream; an error tells the cure.
+    pub(crate) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        host: &str,
+        connector: TlsConnector,
+        stream: S,
+    ) -> Result<TlsStream<S>, Error> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|source| {
+            let text =
+                format!("`{host}` is no name that a certificate can be for: use a DNS name or an address");
+            Error::new(ErrorKind::Tls).at(Phase::Tls).told_by(text, source)
+        })?;
+        connector.connect(name, stream).await.map_err(|source| self.failure(host, source))
     }
 }
 
@@ -159,80 +268,6 @@ pub(crate) fn facts(connection: &ClientConnection) -> TlsFacts {
         version,
         cipher_suite: suite.map(|suite| format!("{:?}", suite.suite())).unwrap_or_default(),
         resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
-    }
-}
-
-/// Sessions to resume, per server name.
-///
-/// *Design.* rustls' own store keeps 8 tickets per name; with more handshakes at a time than that, resumption
-/// silently turns into full handshakes, and a measurement of it would be a lie. The newest ticket is taken
-/// first, so that old ones run out unused. With `resume` off only the key-exchange hint is kept: without it
-/// a server that prefers another group would cost a HelloRetryRequest, a round trip more, at every handshake.
-#[derive(Debug)]
-struct Sessions {
-    resume: bool,
-    known: Mutex<HashMap<ServerName<'static>, Known>>,
-}
-
-/// More than any run has handshakes in flight; a ticket is some 1.5 kB.
-const MAX_TICKETS: usize = 4096;
-
-#[derive(Debug, Default)]
-struct Known {
-    group: Option<NamedGroup>,
-    tls12: Option<Tls12ClientSessionValue>,
-    tickets: std::collections::VecDeque<Tls13ClientSessionValue>,
-}
-
-impl Sessions {
-    fn new(resume: bool) -> Sessions {
-        Sessions { resume, known: Mutex::new(HashMap::new()) }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<ServerName<'static>, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl ClientSessionStore for Sessions {
-    fn set_kx_hint(&self, server_name: ServerName<'static>, group: NamedGroup) {
-        self.lock().entry(server_name).or_default().group = Some(group);
-    }
-
-    fn kx_hint(&self, server_name: &ServerName<'_>) -> Option<NamedGroup> {
-        self.lock().get(server_name).and_then(|known| known.group)
-    }
-
-    fn set_tls12_session(&self, server_name: ServerName<'static>, value: Tls12ClientSessionValue) {
-        if self.resume {
-            self.lock().entry(server_name).or_default().tls12 = Some(value);
-        }
-    }
-
-    fn tls12_session(&self, server_name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        self.lock().get(server_name).and_then(|known| known.tls12.clone())
-    }
-
-    fn remove_tls12_session(&self, server_name: &ServerName<'static>) {
-        if let Some(known) = self.lock().get_mut(server_name) {
-            known.tls12 = None;
-        }
-    }
-
-    fn insert_tls13_ticket(&self, server_name: ServerName<'static>, value: Tls13ClientSessionValue) {
-        if !self.resume {
-            return;
-        }
-        let mut known = self.lock();
-        let tickets = &mut known.entry(server_name).or_default().tickets;
-        if tickets.len() == MAX_TICKETS {
-            tickets.pop_front();
-        }
-        tickets.push_back(value);
-    }
-
-    fn take_tls13_ticket(&self, server_name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        self.lock().get_mut(server_name).and_then(|known| known.tickets.pop_back())
     }
 }
 

@@ -1,4 +1,4 @@
-//! [`Wire`]: a TCP stream that counts its bytes, remembers how it ended, and can be told to look at the
+//! [`Wire`]: a TCP or Unix stream that counts its bytes, remembers how it ended, and can be told to look at the
 //! socket itself before it believes the reactor.
 
 use std::io;
@@ -10,9 +10,12 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::clock;
+
+mod socket;
+
+pub(crate) use socket::Socket;
 
 /// What the pool may know about a connection's bytes while hyper owns the stream. Relaxed atomics: the
 /// stream is polled by whoever holds the connection, and the facts are read by the same task.
@@ -48,7 +51,7 @@ impl WireFacts {
         }
     }
 
-    /// When the TCP connection was open.
+    /// When the socket was connected.
     pub(crate) fn born(&self) -> Instant {
         self.born
     }
@@ -118,26 +121,26 @@ fn is_reset(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
-/// The TCP stream beneath TLS and HTTP.
+/// The stream beneath TLS and HTTP.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    tcp: TcpStream,
+    socket: Socket,
     facts: Arc<WireFacts>,
     /// The peer takes nothing any more.
     deaf: bool,
 }
 
 impl Wire {
-    pub(crate) fn new(tcp: TcpStream, now: Instant) -> Wire {
-        Wire { tcp, facts: Arc::new(WireFacts::new(now)), deaf: false }
+    pub(crate) fn new(socket: Socket, now: Instant) -> Wire {
+        Wire { socket, facts: Arc::new(WireFacts::new(now)), deaf: false }
     }
 
     pub(crate) fn facts(&self) -> &Arc<WireFacts> {
         &self.facts
     }
 
-    pub(crate) fn tcp(&self) -> &TcpStream {
-        &self.tcp
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.socket
     }
 
     /// Whether the kernel holds something to read, the end of the stream included, whatever the reactor knows.
@@ -146,7 +149,7 @@ impl Wire {
     fn has_news(&self) -> io::Result<bool> {
         use rustix::net::{RecvFlags, recv};
         let mut byte = [0_u8; 1];
-        match recv(self.tcp.as_fd(), &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        match recv(self.socket.as_fd(), &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
             Ok(_) => Ok(true),
             Err(rustix::io::Errno::AGAIN) => Ok(false),
             Err(error) => Err(error.into()),
@@ -156,16 +159,16 @@ impl Wire {
     /// Reads what the socket holds now, without asking the reactor.
     fn read_past_reactor(&self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
         use rustix::net::{RecvFlags, recv};
-        let (n, _) = recv(self.tcp.as_fd(), buf.initialize_unfilled(), RecvFlags::DONTWAIT)?;
+        let (n, _) = recv(self.socket.as_fd(), buf.initialize_unfilled(), RecvFlags::DONTWAIT)?;
         buf.advance(n);
         Ok(())
     }
 
-    fn poll_read_tcp(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read_socket(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.facts.look.load(Relaxed) && self.has_news()? {
             return Poll::Ready(self.read_past_reactor(buf));
         }
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
+        Pin::new(&mut self.socket).poll_read(cx, buf)
     }
 }
 
@@ -173,7 +176,7 @@ impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let result = ready!(this.poll_read_tcp(cx, buf));
+        let result = ready!(this.poll_read_socket(cx, buf));
         match &result {
             Ok(()) if buf.filled().len() == before && buf.capacity() > before => this.facts.ended(None),
             Ok(()) => {
@@ -199,7 +202,7 @@ impl AsyncWrite for Wire {
             return Poll::Pending;
         }
         this.facts.look.store(false, Relaxed);
-        let result = ready!(Pin::new(&mut this.tcp).poll_write(cx, bytes));
+        let result = ready!(Pin::new(&mut this.socket).poll_write(cx, bytes));
         match &result {
             Ok(n) => this.facts.wrote(*n),
             Err(error) if is_reset(error) => {
@@ -216,10 +219,10 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().tcp).poll_flush(cx)
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().tcp).poll_shutdown(cx)
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
     }
 }

@@ -136,15 +136,13 @@ impl Looking<'_> {
             ErrorKind::ConnectRefused => "start the server, or correct host and port",
             ErrorKind::Dns => "correct the host name, or give an address with --resolve HOST:PORT:ADDRESS",
             ErrorKind::ConnectTimeout => "check the address, or raise --connect-timeout",
-            ErrorKind::Tls if text.contains("UnknownIssuer") || text.contains("invalid peer certificate") => {
+            ErrorKind::Tls if text.contains("that is trusted") || text.contains("(CA:TRUE)") => {
                 "give the server's root certificate with --cacert FILE, or -k to trust any"
             }
-            ErrorKind::Tls if text.contains("corrupt message") || text.contains("InvalidContentType") => {
-                "this port does not speak TLS: use http://"
-            }
-            ErrorKind::Tls => {
-                "check that this port speaks TLS (else use http://) and which versions it allows"
-            }
+            ErrorKind::Tls if text.contains("the certificate of") => "or trust any certificate with -k",
+            // The error has said what to do.
+            ErrorKind::Tls => "check the port and the host (plain HTTP/1.1 needs http://)",
+            ErrorKind::Proxy => "check the proxy, its URL and what it allows",
             _ if !https => "does this port speak plain HTTP/1.1? Over TLS use https://",
             _ => "does this port speak HTTP/1.1?",
         };
@@ -156,7 +154,8 @@ fn facts(status: u16, server: Option<String>, exchange: &Exchange) -> TargetFact
     let connection = &exchange.connection;
     TargetFacts {
         address: connection.remote.to_string(),
-        same_machine: connection.remote.ip() == connection.local.ip() || connection.remote.ip().is_loopback(),
+        same_machine: connection.remote.ip() == connection.local.ip()
+            || connection.remote.ip().is_some_and(|ip| ip.is_loopback()),
         embedded: false,
         status,
         server,

@@ -102,11 +102,11 @@ fn count(shared: &Shared, end: WhoClosed) {
 
 /// Looks at the socket itself, beneath TLS: a close_notify is not yet a FIN. What still comes is thrown away.
 fn drain(stream: &mut Stream) -> Option<WhoClosed> {
-    let tcp = stream.wire().tcp();
+    let socket = stream.wire().socket();
     let mut scrap = [0_u8; 4096];
     // A peer that never stops sending is not waited for.
     for _ in 0..MAX_READS {
-        match rustix::net::recv(tcp, &mut scrap[..], rustix::net::RecvFlags::DONTWAIT) {
+        match rustix::net::recv(socket, &mut scrap[..], rustix::net::RecvFlags::DONTWAIT) {
             Ok((_, 0)) => return Some(WhoClosed::Peer),
             Ok(_) => {}
             Err(rustix::io::Errno::AGAIN) => return None,

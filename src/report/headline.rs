@@ -90,6 +90,7 @@ fn cure(kind: &str) -> &'static str {
         "connect" | "connect_timeout" => "check the address and what filters the way to it",
         "no_ports" => "lower --rate, or widen net.ipv4.ip_local_port_range",
         "no_files" => "raise `ulimit -n`, or lower --connections",
+        "proxy" => "check the proxy, its URL and what it allows",
         "tls" => "check which TLS versions the port speaks, and its certificate",
         "timeout" | "acquire_timeout" => "lower --rate, or raise --max-time",
         "protocol" => "check that the port speaks HTTP/1.1",

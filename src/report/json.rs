@@ -239,7 +239,10 @@ mod tests {
         has(&arm["response_ns"], &points);
         has(&arm["service_ns"], &points);
         has(&arm["lag_ns"], &points);
-        has(&arm["phases_mean_ns"], &["lag", "blocked", "dns", "connect", "tls", "send", "wait", "receive"]);
+        has(
+            &arm["phases_mean_ns"],
+            &["lag", "blocked", "dns", "connect", "proxy", "tls", "send", "wait", "receive"],
+        );
         has(
             &arm["connections"],
             &[

@@ -15,6 +15,7 @@ use super::units::{
 use super::wrap::wrap;
 use crate::compare::{ArmSummary, Comparison, Difference, Metric, Quantiles, Severity};
 use crate::measurement::{Measurement, PhaseSums, Slot};
+use crate::phase::Phase;
 use crate::plan::{Arrivals, Model, Plan};
 
 /// What stands where there is no value.
@@ -325,6 +326,10 @@ fn phases(comparison: &Comparison) -> Table {
     let mut table = Table::new("Mean time by phase", names(comparison));
     let means: Vec<_> = comparison.arms.iter().map(|arm| arm.phases.mean()).collect();
     for (nth, (name, _)) in PhaseSums::default().parts().iter().enumerate() {
+        // Few measure through a proxy: its line is there when they do.
+        if *name == Phase::Proxy.as_str() && means.iter().all(|means| means[nth].1 == 0.0) {
+            continue;
+        }
         table.row(&format!("  {name}"), means.iter().map(|means| phase(means[nth].1)));
     }
     table.row("  = mean", each(comparison, |arm| arm.response.map(|response| time(response.mean))));
@@ -403,7 +408,6 @@ mod tests {
     use crate::compare::{self, samples};
     use crate::histogram::Histogram;
     use crate::measurement::{Capacity, Slot};
-    use crate::phase::Phase;
     use crate::report::wrap::length;
 
     /// Three arms over TLS, with all that a real run has.

@@ -1,6 +1,8 @@
 //! The pool, as its users and its peers see it.
 
+mod addresses;
 mod cancelling;
+mod certificates;
 mod ending;
 mod expiry;
 mod limits;
@@ -9,10 +11,14 @@ mod off;
 mod on_miss;
 mod opening;
 mod protocol;
+mod proxies;
+mod resolving;
 mod reuse;
 mod stale;
 mod timings;
 mod tls;
+mod unix;
+mod vanishing;
 
 use std::net::SocketAddr;
 

@@ -285,7 +285,7 @@ async fn an_origin_at_its_limit_holds_no_other_up() {
 async fn hung_openings_are_no_more_than_allowed_and_each_that_is_given_up_lets_another_begin() {
     let deaf = Deaf::new();
     let pool = pool(PoolConfig::default().max_opening_per_origin(3));
-    let mut asking: Vec<_> = (0..10).map(|_| Box::pin(send(&pool, &url(deaf.address())))).collect();
+    let mut asking: Vec<_> = (0..10).map(|_| Box::pin(send(&pool, &url(deaf.addr())))).collect();
     for request in &mut asking {
         begin(request).await;
     }

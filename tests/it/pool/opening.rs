@@ -1,15 +1,13 @@
 //! Connections that cannot be opened: each failure by its name, and no place lost.
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::time::Duration;
 
-use keeplive::server::{Behaviour, Certificate, Running, Server, ServerTls};
-use keeplive::{Error, ErrorKind, Phase, Pool, PoolConfig, Resolve};
-use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use keeplive::server::Behaviour;
+use keeplive::{Error, ErrorKind, Keepalive, Phase, Pool, PoolConfig, Resolve};
 
-use super::{get, send, server, trusting, url};
+use super::{get, send, server, url};
 use crate::support::deaf::Deaf;
-use crate::support::now;
 use crate::support::scripted::{Conn, Scripted};
 
 /// The failure of one request, after which nothing of it is left.
@@ -53,41 +51,54 @@ async fn an_override_decides_where_a_name_leads() {
     assert_eq!(exchange.timings.connect.expect("opened").dns, None);
 }
 
+fn local(last: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))
+}
+
 #[tokio::test]
-async fn connections_come_from_the_local_address_that_was_asked_for() {
+async fn connections_come_from_the_local_addresses_in_turn() {
     let server = server(Behaviour::default());
-    let local = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
-    let exchange = get(&pool(PoolConfig::default().local_address(Some(local))), &server.url()).await;
-    assert_eq!(exchange.connection.local.ip(), local);
+    // A local address of the other family does not take part.
+    let locals = vec![local(9), Ipv6Addr::LOCALHOST.into(), local(8)];
+    let pool = pool(PoolConfig::default().keep_alive(false).local_addresses(locals));
+    for expected in [local(9), local(8), local(9)] {
+        assert_eq!(get(&pool, &server.url()).await.connection.local.ip(), Some(expected));
+    }
 }
 
 #[tokio::test]
-async fn a_certificate_that_nobody_vouches_for() {
-    let (server, other) = (secure(ServerTls::default()), secure(ServerTls::default()));
-    let error = failure(&trusting_pool(&other), &server.url()).await;
-    fails(&error, ErrorKind::Tls, Phase::Tls);
+async fn a_host_without_an_address_of_the_local_family() {
+    let config = PoolConfig::default().local_addresses(vec![Ipv6Addr::LOCALHOST.into()]);
+    let error = failure(&pool(config), "http://127.0.0.1:9/").await;
+    fails(&error, ErrorKind::Connect, Phase::Connect);
+    assert!(error.to_string().contains("add a local address of the other family"), "{error}");
 }
 
 #[tokio::test]
-async fn a_certificate_that_has_expired() {
-    let server = certified("127.0.0.1", 2001);
-    let error = failure(&trusting_pool(&server), &server.url()).await;
-    fails(&error, ErrorKind::Tls, Phase::Tls);
-    assert!(error.to_string().contains("expired"), "{error}");
+async fn a_local_address_that_is_not_this_machines() {
+    let foreign = "192.0.2.1".parse().expect("an address for documentation");
+    let error =
+        failure(&pool(PoolConfig::default().local_addresses(vec![foreign])), "http://127.0.0.1:9/").await;
+    fails(&error, ErrorKind::Connect, Phase::Connect);
+    assert!(error.to_string().contains("192.0.2.1 is none of this machine's"), "{error}");
 }
 
-#[tokio::test]
-async fn a_certificate_for_another_name() {
-    let server = certified("other.test", 2101);
-    let error = failure(&trusting_pool(&server), &server.url()).await;
-    fails(&error, ErrorKind::Tls, Phase::Tls);
-    assert!(error.to_string().contains("not valid for name"), "{error}");
-}
-
-#[tokio::test]
-async fn a_certificate_that_is_good() {
-    let server = certified("127.0.0.1", 2101);
-    get(&trusting_pool(&server), &server.url()).await;
+#[test]
+fn settings_that_no_socket_takes_are_refused_with_the_cure() {
+    let seconds = Duration::from_secs;
+    let keepalive = |time, interval, count| {
+        PoolConfig::default().tcp_keepalive(Some(Keepalive { time, interval, count }))
+    };
+    for (config, cure) in [
+        (keepalive(Duration::from_millis(900), seconds(1), 1), "1 s to 32767 s"),
+        (keepalive(seconds(1), seconds(40_000), 1), "1 s to 32767 s"),
+        (keepalive(seconds(1), seconds(1), 0), "1 to 127"),
+        (PoolConfig::default().tcp_user_timeout(Some(Duration::ZERO)), "or none"),
+        (PoolConfig::default().dns_timeout(Some(Duration::ZERO)), "or none"),
+    ] {
+        let error = Pool::new(config).expect_err("it cannot work");
+        assert!(error.kind() == ErrorKind::InvalidRequest && error.to_string().contains(cure), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -95,6 +106,7 @@ async fn a_peer_that_does_not_speak_tls() {
     let peer = Scripted::start(|conn| conn.write("HTTP/1.1 400 Bad Request\r\n\r\n"));
     let error = failure(&pool(PoolConfig::default()), &https(&peer)).await;
     fails(&error, ErrorKind::Tls, Phase::Tls);
+    assert_eq!(error.to_string(), "`127.0.0.1` does not speak TLS on this port: use http://");
 }
 
 #[tokio::test]
@@ -102,50 +114,37 @@ async fn a_peer_that_hangs_up_during_the_handshake() {
     let peer = Scripted::start(Conn::close);
     let error = failure(&pool(PoolConfig::default()), &https(&peer)).await;
     fails(&error, ErrorKind::Tls, Phase::Tls);
+    assert!(error.to_string().contains("ended the connection in the TLS handshake"), "{error}");
 }
 
 #[tokio::test]
-async fn a_handshake_that_stalls_ends_with_the_connect_timeout_and_in_its_phase() {
-    let limit = Duration::from_millis(50);
+async fn a_handshake_that_stalls_ends_with_the_sooner_timeout_and_in_its_phase() {
+    let (short, long) = (Some(Duration::from_millis(50)), Some(Duration::from_secs(20)));
     let peer = Scripted::start(Conn::until_closed);
-    let pool = pool(PoolConfig::default().connect_timeout(Some(limit)));
-    let asked = now();
-    let error = failure(&pool, &https(&peer)).await;
-    fails(&error, ErrorKind::ConnectTimeout, Phase::Tls);
-    assert!(asked.elapsed() >= limit);
+    for (tls, connect, name) in
+        [(short, long, "TLS timeout"), (long, short, "connect timeout"), (None, short, "connect timeout")]
+    {
+        let pool = pool(PoolConfig::default().tls_timeout(tls).connect_timeout(connect));
+        let error = failure(&pool, &https(&peer)).await;
+        fails(&error, ErrorKind::ConnectTimeout, Phase::Tls);
+        let text = format!("the TLS handshake with `127.0.0.1` was not done within the {name} of 50ms");
+        assert_eq!(error.to_string(), text);
+        // The connect timeout has begun before the handshake.
+        let least = Duration::from_millis(if name == "TLS timeout" { 50 } else { 25 });
+        let opening = error.opening().expect("an opening failed");
+        assert!(opening.tls.is_some_and(|took| took >= least) && opening.tcp < least, "{opening:?}");
+    }
 }
 
 #[tokio::test]
 async fn a_peer_that_never_accepts_ends_with_the_connect_timeout() {
     let deaf = Deaf::new();
     let pool = pool(PoolConfig::default().connect_timeout(Some(Duration::from_millis(50))));
-    let error = failure(&pool, &url(deaf.address())).await;
+    let error = failure(&pool, &url(deaf.addr())).await;
     fails(&error, ErrorKind::ConnectTimeout, Phase::Connect);
+    assert!(error.to_string().contains(&deaf.addr().to_string()), "{error}");
 }
 
 fn https(peer: &Scripted) -> String {
     format!("https://{}/", peer.addr())
-}
-
-fn secure(tls: ServerTls) -> Running {
-    Server::new(Behaviour::default()).tls(tls).start().expect("a free port of the loopback")
-}
-
-fn trusting_pool(server: &Running) -> Pool {
-    let tls = trusting(server.certificate_pem()).build().expect("a client's settings");
-    Pool::with_tls(PoolConfig::default(), tls).expect("a pool")
-}
-
-/// A server whose certificate is for this name and ends with this year.
-fn certified(name: &str, last_year: i32) -> Running {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut parameters = CertificateParams::new([name.to_owned()]).expect("a name");
-    parameters.not_before = date_time_ymd(2000, 1, 1);
-    parameters.not_after = date_time_ymd(last_year, 12, 31);
-    let key = KeyPair::generate().expect("a key");
-    let certificate = parameters.self_signed(&key).expect("a certificate");
-    let (chain, key_path) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
-    std::fs::write(&chain, certificate.pem()).expect("a file in the temporary folder");
-    std::fs::write(&key_path, key.serialize_pem()).expect("a file in the temporary folder");
-    secure(ServerTls::default().certificate(Certificate::Files { chain, key: key_path }))
 }

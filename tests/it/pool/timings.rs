@@ -109,6 +109,6 @@ async fn the_record_names_both_ends() {
     let server = server(Behaviour::default());
     let exchange = get(&pool(PoolConfig::default()), &server.url()).await;
     assert_eq!(exchange.connection.remote, server.addr());
-    assert!(exchange.connection.local.ip().is_loopback());
+    assert!(exchange.connection.local.ip().is_some_and(|ip| ip.is_loopback()));
     assert_eq!(exchange.connection.tls, None);
 }

@@ -17,14 +17,14 @@ use crate::support::raw::find;
 use crate::support::scripted::Scripted;
 
 /// One connection over TLS, as its script holds it.
-struct Secure<'a> {
+pub(super) struct Secure<'a> {
     stream: StreamOwned<ServerConnection, &'a TcpStream>,
     ahead: Vec<u8>,
 }
 
 impl Secure<'_> {
     /// The next request without a body; `None` when there is none.
-    fn read_request(&mut self) -> Option<()> {
+    pub(super) fn read_request(&mut self) -> Option<()> {
         loop {
             if let Some(end) = find(&self.ahead, b"\r\n\r\n") {
                 self.ahead.drain(..end + 4);
@@ -36,7 +36,7 @@ impl Secure<'_> {
         }
     }
 
-    fn write(&mut self, bytes: &str) {
+    pub(super) fn write(&mut self, bytes: &str) {
         let _ = self.stream.write_all(bytes.as_bytes());
         self.flush();
     }
@@ -68,7 +68,15 @@ fn secure_peer(script: impl Fn(usize, &mut Secure<'_>) + Send + Sync + 'static) 
     let chain = vec![CertificateDer::from_pem_slice(shown.pem.as_bytes()).expect("a certificate in PEM")];
     let key = PrivateKeyDer::from_pem_slice(shown.key_pem.as_bytes()).expect("a key in PEM");
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
-    let config = Arc::new(config.expect("a key that fits its certificate"));
+    configured_peer(config.expect("a key that fits its certificate"), script)
+}
+
+/// A peer that speaks TLS as this says.
+pub(super) fn configured_peer(
+    config: ServerConfig,
+    script: impl Fn(usize, &mut Secure<'_>) + Send + Sync + 'static,
+) -> (Scripted, String) {
+    let config = Arc::new(config);
     let peer = Scripted::start(move |conn| {
         let session = ServerConnection::new(Arc::clone(&config)).expect("settings that agree");
         let stream = StreamOwned::new(session, conn.tcp());

@@ -43,6 +43,7 @@ pub(crate) struct Link {
     client: Namespace,
     server: Namespace,
     ending: Arc<AtomicBool>,
+    cut: Arc<AtomicBool>,
     relay: Option<JoinHandle<()>>,
 }
 
@@ -74,9 +75,11 @@ impl Link {
             server.device(&format!("s{tag}"), SERVER_IP, CLIENT_IP)?,
         ];
         let ending = Arc::new(AtomicBool::new(false));
-        let relay = Relay { ends, delay: rtt / 2, held: VecDeque::new(), ending: Arc::clone(&ending) };
+        let cut = Arc::new(AtomicBool::new(false));
+        let held = VecDeque::new();
+        let relay = Relay { ends, delay: rtt / 2, held, ending: Arc::clone(&ending), cut: Arc::clone(&cut) };
         let relay = std::thread::spawn(move || relay.run());
-        Ok(Self { client, server, ending, relay: Some(relay) })
+        Ok(Self { client, server, ending, cut, relay: Some(relay) })
     }
 
     /// A command that runs this program at the client's end.
@@ -98,6 +101,11 @@ impl Link {
     /// Does this at the server's end, as [`Link::at_client`] does.
     pub(crate) fn at_server<T: Send>(&self, deed: impl FnOnce() -> T + Send) -> T {
         self.server.inside(deed)
+    }
+
+    /// From now on every packet is lost, and neither end is told.
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, Relaxed);
     }
 
     /// The address under which the client's end knows the server's.
@@ -200,6 +208,7 @@ struct Relay {
     /// that the first to leave is the first to arrive.
     held: VecDeque<(Instant, usize, Vec<u8>)>,
     ending: Arc<AtomicBool>,
+    cut: Arc<AtomicBool>,
 }
 
 impl Relay {
@@ -234,6 +243,9 @@ impl Relay {
         let mut packet = [0; 2048];
         for (end, device) in self.ends.iter().enumerate() {
             while let Ok(length) = (&*device).read(&mut packet) {
+                if self.cut.load(Relaxed) {
+                    continue;
+                }
                 self.held.push_back((now() + self.delay, 1 - end, packet[..length].to_vec()));
             }
         }

@@ -172,6 +172,28 @@ impl Conn {
         self.stream.as_deref().expect("the connection was not reset")
     }
 
+    /// What has come and was not read, at least one byte; nothing when the client has ended the connection.
+    pub(crate) fn read_some(&mut self) -> Vec<u8> {
+        if self.ahead.is_empty() {
+            self.read_more();
+        }
+        std::mem::take(&mut self.ahead)
+    }
+
+    /// Carries bytes between the client and `target` until both have ended.
+    pub(crate) fn relay(&mut self, target: SocketAddr) {
+        let target = TcpStream::connect(target).expect("the target listens");
+        let carry = |mut from: &TcpStream, mut to: &TcpStream| {
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Write);
+        };
+        let client = self.tcp();
+        std::thread::scope(|scope| {
+            scope.spawn(|| carry(&target, client));
+            carry(client, &target);
+        });
+    }
+
     /// Waits until the client ends the connection, and forgets what it says until then.
     pub(crate) fn until_closed(&mut self) {
         while self.read_more().is_some() {}

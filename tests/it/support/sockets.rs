@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use keeplive::Address;
+
 /// A connection's state at its local end, as far as tests ask for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -14,7 +16,10 @@ pub(crate) enum State {
 }
 
 /// The state of the connection from `local` to `remote`; `None` when the kernel has forgotten it.
-pub(crate) fn state(local: SocketAddr, remote: SocketAddr) -> Option<State> {
+pub(crate) fn state(local: impl Into<Address>, remote: impl Into<Address>) -> Option<State> {
+    let (Address::Ip(local), Address::Ip(remote)) = (local.into(), remote.into()) else {
+        panic!("a Unix socket is no TCP connection")
+    };
     let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux shows its TCP connections");
     let row = format!("{} {} ", address(local), address(remote));
     let rest = table.lines().find_map(|line| line.split_once(&row))?.1;
@@ -27,9 +32,24 @@ pub(crate) fn state(local: SocketAddr, remote: SocketAddr) -> Option<State> {
     })
 }
 
+/// How many connections to `remote` wait for an answer to their SYN.
+pub(crate) fn knocking(remote: SocketAddr) -> usize {
+    let table = if remote.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
+    let table = std::fs::read_to_string(table).expect("Linux shows its TCP connections");
+    let row = format!(" {} 02 ", address(remote));
+    table.lines().filter(|line| line.contains(&row)).count()
+}
+
 fn address(address: SocketAddr) -> String {
-    let SocketAddr::V4(address) = address else { panic!("{address} is not IPv4") };
-    format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
+    let words: String = match address {
+        SocketAddr::V4(address) => format!("{:08X}", u32::from_ne_bytes(address.ip().octets())),
+        SocketAddr::V6(address) => {
+            let octets = address.ip().octets();
+            let words = octets.chunks_exact(4).map(|word| u32::from_ne_bytes(word.try_into().expect("four")));
+            words.map(|word| format!("{word:08X}")).collect()
+        }
+    };
+    format!("{words}:{:04X}", address.port())
 }
 
 #[test]

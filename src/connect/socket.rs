@@ -1,0 +1,93 @@
+//! [`Sockets`]: TCP sockets with the options that the configuration asks for.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use rustix::net::sockopt;
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::config::PoolConfig;
+use crate::error::{Error, ErrorKind};
+use crate::phase::Phase;
+
+/// Makes sockets as the configuration says.
+pub(super) struct Sockets<'a> {
+    pub(super) config: &'a PoolConfig,
+    /// Counts attempts, so that local addresses take turns.
+    pub(super) turn: &'a AtomicUsize,
+}
+
+impl Sockets<'_> {
+    /// *Cancel safety.* Dropping the future closes the socket.
+    pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(local) = self.local_address(address) {
+            socket.bind(SocketAddr::new(local, 0)).map_err(|error| bind_error(local, error))?;
+        }
+        socket.set_nodelay(self.config.tcp_nodelay)?;
+        set_lifelines(&socket, self.config)?;
+        socket.connect(address).await
+    }
+
+    /// The next local address of the same family.
+    fn local_address(&self, remote: SocketAddr) -> Option<IpAddr> {
+        let fitting = || self.config.local_addresses.iter().filter(|local| fits(local, &remote));
+        let count = fitting().count();
+        let nth = if count > 1 { self.turn.fetch_add(1, Relaxed) % count } else { 0 };
+        fitting().nth(nth).copied()
+    }
+
+    /// Leaves those out for which there is no local address, when some are prescribed.
+    pub(super) fn reachable(
+        &self,
+        host: &str,
+        mut addresses: Vec<SocketAddr>,
+    ) -> Result<Vec<SocketAddr>, Error> {
+        let local = &self.config.local_addresses;
+        if local.is_empty() {
+            return Ok(addresses);
+        }
+        addresses.retain(|remote| local.iter().any(|local| fits(local, remote)));
+        if addresses.is_empty() {
+            let text = format!(
+                "`{host}` has no address of the family of the local addresses {local:?}: add a local address of \
+                 the other family"
+            );
+            return Err(Error::new(ErrorKind::Connect).at(Phase::Connect).with_detail(text));
+        }
+        Ok(addresses)
+    }
+}
+
+fn fits(local: &IpAddr, remote: &SocketAddr) -> bool {
+    local.is_ipv4() == remote.is_ipv4()
+}
+
+/// The kernel says EADDRNOTAVAIL for two things: here it is not that ports have run out.
+fn bind_error(local: IpAddr, error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => {
+            let text = format!("the local address {local} is none of this machine's");
+            io::Error::new(io::ErrorKind::InvalidInput, text)
+        }
+        _ => error,
+    }
+}
+
+/// How a peer that has vanished is noticed: while nothing is under way by probes, else by what it leaves
+/// unacknowledged.
+fn set_lifelines(socket: &TcpSocket, config: &PoolConfig) -> io::Result<()> {
+    let socket = socket.as_fd();
+    if let Some(keepalive) = config.tcp_keepalive {
+        sockopt::set_socket_keepalive(socket, true)?;
+        sockopt::set_tcp_keepidle(socket, keepalive.time)?;
+        sockopt::set_tcp_keepintvl(socket, keepalive.interval)?;
+        sockopt::set_tcp_keepcnt(socket, keepalive.count)?;
+    }
+    if let Some(timeout) = config.tcp_user_timeout {
+        sockopt::set_tcp_user_timeout(socket, timeout.as_millis().try_into().unwrap_or(u32::MAX))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! [`Stream`]: what HTTP is spoken over: a socket, with TLS or without, or TLS in the TLS of a proxy.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::wire::Wire;
+
+/// A connection's bytes, wrapped as often as need be.
+#[derive(Debug)]
+pub(super) enum Pipe {
+    Plain(Wire),
+    #[cfg(feature = "tls")]
+    Tls(Box<tokio_rustls::client::TlsStream<Pipe>>),
+}
+
+impl Pipe {
+    fn wire_mut(&mut self) -> &mut Wire {
+        match self {
+            Pipe::Plain(wire) => wire,
+            #[cfg(feature = "tls")]
+            Pipe::Tls(stream) => stream.get_mut().0.wire_mut(),
+        }
+    }
+
+    fn wire(&self) -> &Wire {
+        match self {
+            Pipe::Plain(wire) => wire,
+            #[cfg(feature = "tls")]
+            Pipe::Tls(stream) => stream.get_ref().0.wire(),
+        }
+    }
+}
+
+macro_rules! either {
+    ($self:expr, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            Pipe::Plain($stream) => $call,
+            #[cfg(feature = "tls")]
+            Pipe::Tls($stream) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        either!(self, stream => Pin::new(stream).poll_write(cx, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
+/// What HTTP is spoken over. What is read here is HTTP's.
+#[derive(Debug)]
+pub(crate) struct Stream(pub(super) Pipe);
+
+impl Stream {
+    /// The socket beneath all TLS, to be read past it when the conversation is over.
+    pub(crate) fn wire_mut(&mut self) -> &mut Wire {
+        self.0.wire_mut()
+    }
+
+    pub(crate) fn wire(&self) -> &Wire {
+        self.0.wire()
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let result = Pin::new(&mut this.0).poll_read(cx, buf);
+        this.wire().facts().add_heard(buf.filled().len() - before);
+        result
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
+    }
+}
