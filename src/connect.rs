@@ -62,14 +62,27 @@ impl AsyncRead for Stream {
         let this = self.get_mut();
         let before = buf.filled().len();
         let result = either!(this, stream => Pin::new(stream).poll_read(cx, buf));
-        this.wire().facts().add_heard(buf.filled().len() - before);
+        let facts = this.wire().facts();
+        match &result {
+            Poll::Ready(Ok(())) if buf.filled().len() > before => {
+                facts.add_heard(buf.filled().len() - before)
+            }
+            Poll::Ready(Ok(())) if buf.remaining() > 0 => facts.broke(),
+            Poll::Ready(Err(_)) => facts.broke(),
+            _ => {}
+        }
         result
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, bytes))
+        let this = self.get_mut();
+        let result = either!(this, stream => Pin::new(stream).poll_write(cx, bytes));
+        if let Poll::Ready(Err(_)) = &result {
+            this.wire().facts().broke();
+        }
+        result
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -143,10 +145,6 @@ impl Connection {
         self.hyper.is_some() && !self.sender.is_ready()
     }
 
-    pub(crate) fn was_reset(&self) -> bool {
-        self.wire.end() == End::Reset
-    }
-
     /// Lets hyper read and write what it can. Answers whether the conversation goes on.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(hyper) = &mut self.hyper else { return false };
@@ -179,6 +177,12 @@ impl Connection {
         })
         .await;
         match result {
+            Ok(response) if is_ambiguous(&response) => {
+                let detail =
+                    "the response has both Transfer-Encoding and Content-Length, so that its end is in doubt";
+                let error = Error::new(ErrorKind::Protocol).at(Phase::Wait).with_detail(detail.into());
+                Err(Failure { error, request: None })
+            }
             Ok(response) => {
                 let head = clock::now();
                 // An answer may come before the whole request was written: then sending ended with it.
@@ -199,8 +203,7 @@ impl Connection {
         }
     }
 
-    /// What a failure before the response head was, from the bytes that crossed the wire rather than from
-    /// hyper's words for it.
+    /// What a failure before the response head was, from what crossed the wire rather than from hyper's words for it.
     fn classify(&self, error: &hyper::Error, unsent: bool, answered: bool) -> ErrorKind {
         if unsent {
             return ErrorKind::NotSent;
@@ -209,10 +212,20 @@ impl Connection {
             return ErrorKind::RequestBody;
         }
         match (answered, self.wire.end()) {
-            (true, _) if error.is_parse() => ErrorKind::Protocol,
+            // The stream goes on: what is wrong is what it said.
+            (true, _) if !self.wire.is_broken() => ErrorKind::Protocol,
             (true, _) => ErrorKind::Partial,
             (false, End::Reset) => ErrorKind::Reset,
             (false, _) => ErrorKind::NoResponse,
+        }
+    }
+
+    /// What a failure in the middle of a response body was, told in the same way.
+    pub(crate) fn classify_body(&self) -> ErrorKind {
+        match self.wire.end() {
+            _ if !self.wire.is_broken() => ErrorKind::Protocol,
+            End::Reset => ErrorKind::Reset,
+            End::Open | End::Fin => ErrorKind::Partial,
         }
     }
 
@@ -221,6 +234,15 @@ impl Connection {
         let hyper = self.hyper.take().map(|hyper| hyper.into_parts().io.into_inner());
         hyper.or(self.rest)
     }
+}
+
+/// A response whose body has two lengths, which two readers may take for two responses. RFC 9112, section 6.3: it
+/// "might indicate an attempt to perform request smuggling or response splitting and ought to be handled as an error".
+fn is_ambiguous(response: &Response<Incoming>) -> bool {
+    let headers = response.headers();
+    headers.contains_key(TRANSFER_ENCODING)
+        && headers.contains_key(CONTENT_LENGTH)
+        && !response.body().is_end_stream()
 }
 
 /// What an error says of a connection that was idle. The end of the stream says nothing more than itself.

@@ -36,11 +36,11 @@ pub enum ErrorKind {
     NotSent,
     /// The connection ended after the request was sent and before any byte of a response.
     NoResponse,
-    /// The connection ended, or became unreadable, in the middle of the response.
+    /// The connection ended in the middle of the response, or TLS did: what came is not the whole.
     Partial,
     /// The peer reset the connection while the request was under way (ECONNRESET, EPIPE).
     Reset,
-    /// The response is not HTTP/1.1 that we understand.
+    /// What came, on a connection that still stands, is not HTTP/1.1 that we understand: the head, or the body's chunks.
     Protocol,
     /// The request body failed while it was sent.
     RequestBody,
@@ -77,7 +77,7 @@ impl ErrorKind {
         matches!(self, ErrorKind::NoPorts | ErrorKind::NoFiles)
     }
 
-    fn sentence(self) -> &'static str {
+    pub(crate) fn sentence(self) -> &'static str {
         match self {
             ErrorKind::InvalidRequest => "the request cannot be sent",
             ErrorKind::Dns => "the host's name could not be resolved",
@@ -97,7 +97,7 @@ impl ErrorKind {
             ErrorKind::NoResponse => "the connection ended before any byte of a response",
             ErrorKind::Partial => "the connection ended in the middle of the response",
             ErrorKind::Reset => "the connection was reset by the peer",
-            ErrorKind::Protocol => "the response is not HTTP/1.1",
+            ErrorKind::Protocol => "the response is not HTTP/1.1 as it should be",
             ErrorKind::RequestBody => "the request body failed",
             ErrorKind::Closed => "the pool is closed",
         }

@@ -20,6 +20,7 @@ use crate::clock;
 pub(crate) struct WireFacts {
     born: Instant,
     look: AtomicBool,
+    broken: AtomicBool,
     end: AtomicU8,
     read: AtomicU64,
     heard: AtomicU64,
@@ -40,6 +41,7 @@ impl WireFacts {
         WireFacts {
             born: now,
             look: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             end: AtomicU8::new(0),
             read: AtomicU64::new(0),
             heard: AtomicU64::new(0),
@@ -70,6 +72,16 @@ impl WireFacts {
     /// Bytes the kernel took so far.
     pub(crate) fn written(&self) -> u64 {
         self.written.load(Relaxed)
+    }
+
+    /// Whether nothing more can be exchanged: the stream ended or failed, here or in TLS. While it is not, an error
+    /// is about what the bytes say.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Relaxed)
+    }
+
+    pub(crate) fn broke(&self) {
+        self.broken.store(true, Relaxed);
     }
 
     /// When the kernel last took bytes.

@@ -38,6 +38,8 @@ pub(super) struct Progress {
 pub struct Body {
     incoming: Incoming,
     state: State,
+    /// Bytes of the body given to the caller so far.
+    received: u64,
 }
 
 #[derive(Debug)]
@@ -53,7 +55,7 @@ const MAX_DRAIN: usize = 64 * 1024;
 impl Body {
     pub(super) fn response(head: http::Response<Incoming>, held: Held, progress: Progress) -> Response {
         let (parts, incoming): (Parts, Incoming) = head.into_parts();
-        let mut body = Body { incoming, state: State::Reading(held, progress) };
+        let mut body = Body { incoming, state: State::Reading(held, progress), received: 0 };
         if body.incoming.is_end_stream() {
             body.complete();
         }
@@ -66,7 +68,8 @@ impl Body {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Partial`] or [`ErrorKind::Reset`] when the connection ended before the body did.
+    /// [`ErrorKind::Partial`] or [`ErrorKind::Reset`] when the connection ended before the body did,
+    /// [`ErrorKind::Protocol`] when the body cannot be read (its chunks are no chunks).
     pub async fn finish(mut self) -> Result<Exchange, Error> {
         while let Some(frame) = self.frame().await {
             frame?;
@@ -119,12 +122,21 @@ impl Body {
     fn fail(&mut self, source: hyper::Error) -> Error {
         let mut kind = ErrorKind::Partial;
         if let State::Reading(mut held, _) = std::mem::replace(&mut self.state, State::Failed) {
-            if held.connection().was_reset() {
-                kind = ErrorKind::Reset;
-            }
+            kind = held.connection().classify_body();
             held.end(CloseReason::Failed);
         }
-        Error::new(kind).at(Phase::Receive).with_source(source)
+        let detail = format!("{} {}", kind.sentence(), self.so_far());
+        Error::new(kind).at(Phase::Receive).with_detail(detail).with_source(source)
+    }
+
+    /// How much of the body had come, for the text of an error.
+    fn so_far(&self) -> String {
+        match self.incoming.size_hint().exact() {
+            Some(missing) => {
+                format!("({} of {} bytes of its body had come)", self.received, self.received + missing)
+            }
+            None => format!("({} bytes of its body had come)", self.received),
+        }
     }
 
     /// One frame from hyper: what it has, or what it gets by reading now.
@@ -173,6 +185,7 @@ impl HttpBody for Body {
             }
             Some(Err(source)) => Some(Err(this.fail(source))),
             Some(Ok(frame)) => {
+                this.received += frame.data_ref().map_or(0, |data| data.len() as u64);
                 if this.incoming.is_end_stream() {
                     this.complete();
                 }
