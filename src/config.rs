@@ -1,7 +1,7 @@
 //! [`PoolConfig`]: the pool's limits as plain data.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Limits and timeouts of a [`Pool`](crate::Pool). Every field has a chainable setter of the same name.
 ///
@@ -51,6 +51,19 @@ pub struct PoolConfig {
     pub resolve: Vec<Resolve>,
     /// The local address to connect from; `None`: the system chooses. Default: none.
     pub local_address: Option<IpAddr>,
+    // exchange
+    /// How long a server may take to answer: from the last byte of the request that the kernel took to the end of the
+    /// response head, interim (1xx) responses not counted as an answer. While the request waits for its own body the
+    /// time stands still; while the server takes no more of an upload it runs, from the last byte it took. `None`: for
+    /// ever. Default: none, because only the user knows how long a query may take.
+    pub response_timeout: Option<Duration>,
+    /// How long a server may pause in the middle of a response body: from the moment at which the caller asks for a
+    /// piece that is not there. A slow caller does not use it up. `None`: for ever. Default: none.
+    pub body_idle_timeout: Option<Duration>,
+    /// How long a request may take in all: from asking the pool (for a [`Lease`](crate::Lease), from asking for the
+    /// lease) to the last byte of the response body, waiting, opening and retries included. An upgrade ends it.
+    /// `None`: for ever. Default: none.
+    pub total_timeout: Option<Duration>,
 }
 
 /// One override of name resolution: connections to `host:port` go to `address`.
@@ -79,6 +92,10 @@ impl Default for PoolConfig {
             tcp_nodelay: true,
             resolve: Vec::new(),
             local_address: None,
+            // exchange
+            response_timeout: None,
+            body_idle_timeout: None,
+            total_timeout: None,
         }
     }
 }
@@ -110,9 +127,18 @@ setters! {
     tcp_nodelay: bool,
     resolve: Vec<Resolve>,
     local_address: Option<IpAddr>,
+    // exchange
+    response_timeout: Option<Duration>,
+    body_idle_timeout: Option<Duration>,
+    total_timeout: Option<Duration>,
 }
 
 impl PoolConfig {
+    /// When a request that was asked for at this time must be over.
+    pub(crate) fn latest(&self, asked: Instant) -> Option<Instant> {
+        self.total_timeout.and_then(|limit| asked.checked_add(limit))
+    }
+
     /// What cannot work, said with the cure; `None` when everything fits.
     pub fn fault(&self) -> Option<String> {
         if self.max_connections_per_origin == Some(0) {
@@ -125,6 +151,15 @@ impl PoolConfig {
         }
         if self.max_lifetime == Some(Duration::ZERO) {
             return Some("max_lifetime is 0: turn keep_alive off instead".into());
+        }
+        for (name, limit) in [
+            ("response_timeout", self.response_timeout),
+            ("body_idle_timeout", self.body_idle_timeout),
+            ("total_timeout", self.total_timeout),
+        ] {
+            if limit == Some(Duration::ZERO) {
+                return Some(format!("{name} is 0: nothing could ever come in time; use more, or none"));
+            }
         }
         None
     }

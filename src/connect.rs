@@ -114,12 +114,18 @@ pub(crate) struct Connector {
 
 impl Connector {
     /// Opens a connection: lookup, then the addresses in the resolver's order until one answers, then TLS, all
-    /// within the connect timeout.
+    /// within the connect timeout, and before `latest`.
     ///
     /// *Cancel safety.* Dropping the future closes whatever had been opened.
-    pub(crate) async fn open(&self, origin: &Origin, config: &PoolConfig) -> Result<Opened, Error> {
+    pub(crate) async fn open(
+        &self,
+        origin: &Origin,
+        config: &PoolConfig,
+        latest: Option<Instant>,
+    ) -> Result<Opened, Error> {
         let began = clock::now();
         let limit = config.connect_timeout.and_then(|timeout| began.checked_add(timeout));
+        let limit = limit.into_iter().chain(latest).min();
         let (addresses, looked_up) = within(limit, Phase::Dns, resolve(origin, config)).await?;
         let resolved = if looked_up { clock::now() } else { began };
         let tcp = within(limit, Phase::Connect, connect_any(&addresses, config)).await?;

@@ -11,7 +11,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response};
@@ -20,7 +20,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 
-use crate::body::RequestBody;
+use crate::alarm::Alarm;
+use crate::body::{Feed, RequestBody};
 use crate::clock;
 use crate::connect::{Opened, Stream};
 use crate::error::{Error, ErrorKind};
@@ -46,6 +47,26 @@ pub(crate) struct Connection {
     opening: Option<ConnectTimings>,
     exchanges: u32,
     idle_since: Option<Instant>,
+    alarm: Alarm,
+}
+
+/// How long an exchange may take to come to its response head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// When the request was asked for, and what it may take in all.
+    pub(crate) asked: Instant,
+    pub(crate) total: Option<Duration>,
+    /// What the server may take to answer.
+    pub(crate) response: Option<Duration>,
+}
+
+/// An exchange that waits for its response head.
+struct Waiting {
+    limits: Limits,
+    latest: Option<Instant>,
+    /// The streamed body, and since when it feeds the request.
+    feed: Option<Arc<Feed>>,
+    fed: Instant,
 }
 
 /// A request that could not be exchanged, with the request itself when no byte of it was written.
@@ -85,6 +106,7 @@ impl Connection {
             opening: Some(timings),
             exchanges: 0,
             idle_since: None,
+            alarm: Alarm::default(),
         })
     }
 
@@ -161,7 +183,8 @@ impl Connection {
     /// closed; hyper does not let it be used again.
     pub(crate) async fn exchange(
         &mut self,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
+        limits: Limits,
     ) -> Result<(Response<Incoming>, Stamps), Failure> {
         let began = clock::now();
         let (written_before, read_before) = (self.wire.written(), self.wire.read());
@@ -170,12 +193,30 @@ impl Connection {
             self.wire.look_before_write();
         }
         self.exchanges += 1;
+        let mut waiting = Waiting::new(limits, request.body_mut(), began);
         let mut answer = pin!(self.sender.try_send_request(request));
         let result = poll_fn(|cx| {
+            waiting.look_at_the_feed();
             self.drive(cx);
-            answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            if let Poll::Ready(result) = answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return Poll::Ready(Ok(result));
+            }
+            waiting.poll_limit(self, cx).map(Err)
         })
         .await;
+        let result = match result {
+            Ok(result) => result,
+            Err(kind) => {
+                let phase = waiting.phase(self, written_before);
+                let (sent, heard) = (self.wire.written() - written_before, self.wire.read() - read_before);
+                let so_far = format!(" ({sent} bytes sent, {heard} received)");
+                let limit = if kind == ErrorKind::Timeout { limits.total } else { limits.response };
+                return Err(Failure {
+                    error: Error::out_of_time(kind, limit, phase, &so_far),
+                    request: None,
+                });
+            }
+        };
         match result {
             Ok(response) if is_ambiguous(&response) => {
                 let detail =
@@ -229,10 +270,55 @@ impl Connection {
         }
     }
 
+    /// Ready when this deadline has come.
+    pub(crate) fn poll_deadline(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
+        self.alarm.poll(cx, at)
+    }
+
     /// Gives the stream up, to be closed.
     pub(crate) fn into_stream(mut self) -> Option<Stream> {
         let hyper = self.hyper.take().map(|hyper| hyper.into_parts().io.into_inner());
         hyper.or(self.rest)
+    }
+}
+
+impl Waiting {
+    fn new(limits: Limits, body: &mut RequestBody, began: Instant) -> Waiting {
+        let latest = limits.total.and_then(|total| limits.asked.checked_add(total));
+        let limited = latest.is_some() || limits.response.is_some();
+        let feed = if limited { body.feed() } else { None };
+        Waiting { limits, latest, feed, fed: began }
+    }
+
+    /// The server's time begins anew after each pause of our own body.
+    fn look_at_the_feed(&mut self) {
+        if self.is_hungry() {
+            self.fed = clock::now();
+        }
+    }
+
+    fn is_hungry(&self) -> bool {
+        self.feed.as_ref().is_some_and(|feed| feed.is_hungry())
+    }
+
+    /// Ready when the exchange has used up its time, with the limit that was reached.
+    fn poll_limit(&self, connection: &mut Connection, cx: &mut Context<'_>) -> Poll<ErrorKind> {
+        let total = self.latest.map(|at| (at, ErrorKind::Timeout));
+        let answer = self.limits.response.filter(|_| !self.is_hungry()).and_then(|limit| {
+            let asked = connection.wire.last_write().max(self.fed);
+            Some((asked.checked_add(limit)?, ErrorKind::ResponseTimeout))
+        });
+        match total.into_iter().chain(answer).min_by_key(|(at, _)| *at) {
+            None => Poll::Pending,
+            Some((at, kind)) => connection.alarm.poll(cx, at).map(|()| kind),
+        }
+    }
+
+    /// What the exchange is at: its body may not be over, or what hyper holds of it may wait for the kernel.
+    fn phase(&self, connection: &Connection, written_before: u64) -> Phase {
+        let is_fed = self.feed.as_ref().is_some_and(|feed| Arc::strong_count(feed) > 1);
+        let unsent = connection.wire.written() == written_before;
+        if is_fed || unsent || connection.wire.is_blocked() { Phase::Send } else { Phase::Wait }
     }
 }
 

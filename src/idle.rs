@@ -32,6 +32,8 @@ pub enum CloseReason {
     RequestUnfinished,
     /// An exchange on it failed.
     Failed,
+    /// An exchange on it took longer than its limits allow.
+    TimedOut,
     /// More idle connections than allowed: the longest idle went.
     Evicted,
     /// The pool was closed, or its last handle dropped, or the runtime that the connection lived on ended.
@@ -40,7 +42,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [CloseReason; 14] = [
+    pub const ALL: [CloseReason; 15] = [
         CloseReason::IdleTimeout,
         CloseReason::MaxLifetime,
         CloseReason::MaxExchanges,
@@ -53,6 +55,7 @@ impl CloseReason {
         CloseReason::BodyDropped,
         CloseReason::RequestUnfinished,
         CloseReason::Failed,
+        CloseReason::TimedOut,
         CloseReason::Evicted,
         CloseReason::Shutdown,
     ];
@@ -72,6 +75,7 @@ impl CloseReason {
             CloseReason::BodyDropped => "body_dropped",
             CloseReason::RequestUnfinished => "request_unfinished",
             CloseReason::Failed => "failed",
+            CloseReason::TimedOut => "timed_out",
             CloseReason::Evicted => "evicted",
             CloseReason::Shutdown => "shutdown",
         }

@@ -15,6 +15,7 @@
 #![doc = include_str!("docs/architecture.md")]
 #![forbid(unsafe_code)]
 
+mod alarm;
 mod clock;
 #[cfg(feature = "load")]
 mod timer;

@@ -20,6 +20,7 @@ use crate::clock;
 pub(crate) struct WireFacts {
     born: Instant,
     look: AtomicBool,
+    blocked: AtomicBool,
     broken: AtomicBool,
     end: AtomicU8,
     read: AtomicU64,
@@ -41,6 +42,7 @@ impl WireFacts {
         WireFacts {
             born: now,
             look: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             end: AtomicU8::new(0),
             read: AtomicU64::new(0),
@@ -72,6 +74,11 @@ impl WireFacts {
     /// Bytes the kernel took so far.
     pub(crate) fn written(&self) -> u64 {
         self.written.load(Relaxed)
+    }
+
+    /// Whether bytes wait to be written that the kernel does not take.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked.load(Relaxed)
     }
 
     /// Whether nothing more can be exchanged: the stream ended or failed, here or in TLS. While it is not, an error
@@ -211,7 +218,9 @@ impl AsyncWrite for Wire {
             return Poll::Pending;
         }
         this.facts.look.store(false, Relaxed);
-        let result = ready!(Pin::new(&mut this.tcp).poll_write(cx, bytes));
+        let result = Pin::new(&mut this.tcp).poll_write(cx, bytes);
+        this.facts.blocked.store(result.is_pending(), Relaxed);
+        let result = ready!(result);
         match &result {
             Ok(n) => this.facts.wrote(*n),
             Err(error) if is_reset(error) => {

@@ -14,7 +14,8 @@ use super::state::{Grant, Turn};
 use super::watch::Pooled;
 use crate::body::RequestBody;
 use crate::clock;
-use crate::connection::Connection;
+use crate::config::PoolConfig;
+use crate::connection::{Connection, Limits};
 use crate::error::{Error, ErrorKind};
 use crate::exchange::{ConnectionFacts, ConnectionId, Retry, TlsFacts};
 use crate::idle::CloseReason;
@@ -56,6 +57,10 @@ impl Held {
 
     pub(super) fn connection(&mut self) -> &mut Connection {
         &mut self.pooled.as_mut().expect("held until it is given up").connection
+    }
+
+    pub(super) fn config(&self) -> &PoolConfig {
+        &self.shared.config
     }
 
     fn as_ref(&self) -> &Connection {
@@ -148,7 +153,7 @@ impl Drop for Place<'_> {
 
 async fn open(mut place: Place<'_>, asked: Instant) -> Result<Lease, Error> {
     let (shared, origin) = (place.shared, place.origin);
-    let opened = match connect(shared, origin).await {
+    let opened = match connect(shared, origin, asked).await {
         Ok(connection) => connection,
         Err(error) => {
             shared.lock().counts.failed_to_open += 1;
@@ -162,8 +167,17 @@ async fn open(mut place: Place<'_>, asked: Instant) -> Result<Lease, Error> {
     Ok(Lease::new(Held::new(Pooled::new(connection, origin, shared), shared), asked, opening))
 }
 
-async fn connect(shared: &Arc<Shared>, origin: &Origin) -> Result<Connection, Error> {
-    let opened = shared.connector.open(origin, &shared.config).await?;
+async fn connect(shared: &Arc<Shared>, origin: &Origin, asked: Instant) -> Result<Connection, Error> {
+    let latest = shared.config.latest(asked);
+    let opened = shared.connector.open(origin, &shared.config, latest).await.map_err(|error| {
+        let is_total = latest.is_some_and(|latest| clock::now() >= latest);
+        match error.phase() {
+            Some(phase) if is_total && error.kind() == ErrorKind::ConnectTimeout => {
+                Error::out_of_time(ErrorKind::Timeout, shared.config.total_timeout, phase, "")
+            }
+            _ => error,
+        }
+    })?;
     Connection::start(opened, ConnectionId(shared.next_id())).await
 }
 
@@ -264,9 +278,11 @@ impl Lease {
         if !config.keep_alive || last {
             request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        let limits = Limits { asked, total: config.total_timeout, response: config.response_timeout };
+        let latest = config.latest(asked);
         let connection = held.begin();
         let idle_before = connection.idle_since().map(|since| granted.saturating_duration_since(since));
-        match connection.exchange(request).await {
+        match connection.exchange(request, limits).await {
             Ok((head, stamps)) => {
                 let connection = held.connection();
                 let waited = stamps.began.saturating_duration_since(asked);
@@ -285,12 +301,14 @@ impl Lease {
                     },
                     retries,
                     stamps,
+                    latest,
                 };
                 Ok(Body::response(head, held, progress))
             }
             Err(failure) => {
                 let reason = match failure.error.kind() {
                     ErrorKind::NotSent => held.as_ref().why_it_ended(),
+                    kind if kind.is_timeout() => CloseReason::TimedOut,
                     _ => CloseReason::Failed,
                 };
                 held.end(reason);

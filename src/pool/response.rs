@@ -30,6 +30,8 @@ pub(super) struct Progress {
     pub(super) timings: Timings,
     pub(super) retries: Vec<Retry>,
     pub(super) stamps: Stamps,
+    /// When the exchange must be over.
+    pub(super) latest: Option<Instant>,
 }
 
 /// The body of a response. Read to its end it gives the connection back to the pool; dropped before, it
@@ -40,6 +42,8 @@ pub struct Body {
     state: State,
     /// Bytes of the body given to the caller so far.
     received: u64,
+    /// Since when the caller waits for the next piece.
+    waiting: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -55,7 +59,7 @@ const MAX_DRAIN: usize = 64 * 1024;
 impl Body {
     pub(super) fn response(head: http::Response<Incoming>, held: Held, progress: Progress) -> Response {
         let (parts, incoming): (Parts, Incoming) = head.into_parts();
-        let mut body = Body { incoming, state: State::Reading(held, progress), received: 0 };
+        let mut body = Body { incoming, state: State::Reading(held, progress), received: 0, waiting: None };
         if body.incoming.is_end_stream() {
             body.complete();
         }
@@ -69,7 +73,8 @@ impl Body {
     /// # Errors
     ///
     /// [`ErrorKind::Partial`] or [`ErrorKind::Reset`] when the connection ended before the body did,
-    /// [`ErrorKind::Protocol`] when the body cannot be read (its chunks are no chunks).
+    /// [`ErrorKind::Protocol`] when the body cannot be read (its chunks are no chunks), and
+    /// [`ErrorKind::BodyIdleTimeout`] or [`ErrorKind::Timeout`] when it takes longer than the pool allows.
     pub async fn finish(mut self) -> Result<Exchange, Error> {
         while let Some(frame) = self.frame().await {
             frame?;
@@ -129,6 +134,37 @@ impl Body {
         Error::new(kind).at(Phase::Receive).with_detail(detail).with_source(source)
     }
 
+    /// Why the caller need not wait any longer for the next piece.
+    fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let State::Reading(held, progress) = &mut self.state else { return Poll::Pending };
+        let total = progress.latest.map(|at| (at, ErrorKind::Timeout));
+        let idle = held.config().body_idle_timeout.and_then(|limit| {
+            let since = *self.waiting.get_or_insert_with(clock::now);
+            Some((since.checked_add(limit)?, ErrorKind::BodyIdleTimeout))
+        });
+        match total.into_iter().chain(idle).min_by_key(|(at, _)| *at) {
+            None => Poll::Pending,
+            Some((at, kind)) => held.connection().poll_deadline(cx, at).map(|()| self.time_out(kind)),
+        }
+    }
+
+    /// A body that never pauses never waits for a timer; so each piece looks at the clock, where there is a limit.
+    fn is_late(&self) -> bool {
+        let State::Reading(_, progress) = &self.state else { return false };
+        progress.latest.is_some_and(|latest| clock::now() >= latest)
+    }
+
+    fn time_out(&mut self, kind: ErrorKind) -> Error {
+        let so_far = format!(" {}", self.so_far());
+        let mut limit = None;
+        if let State::Reading(held, _) = std::mem::replace(&mut self.state, State::Failed) {
+            let config = held.config();
+            limit = if kind == ErrorKind::Timeout { config.total_timeout } else { config.body_idle_timeout };
+            held.end(CloseReason::TimedOut);
+        }
+        Error::out_of_time(kind, limit, Phase::Receive, &so_far)
+    }
+
     /// How much of the body had come, for the text of an error.
     fn so_far(&self) -> String {
         match self.incoming.size_hint().exact() {
@@ -155,7 +191,7 @@ impl Body {
 
 fn exchange(held: &mut Held, progress: Progress, done: Instant) -> Exchange {
     let connection = held.connection();
-    let Progress { nth, age, idle_before, mut timings, retries, stamps } = progress;
+    let Progress { nth, age, idle_before, mut timings, retries, stamps, .. } = progress;
     timings.receive = done.saturating_duration_since(stamps.head);
     Exchange {
         nth,
@@ -178,7 +214,11 @@ impl HttpBody for Body {
         if !matches!(this.state, State::Reading(..)) {
             return Poll::Ready(None);
         }
-        Poll::Ready(match std::task::ready!(this.poll_incoming(cx)) {
+        let Poll::Ready(polled) = this.poll_incoming(cx) else {
+            return this.poll_limit(cx).map(|error| Some(Err(error)));
+        };
+        this.waiting = None;
+        Poll::Ready(match polled {
             None => {
                 this.complete();
                 None
@@ -188,6 +228,8 @@ impl HttpBody for Body {
                 this.received += frame.data_ref().map_or(0, |data| data.len() as u64);
                 if this.incoming.is_end_stream() {
                     this.complete();
+                } else if this.is_late() {
+                    return Poll::Ready(Some(Err(this.time_out(ErrorKind::Timeout))));
                 }
                 Some(Ok(frame))
             }

@@ -9,6 +9,7 @@ mod opening;
 mod protocol;
 mod reuse;
 mod stale;
+mod timeouts;
 mod timings;
 mod tls;
 
