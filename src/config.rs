@@ -64,6 +64,17 @@ pub struct PoolConfig {
     /// lease) to the last byte of the response body, waiting, opening and retries included. An upgrade ends it.
     /// `None`: for ever. Default: none.
     pub total_timeout: Option<Duration>,
+    /// The most header fields of a response, and of its trailers; above it the exchange fails with
+    /// [`ErrorKind::Protocol`](crate::ErrorKind::Protocol). More than 100 cost an allocation per response. Default: 100,
+    /// as hyper and Apache httpd.
+    pub max_headers: usize,
+    /// The most bytes of a response head, with its status line and with the informational (1xx) responses before it;
+    /// and of the trailers. Above it the exchange fails with [`ErrorKind::Protocol`](crate::ErrorKind::Protocol).
+    /// Default: 64 KiB, four times what Node accepts.
+    pub max_header_size: usize,
+    /// The most informational (1xx) responses before the response; `None`: as many as fit into
+    /// [`PoolConfig::max_header_size`]. Counting costs some allocations per request. Default: none.
+    pub max_informational: Option<u32>,
 }
 
 /// One override of name resolution: connections to `host:port` go to `address`.
@@ -96,6 +107,9 @@ impl Default for PoolConfig {
             response_timeout: None,
             body_idle_timeout: None,
             total_timeout: None,
+            max_headers: 100,
+            max_header_size: 64 * 1024,
+            max_informational: None,
         }
     }
 }
@@ -131,6 +145,9 @@ setters! {
     response_timeout: Option<Duration>,
     body_idle_timeout: Option<Duration>,
     total_timeout: Option<Duration>,
+    max_headers: usize,
+    max_header_size: usize,
+    max_informational: Option<u32>,
 }
 
 impl PoolConfig {
@@ -159,6 +176,11 @@ impl PoolConfig {
         ] {
             if limit == Some(Duration::ZERO) {
                 return Some(format!("{name} is 0: nothing could ever come in time; use more, or none"));
+            }
+        }
+        for (name, limit) in [("max_headers", self.max_headers), ("max_header_size", self.max_header_size)] {
+            if limit == 0 {
+                return Some(format!("{name} is 0: no response could ever be read; use more"));
             }
         }
         None

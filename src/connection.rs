@@ -10,6 +10,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -23,10 +24,12 @@ use hyper_util::rt::TokioIo;
 use crate::alarm::Alarm;
 use crate::body::{Feed, RequestBody};
 use crate::clock;
+use crate::config::PoolConfig;
 use crate::connect::{Opened, Stream};
 use crate::error::{Error, ErrorKind};
 use crate::exchange::{ConnectionFacts, ConnectionId};
 use crate::idle::CloseReason;
+use crate::informational::OnInformational;
 use crate::phase::{ConnectTimings, Phase};
 use crate::wire::{End, WireFacts};
 
@@ -48,7 +51,28 @@ pub(crate) struct Connection {
     exchanges: u32,
     idle_since: Option<Instant>,
     alarm: Alarm,
+    heads: HeadLimits,
 }
+
+/// How much may come before a response's head is complete.
+#[derive(Clone, Copy, Debug)]
+struct HeadLimits {
+    fields: usize,
+    size: usize,
+    informational: Option<u32>,
+}
+
+/// Why an exchange is ended before its response head has come.
+#[derive(Clone, Copy, Debug)]
+enum Overrun {
+    Time(ErrorKind),
+    Size,
+    Informational(u32),
+}
+
+/// The size of head that hyper takes unless it is told otherwise (its `DEFAULT_MAX_BUFFER_SIZE`), and of fields.
+const HYPERS_BUFFER: usize = 8192 + 4096 * 100;
+const HYPERS_FIELDS: usize = 100;
 
 /// How long an exchange may take to come to its response head.
 #[derive(Clone, Copy, Debug)]
@@ -88,9 +112,15 @@ pub(crate) struct Stamps {
 
 impl Connection {
     /// Begins a conversation over an opened stream.
-    pub(crate) async fn start(opened: Opened, id: ConnectionId) -> Result<Connection, Error> {
+    pub(crate) async fn start(
+        opened: Opened,
+        id: ConnectionId,
+        config: &PoolConfig,
+    ) -> Result<Connection, Error> {
         let Opened { stream, wire, timings, remote, local, tls } = opened;
-        let (sender, hyper) = http1::Builder::new()
+        let heads = HeadLimits::of(config);
+        let (sender, hyper) = heads
+            .builder()
             // A request head and a small body go out in one plain write.
             .writev(false)
             .handshake(TokioIo::new(stream))
@@ -107,6 +137,7 @@ impl Connection {
             exchanges: 0,
             idle_since: None,
             alarm: Alarm::default(),
+            heads,
         })
     }
 
@@ -194,35 +225,42 @@ impl Connection {
         }
         self.exchanges += 1;
         let mut waiting = Waiting::new(limits, request.body_mut(), began);
+        let informed = self.heads.count_informational(&mut request);
         let mut answer = pin!(self.sender.try_send_request(request));
         let result = poll_fn(|cx| {
             waiting.look_at_the_feed();
             self.drive(cx);
-            if let Poll::Ready(result) = answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                return Poll::Ready(Ok(result));
+            let answered = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            if let Some(overrun) = self.overrun(informed.as_deref(), heard_before, answered.is_ready()) {
+                return Poll::Ready(Err(overrun));
             }
-            waiting.poll_limit(self, cx).map(Err)
+            match answered {
+                Poll::Ready(result) => Poll::Ready(Ok(result)),
+                Poll::Pending => waiting.poll_limit(self, cx).map(|kind| Err(Overrun::Time(kind))),
+            }
         })
         .await;
         let result = match result {
             Ok(result) => result,
-            Err(kind) => {
+            Err(Overrun::Size) => return Err(self.heads.exceeded().into()),
+            Err(Overrun::Informational(most)) => {
+                let text = format!("more than {most} informational (1xx) responses came (max_informational)");
+                let error = Error::new(ErrorKind::Protocol).at(Phase::Wait).with_detail(text);
+                return Err(error.into());
+            }
+            Err(Overrun::Time(kind)) => {
                 let phase = waiting.phase(self, written_before);
                 let (sent, heard) = (self.wire.written() - written_before, self.wire.read() - read_before);
                 let so_far = format!(" ({sent} bytes sent, {heard} received)");
                 let limit = if kind == ErrorKind::Timeout { limits.total } else { limits.response };
-                return Err(Failure {
-                    error: Error::out_of_time(kind, limit, phase, &so_far),
-                    request: None,
-                });
+                return Err(Error::out_of_time(kind, limit, phase, &so_far).into());
             }
         };
         match result {
             Ok(response) if is_ambiguous(&response) => {
                 let detail =
                     "the response has both Transfer-Encoding and Content-Length, so that its end is in doubt";
-                let error = Error::new(ErrorKind::Protocol).at(Phase::Wait).with_detail(detail.into());
-                Err(Failure { error, request: None })
+                Err(Error::new(ErrorKind::Protocol).at(Phase::Wait).with_detail(detail.into()).into())
             }
             Ok(response) => {
                 let head = clock::now();
@@ -238,9 +276,23 @@ impl Connection {
                 let kind = self.classify(error.error(), request.is_some(), answered);
                 let unsent = request.is_some() || self.wire.written() == written_before;
                 let phase = if unsent { Phase::Send } else { Phase::Wait };
-                let error = Error::new(kind).at(phase).with_source(error.into_error());
-                Err(Failure { error, request })
+                let source = error.into_error();
+                let error = match kind {
+                    ErrorKind::Protocol if is_too_large(&source) => self.heads.exceeded(),
+                    _ => Error::new(kind).at(phase),
+                };
+                Err(Failure { error: error.with_source(source), request })
             }
+        }
+    }
+
+    /// Whether more has come than may before the end of a head. While there is no answer all that came is heads.
+    fn overrun(&self, informed: Option<&AtomicU32>, heard_before: u64, answered: bool) -> Option<Overrun> {
+        let informed = informed.map_or(0, |count| count.load(Relaxed));
+        match self.heads.informational {
+            Some(most) if informed > most => Some(Overrun::Informational(most)),
+            _ if answered => None,
+            _ => (self.wire.heard() - heard_before > self.heads.size as u64).then_some(Overrun::Size),
         }
     }
 
@@ -280,6 +332,65 @@ impl Connection {
         let hyper = self.hyper.take().map(|hyper| hyper.into_parts().io.into_inner());
         hyper.or(self.rest)
     }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure { error, request: None }
+    }
+}
+
+impl HeadLimits {
+    fn of(config: &PoolConfig) -> HeadLimits {
+        HeadLimits {
+            fields: config.max_headers,
+            size: config.max_header_size,
+            informational: config.max_informational,
+        }
+    }
+
+    fn builder(self) -> http1::Builder {
+        let mut builder = http1::Builder::new();
+        builder.max_header_size(self.size);
+        if self.fields != HYPERS_FIELDS {
+            builder.max_headers(self.fields);
+        }
+        if self.size >= HYPERS_BUFFER {
+            builder.max_buf_size(self.size.saturating_add(1));
+        }
+        builder
+    }
+
+    /// Counts the informational responses to a request where somebody wants to know.
+    fn count_informational(self, request: &mut Request<RequestBody>) -> Option<Arc<AtomicU32>> {
+        let callback = request.extensions().get::<OnInformational>().cloned();
+        if callback.is_none() && self.informational.is_none() {
+            return None;
+        }
+        let count = Arc::new(AtomicU32::new(0));
+        let informed = Arc::clone(&count);
+        hyper::ext::on_informational(request, move |response| {
+            informed.fetch_add(1, Relaxed);
+            if let Some(callback) = &callback {
+                callback.call(response.status(), response.headers());
+            }
+        });
+        Some(count)
+    }
+
+    fn exceeded(self) -> Error {
+        let text = format!(
+            "the response head is larger than {} bytes (max_header_size, with the 1xx responses before it) or has \
+             more than {} fields (max_headers)",
+            self.size, self.fields
+        );
+        Error::new(ErrorKind::Protocol).at(Phase::Wait).with_detail(text)
+    }
+}
+
+/// hyper has a predicate for this in its server alone. Only the wording of our error depends on hyper's.
+fn is_too_large(error: &hyper::Error) -> bool {
+    error.is_parse() && error.to_string() == "message head is too large"
 }
 
 impl Waiting {

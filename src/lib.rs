@@ -25,6 +25,7 @@ mod config;
 mod error;
 mod exchange;
 mod idle;
+mod informational;
 mod origin;
 mod phase;
 
@@ -64,6 +65,7 @@ pub use config::{PoolConfig, Resolve};
 pub use error::{Error, ErrorKind};
 pub use exchange::{ConnectionFacts, ConnectionId, Exchange, Retry, TlsFacts};
 pub use idle::CloseReason;
+pub use informational::OnInformational;
 pub use origin::{Origin, Scheme};
 pub use phase::{ConnectTimings, Phase, Timings};
 pub use pool::{Body, Lease, LeaseError, Pool, PoolStats, Response};

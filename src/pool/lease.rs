@@ -178,7 +178,7 @@ async fn connect(shared: &Arc<Shared>, origin: &Origin, asked: Instant) -> Resul
             _ => error,
         }
     })?;
-    Connection::start(opened, ConnectionId(shared.next_id())).await
+    Connection::start(opened, ConnectionId(shared.next_id()), &shared.config).await
 }
 
 fn count_opening(shared: &Shared, tls: Option<&TlsFacts>) {

@@ -1,9 +1,10 @@
 //! Edges of HTTP/1.1: when a response lets its connection live, and when it is no response.
 
 use std::error::Error as _;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use keeplive::{CloseReason, ErrorKind, PoolConfig};
+use keeplive::{CloseReason, ErrorKind, OnInformational, PoolConfig};
 
 use super::{HI, answering, get, pool, send, url};
 use crate::support::scripted::Scripted;
@@ -78,6 +79,87 @@ async fn interim_responses_are_passed_over() {
         assert_eq!(response.status(), 200);
         assert_eq!(response.into_body().finish().await.expect("a whole body").nth, nth);
     }
+}
+
+/// How a GET fails whose answer is this.
+async fn refusal(config: PoolConfig, answer: String) -> keeplive::Error {
+    let peer = Scripted::start(move |conn| {
+        conn.read_request();
+        conn.write(&answer);
+        conn.until_closed();
+    });
+    let pool = pool(config);
+    let error = send(&pool, &url(peer.addr())).await.expect_err("a refusal");
+    assert_eq!((pool.stats().busy, pool.stats().idle), (0, 0));
+    error
+}
+
+#[tokio::test]
+async fn a_head_may_be_as_large_as_the_limits_say_and_no_larger() {
+    let sized = |size: usize| {
+        let frame = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: \r\n\r\n";
+        format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: {}\r\n\r\n", "x".repeat(size - frame.len()))
+    };
+    let fields =
+        |n: usize| format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{}\r\n", "X: y\r\n".repeat(n - 1));
+    let default = PoolConfig::default;
+    for (config, fits, larger) in [
+        (default(), sized(64 * 1024), sized(64 * 1024 + 1)),
+        (default().max_header_size(100), sized(100), sized(101)),
+        (default().max_header_size(1_000_000), sized(1_000_000), sized(1_000_001)),
+        (default(), fields(100), fields(101)),
+        (default().max_headers(7), fields(7), fields(8)),
+        (default().max_headers(1000), fields(1000), fields(1001)),
+    ] {
+        let peer = answering(fits.leak());
+        let response = send(&pool(config.clone()), &url(peer.addr())).await.expect("a response");
+        response.into_body().finish().await.expect("no body");
+        let error = refusal(config, larger).await;
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+        assert!(
+            error.to_string().contains("max_headers") && error.to_string().contains("max_header_size"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn informational_responses_count_with_the_head() {
+    let interims = "HTTP/1.1 102 Processing\r\n\r\n".repeat(10_000);
+    let error = refusal(PoolConfig::default(), interims).await;
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    assert!(error.to_string().contains("1xx"), "{error}");
+}
+
+#[tokio::test]
+async fn more_informational_responses_than_allowed_are_refused() {
+    let answer = |n| format!("{}{HI}", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(n));
+    let config = PoolConfig::default().max_informational(Some(5));
+    let peer = answering(answer(5).leak());
+    assert_eq!(get(&pool(config.clone()), &url(peer.addr())).await.nth, 1);
+    let error = refusal(config, answer(6)).await;
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    assert!(error.to_string().contains("max_informational"), "{error}");
+}
+
+#[tokio::test]
+async fn a_caller_who_wants_to_know_is_told_of_every_informational_response() {
+    let answer = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+    let peer = answering(format!("{answer}{HI}").leak());
+    let pool = pool(PoolConfig::default());
+    for _ in 0..2 {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let tell = Arc::clone(&told);
+        let on_informational = OnInformational::new(move |status, headers| {
+            tell.lock().unwrap().push((status.as_u16(), headers.contains_key("link")));
+        });
+        let mut request = super::request(&url(peer.addr()));
+        request.extensions_mut().insert(on_informational);
+        let response = pool.send(request).await.expect("a response");
+        response.into_body().finish().await.expect("a whole body");
+        assert_eq!(*told.lock().unwrap(), [(100, false), (103, true)]);
+    }
+    assert_eq!(peer.connections(), 1);
 }
 
 #[tokio::test]
