@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response};
 use http_body::Body as _;
@@ -43,6 +44,8 @@ pub(crate) struct Connection {
     hyper: Option<HyperConnection>,
     /// What is left when hyper is done with it: the stream, still open on our side.
     rest: Option<Stream>,
+    /// What hyper had read and not used by then.
+    ahead: Bytes,
     /// Why it ended between two exchanges, when an error told.
     told: Option<CloseReason>,
     wire: Arc<WireFacts>,
@@ -130,6 +133,7 @@ impl Connection {
             sender,
             hyper: Some(hyper),
             rest: None,
+            ahead: Bytes::new(),
             told: None,
             wire,
             facts: Arc::new(ConnectionFacts { id, remote, local, tls }),
@@ -204,7 +208,10 @@ impl Connection {
         let Poll::Ready(result) = hyper.poll_without_shutdown(cx) else { return true };
         self.told = result.err().as_ref().and_then(told_by);
         // Taking hyper apart also hands a request back that was queued and not yet written.
-        self.rest = self.hyper.take().map(|hyper| hyper.into_parts().io.into_inner());
+        if let Some(parts) = self.hyper.take().map(HyperConnection::into_parts) {
+            self.rest = Some(parts.io.into_inner());
+            self.ahead = parts.read_buf;
+        }
         false
     }
 
@@ -325,6 +332,16 @@ impl Connection {
     /// Ready when this deadline has come.
     pub(crate) fn poll_deadline(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
         self.alarm.poll(cx, at)
+    }
+
+    /// The stream of a conversation that is over.
+    pub(crate) fn stream(&mut self) -> Option<&mut Stream> {
+        self.rest.as_mut()
+    }
+
+    /// What had been read of it by then.
+    pub(crate) fn take_ahead(&mut self) -> Bytes {
+        std::mem::take(&mut self.ahead)
     }
 
     /// Gives the stream up, to be closed.

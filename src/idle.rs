@@ -34,6 +34,8 @@ pub enum CloseReason {
     Failed,
     /// An exchange on it took longer than its limits allow.
     TimedOut,
+    /// It was handed over to speak another protocol: a 101, or a tunnel made by CONNECT.
+    Upgraded,
     /// More idle connections than allowed: the longest idle went.
     Evicted,
     /// The pool was closed, or its last handle dropped, or the runtime that the connection lived on ended.
@@ -42,7 +44,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [CloseReason; 15] = [
+    pub const ALL: [CloseReason; 16] = [
         CloseReason::IdleTimeout,
         CloseReason::MaxLifetime,
         CloseReason::MaxExchanges,
@@ -56,6 +58,7 @@ impl CloseReason {
         CloseReason::RequestUnfinished,
         CloseReason::Failed,
         CloseReason::TimedOut,
+        CloseReason::Upgraded,
         CloseReason::Evicted,
         CloseReason::Shutdown,
     ];
@@ -76,6 +79,7 @@ impl CloseReason {
             CloseReason::RequestUnfinished => "request_unfinished",
             CloseReason::Failed => "failed",
             CloseReason::TimedOut => "timed_out",
+            CloseReason::Upgraded => "upgraded",
             CloseReason::Evicted => "evicted",
             CloseReason::Shutdown => "shutdown",
         }

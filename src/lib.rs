@@ -68,7 +68,7 @@ pub use idle::CloseReason;
 pub use informational::OnInformational;
 pub use origin::{Origin, Scheme};
 pub use phase::{ConnectTimings, Phase, Timings};
-pub use pool::{Body, Lease, LeaseError, Pool, PoolStats, Response};
+pub use pool::{Body, Lease, LeaseError, Pool, PoolStats, Response, Upgraded};
 #[cfg(feature = "tls")]
 pub use tls::{TlsClient, TlsConfig, TlsVersion};
 

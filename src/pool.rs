@@ -24,11 +24,13 @@ mod minder;
 mod response;
 mod state;
 mod stats;
+mod upgraded;
 mod watch;
 
 pub use lease::{Lease, LeaseError};
 pub use response::{Body, Response};
 pub use stats::PoolStats;
+pub use upgraded::Upgraded;
 
 use minder::Minder;
 use state::{Closing, State};

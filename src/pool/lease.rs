@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::Request;
-use http::header::{CONNECTION, HeaderValue};
+use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::{Method, Request, StatusCode};
 use tokio::sync::oneshot;
 
 use super::Shared;
@@ -61,6 +61,10 @@ impl Held {
 
     pub(super) fn config(&self) -> &PoolConfig {
         &self.shared.config
+    }
+
+    pub(super) fn facts(&self) -> &Arc<ConnectionFacts> {
+        self.as_ref().facts()
     }
 
     fn as_ref(&self) -> &Connection {
@@ -264,7 +268,8 @@ impl Lease {
     }
 
     /// Sends a request in origin-form (`GET /path`, with a `Host` field) and waits for the response's head.
-    /// The pool adds `Connection: close` where this is the connection's last exchange.
+    /// The pool adds `Connection: close` where this is the connection's last exchange. CONNECT takes its target in
+    /// authority-form (`host:port`), and the lease is on the proxy.
     ///
     /// *Cancel safety.* Dropping the future closes the connection; the request may have been processed.
     ///
@@ -275,15 +280,19 @@ impl Lease {
         let Lease { mut held, asked, granted, opening, retries } = self;
         let config = &held.shared.config;
         let last = config.max_exchanges.is_some_and(|most| held.as_ref().exchanges() + 1 >= most);
-        if !config.keep_alive || last {
+        // A request to upgrade has its own Connection field; HTTP ends on its connection in any case.
+        if (!config.keep_alive || last) && !request.headers().contains_key(UPGRADE) {
             request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        let connects = request.method() == Method::CONNECT;
         let limits = Limits { asked, total: config.total_timeout, response: config.response_timeout };
         let latest = config.latest(asked);
         let connection = held.begin();
         let idle_before = connection.idle_since().map(|since| granted.saturating_duration_since(since));
         match connection.exchange(request, limits).await {
             Ok((head, stamps)) => {
+                let switches = head.status() == StatusCode::SWITCHING_PROTOCOLS
+                    || (connects && head.status().is_success());
                 let connection = held.connection();
                 let waited = stamps.began.saturating_duration_since(asked);
                 let blocked =
@@ -303,7 +312,7 @@ impl Lease {
                     stamps,
                     latest,
                 };
-                Ok(Body::response(head, held, progress))
+                Ok(Body::response(head, held, progress, switches))
             }
             Err(failure) => {
                 let reason = match failure.error.kind() {

@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::lease::Held;
+use super::upgraded::Upgraded;
 use crate::clock;
 use crate::connection::Stamps;
 use crate::error::{Error, ErrorKind};
@@ -49,6 +50,8 @@ pub struct Body {
 #[derive(Debug)]
 enum State {
     Reading(Held, Progress),
+    /// The connection speaks another protocol now.
+    Switched(Held, Exchange),
     Done(Exchange),
     Failed,
 }
@@ -57,13 +60,36 @@ enum State {
 const MAX_DRAIN: usize = 64 * 1024;
 
 impl Body {
-    pub(super) fn response(head: http::Response<Incoming>, held: Held, progress: Progress) -> Response {
+    pub(super) fn response(
+        head: http::Response<Incoming>,
+        held: Held,
+        progress: Progress,
+        switches: bool,
+    ) -> Response {
         let (parts, incoming): (Parts, Incoming) = head.into_parts();
         let mut body = Body { incoming, state: State::Reading(held, progress), received: 0, waiting: None };
-        if body.incoming.is_end_stream() {
+        if switches {
+            body.switch();
+        } else if body.incoming.is_end_stream() {
             body.complete();
         }
         http::Response::from_parts(parts, body)
+    }
+
+    /// After a 101, or a successful answer to CONNECT: the connection itself. `None` after any other response, when it
+    /// was taken before, and when the server switched before it had the whole request. Not taken, the connection is
+    /// closed with the body.
+    pub fn upgrade(&mut self) -> Option<Upgraded> {
+        match std::mem::replace(&mut self.state, State::Failed) {
+            State::Switched(held, exchange) => {
+                self.state = State::Done(exchange);
+                Some(Upgraded::new(held))
+            }
+            other => {
+                self.state = other;
+                None
+            }
+        }
     }
 
     /// Reads to the end, gives the connection back, and tells what happened.
@@ -107,6 +133,10 @@ impl Body {
     pub fn into_exchange(mut self) -> Option<Exchange> {
         match std::mem::replace(&mut self.state, State::Failed) {
             State::Done(exchange) => Some(exchange),
+            State::Switched(held, exchange) => {
+                held.end(CloseReason::Upgraded);
+                Some(exchange)
+            }
             other => {
                 self.state = other;
                 None
@@ -122,6 +152,20 @@ impl Body {
         let exchange = exchange(&mut held, progress, done);
         held.finish(done);
         self.state = State::Done(exchange);
+    }
+
+    /// The exchange is over, and hyper is done with the connection: the caller may have it.
+    fn switch(&mut self) {
+        let State::Reading(mut held, progress) = std::mem::replace(&mut self.state, State::Failed) else {
+            return;
+        };
+        let exchange = exchange(&mut held, progress, clock::now());
+        self.state = if held.connection().stream().is_some() {
+            State::Switched(held, exchange)
+        } else {
+            held.end(CloseReason::RequestUnfinished);
+            State::Done(exchange)
+        };
     }
 
     fn fail(&mut self, source: hyper::Error) -> Error {
@@ -264,8 +308,10 @@ impl Drop for Body {
                 Poll::Ready(Some(Err(_))) | Poll::Pending => break,
             }
         }
-        if let State::Reading(held, _) = std::mem::replace(&mut self.state, State::Failed) {
-            held.end(CloseReason::BodyDropped);
+        match std::mem::replace(&mut self.state, State::Failed) {
+            State::Reading(held, _) => held.end(CloseReason::BodyDropped),
+            State::Switched(held, _) => held.end(CloseReason::Upgraded),
+            State::Done(_) | State::Failed => {}
         }
     }
 }

@@ -12,6 +12,7 @@ mod stale;
 mod timeouts;
 mod timings;
 mod tls;
+mod upgrade;
 
 use std::net::SocketAddr;
 

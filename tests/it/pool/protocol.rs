@@ -163,20 +163,6 @@ async fn a_caller_who_wants_to_know_is_told_of_every_informational_response() {
 }
 
 #[tokio::test]
-async fn a_connection_that_switched_protocols_is_not_pooled() {
-    let peer = Scripted::start(|conn| {
-        conn.read_request();
-        conn.write("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: foo\r\n\r\nfoo!");
-        conn.until_closed();
-    });
-    let pool = pool(PoolConfig::default().linger(Duration::ZERO));
-    let response = send(&pool, &url(peer.addr())).await.expect("a response");
-    assert_eq!(response.status(), 101);
-    drop(response);
-    assert_eq!((pool.stats().idle, pool.stats().busy), (0, 0));
-}
-
-#[tokio::test]
 async fn a_response_cut_short_is_an_error_and_its_connection_is_closed() {
     for (answer, reset, kind) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", false, ErrorKind::Partial),
