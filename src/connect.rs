@@ -60,6 +60,10 @@ macro_rules! either {
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.wire().facts().has_heard_enough() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         let result = either!(this, stream => Pin::new(stream).poll_read(cx, buf));
         let facts = this.wire().facts();

@@ -205,6 +205,7 @@ impl Connection {
     /// Lets hyper read and write what it can. Answers whether the conversation goes on.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(hyper) = &mut self.hyper else { return false };
+        self.wire.begin_turn();
         let Poll::Ready(result) = hyper.poll_without_shutdown(cx) else { return true };
         self.told = result.err().as_ref().and_then(told_by);
         // Taking hyper apart also hands a request back that was queued and not yet written.
@@ -336,6 +337,7 @@ impl Connection {
 
     /// The stream of a conversation that is over.
     pub(crate) fn stream(&mut self) -> Option<&mut Stream> {
+        self.wire.begin_turn();
         self.rest.as_mut()
     }
 

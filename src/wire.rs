@@ -25,6 +25,7 @@ pub(crate) struct WireFacts {
     end: AtomicU8,
     read: AtomicU64,
     heard: AtomicU64,
+    turn_ends: AtomicU64,
     written: AtomicU64,
     last_write: AtomicU64,
 }
@@ -47,6 +48,7 @@ impl WireFacts {
             end: AtomicU8::new(0),
             read: AtomicU64::new(0),
             heard: AtomicU64::new(0),
+            turn_ends: AtomicU64::new(0),
             written: AtomicU64::new(0),
             last_write: AtomicU64::new(0),
         }
@@ -69,6 +71,19 @@ impl WireFacts {
 
     pub(crate) fn add_heard(&self, n: usize) {
         self.heard.store(self.heard() + n as u64, Relaxed);
+    }
+
+    /// Whoever polls the connection lets it hear so much and no more before it is asked again.
+    ///
+    /// A peer may send faster than we read what makes no progress: interim responses, zeros before a chunk's size.
+    /// hyper would go on as long as tokio's budget lasts, up to 128 reads of 400 kB, and no limit of ours would be
+    /// looked at meanwhile.
+    pub(crate) fn begin_turn(&self) {
+        self.turn_ends.store(self.heard().saturating_add(TURN), Relaxed);
+    }
+
+    pub(crate) fn has_heard_enough(&self) -> bool {
+        self.heard() >= self.turn_ends.load(Relaxed)
     }
 
     /// Bytes the kernel took so far.
@@ -132,6 +147,9 @@ impl WireFacts {
         self.end.fetch_max(end, Relaxed);
     }
 }
+
+/// Bytes of HTTP per poll; a body needs a poll for each of its pieces in any case.
+const TURN: u64 = 256 * 1024;
 
 fn is_reset(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)

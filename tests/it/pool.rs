@@ -3,6 +3,7 @@
 mod cancelling;
 mod ending;
 mod expiry;
+mod hostile;
 mod limits;
 mod off;
 mod opening;
