@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -21,7 +23,18 @@ enum Kind {
     #[default]
     Empty,
     Full(Bytes),
-    Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
+    Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>, Option<Arc<Feed>>),
+}
+
+/// What may be known of a streamed body while hyper owns it. When nobody else holds it any more, the body is over.
+#[derive(Debug, Default)]
+pub(crate) struct Feed(AtomicBool);
+
+impl Feed {
+    /// Whether the request stands still because its own body has nothing more to send yet.
+    pub(crate) fn is_hungry(&self) -> bool {
+        self.0.load(Relaxed)
+    }
 }
 
 impl RequestBody {
@@ -39,7 +52,15 @@ impl RequestBody {
         if body.is_end_stream() {
             return RequestBody::empty();
         }
-        RequestBody(Kind::Boxed(Box::pin(body.map_err(Into::into))))
+        RequestBody(Kind::Boxed(Box::pin(body.map_err(Into::into)), None))
+    }
+
+    /// From now on it tells whether it keeps its request waiting; `None`: one that never does.
+    pub(crate) fn feed(&mut self) -> Option<Arc<Feed>> {
+        match &mut self.0 {
+            Kind::Empty | Kind::Full(_) => None,
+            Kind::Boxed(_, feed) => Some(Arc::clone(feed.get_or_insert_default())),
+        }
     }
 
     /// The same body again, unless it is one that can be read only once.
@@ -47,7 +68,7 @@ impl RequestBody {
         match &self.0 {
             Kind::Empty => Some(RequestBody(Kind::Empty)),
             Kind::Full(bytes) => Some(RequestBody(Kind::Full(bytes.clone()))),
-            Kind::Boxed(_) => None,
+            Kind::Boxed(..) => None,
         }
     }
 }
@@ -85,12 +106,16 @@ impl HttpBody for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let kind = &mut self.get_mut().0;
-        if let Kind::Boxed(body) = kind {
-            return body.as_mut().poll_frame(cx);
+        if let Kind::Boxed(body, feed) = kind {
+            let frame = body.as_mut().poll_frame(cx);
+            if let Some(feed) = feed {
+                feed.0.store(frame.is_pending(), Relaxed);
+            }
+            return frame;
         }
         Poll::Ready(match std::mem::take(kind) {
             Kind::Full(bytes) => Some(Ok(Frame::data(bytes))),
-            Kind::Empty | Kind::Boxed(_) => None,
+            Kind::Empty | Kind::Boxed(..) => None,
         })
     }
 
@@ -98,7 +123,7 @@ impl HttpBody for RequestBody {
         match &self.0 {
             Kind::Empty => true,
             Kind::Full(_) => false,
-            Kind::Boxed(body) => body.is_end_stream(),
+            Kind::Boxed(body, _) => body.is_end_stream(),
         }
     }
 
@@ -106,7 +131,7 @@ impl HttpBody for RequestBody {
         match &self.0 {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Boxed(body) => body.size_hint(),
+            Kind::Boxed(body, _) => body.size_hint(),
         }
     }
 }
@@ -116,7 +141,7 @@ impl fmt::Debug for RequestBody {
         f.write_str(match &self.0 {
             Kind::Empty => "RequestBody(empty)",
             Kind::Full(_) => "RequestBody(bytes)",
-            Kind::Boxed(_) => "RequestBody(stream)",
+            Kind::Boxed(..) => "RequestBody(stream)",
         })
     }
 }

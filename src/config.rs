@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::origin::Origin;
 use crate::resolver::Resolver;
@@ -101,6 +101,30 @@ pub struct PoolConfig {
     pub route: Route,
     /// Origins that are reached by another way than [`PoolConfig::route`]; the first that fits counts. Default: none.
     pub routes: Vec<(Origin, Route)>,
+    // exchange
+    /// How long a server may take to answer: from the last byte of the request that the kernel took to the end of the
+    /// response head, interim (1xx) responses not counted as an answer. While the request waits for its own body the
+    /// time stands still; while the server takes no more of an upload it runs, from the last byte it took. `None`: for
+    /// ever. Default: none, because only the user knows how long a query may take.
+    pub response_timeout: Option<Duration>,
+    /// How long a server may pause in the middle of a response body: from the moment at which the caller asks for a
+    /// piece that is not there. A slow caller does not use it up. `None`: for ever. Default: none.
+    pub body_idle_timeout: Option<Duration>,
+    /// How long a request may take in all: from asking the pool (for a [`Lease`](crate::Lease), from asking for the
+    /// lease) to the last byte of the response body, waiting, opening and retries included. An upgrade ends it.
+    /// `None`: for ever. Default: none.
+    pub total_timeout: Option<Duration>,
+    /// The most header fields of a response, and of its trailers; above it the exchange fails with
+    /// [`ErrorKind::Protocol`](crate::ErrorKind::Protocol). More than 100 cost an allocation per response. Default: 100,
+    /// as hyper and Apache httpd.
+    pub max_headers: usize,
+    /// The most bytes of a response head, with its status line and with the informational (1xx) responses before it;
+    /// and of the trailers. Above it the exchange fails with [`ErrorKind::Protocol`](crate::ErrorKind::Protocol).
+    /// Default: 64 KiB, four times what Node accepts.
+    pub max_header_size: usize,
+    /// The most informational (1xx) responses before the response; `None`: as many as fit into
+    /// [`PoolConfig::max_header_size`]. Counting costs some allocations per request. Default: none.
+    pub max_informational: Option<u32>,
 }
 
 /// What a request does that finds no idle connection where another may be opened.
@@ -214,6 +238,13 @@ impl Default for PoolConfig {
             tcp_user_timeout: Some(Duration::from_secs(30)),
             route: Route::Direct,
             routes: Vec::new(),
+            // exchange
+            response_timeout: None,
+            body_idle_timeout: None,
+            total_timeout: None,
+            max_headers: 100,
+            max_header_size: 64 * 1024,
+            max_informational: None,
         }
     }
 }
@@ -260,9 +291,21 @@ setters! {
     tcp_user_timeout: Option<Duration>,
     route: Route,
     routes: Vec<(Origin, Route)>,
+    // exchange
+    response_timeout: Option<Duration>,
+    body_idle_timeout: Option<Duration>,
+    total_timeout: Option<Duration>,
+    max_headers: usize,
+    max_header_size: usize,
+    max_informational: Option<u32>,
 }
 
 impl PoolConfig {
+    /// When a request that was asked for at this time must be over.
+    pub(crate) fn latest(&self, asked: Instant) -> Option<Instant> {
+        self.total_timeout.and_then(|limit| asked.checked_add(limit))
+    }
+
     /// What cannot work, said with the cure; `None` when everything fits.
     pub fn fault(&self) -> Option<String> {
         if self.max_connections_per_origin == Some(0) {
@@ -299,7 +342,7 @@ impl PoolConfig {
         if self.max_lifetime == Some(Duration::ZERO) {
             return Some("max_lifetime is 0: turn keep_alive off instead".into());
         }
-        self.dialling_fault()
+        self.dialling_fault().or_else(|| self.exchange_fault())
     }
 
     // dialling
@@ -319,5 +362,23 @@ impl PoolConfig {
             }
         }
         self.tcp_keepalive.and_then(Keepalive::fault)
+    }
+
+    fn exchange_fault(&self) -> Option<String> {
+        for (name, limit) in [
+            ("response_timeout", self.response_timeout),
+            ("body_idle_timeout", self.body_idle_timeout),
+            ("total_timeout", self.total_timeout),
+        ] {
+            if limit == Some(Duration::ZERO) {
+                return Some(format!("{name} is 0: nothing could ever come in time; use more, or none"));
+            }
+        }
+        for (name, limit) in [("max_headers", self.max_headers), ("max_header_size", self.max_header_size)] {
+            if limit == 0 {
+                return Some(format!("{name} is 0: no response could ever be read; use more"));
+            }
+        }
+        None
     }
 }

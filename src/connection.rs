@@ -10,20 +10,27 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 
-use crate::body::RequestBody;
+use crate::alarm::Alarm;
+use crate::body::{Feed, RequestBody};
 use crate::clock;
+use crate::config::PoolConfig;
 use crate::connect::{Forward, Opened, Stream};
 use crate::error::{Error, ErrorKind};
 use crate::exchange::{ConnectionFacts, ConnectionId};
 use crate::idle::CloseReason;
+use crate::informational::OnInformational;
 use crate::phase::{ConnectTimings, Phase};
 use crate::wire::{End, WireFacts};
 
@@ -37,6 +44,8 @@ pub(crate) struct Connection {
     hyper: Option<HyperConnection>,
     /// What is left when hyper is done with it: the stream, still open on our side.
     rest: Option<Stream>,
+    /// What hyper had read and not used by then.
+    ahead: Bytes,
     /// Why it ended between two exchanges, when an error told.
     told: Option<CloseReason>,
     wire: Arc<WireFacts>,
@@ -46,6 +55,47 @@ pub(crate) struct Connection {
     forward: Option<Forward>,
     exchanges: u32,
     idle_since: Option<Instant>,
+    alarm: Alarm,
+    heads: HeadLimits,
+}
+
+/// How much may come before a response's head is complete.
+#[derive(Clone, Copy, Debug)]
+struct HeadLimits {
+    fields: usize,
+    size: usize,
+    informational: Option<u32>,
+}
+
+/// Why an exchange is ended before its response head has come.
+#[derive(Clone, Copy, Debug)]
+enum Overrun {
+    Time(ErrorKind),
+    Size,
+    Informational(u32),
+}
+
+/// The size of head that hyper takes unless it is told otherwise (its `DEFAULT_MAX_BUFFER_SIZE`), and of fields.
+const HYPERS_BUFFER: usize = 8192 + 4096 * 100;
+const HYPERS_FIELDS: usize = 100;
+
+/// How long an exchange may take to come to its response head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// When the request was asked for, and what it may take in all.
+    pub(crate) asked: Instant,
+    pub(crate) total: Option<Duration>,
+    /// What the server may take to answer.
+    pub(crate) response: Option<Duration>,
+}
+
+/// An exchange that waits for its response head.
+struct Waiting {
+    limits: Limits,
+    latest: Option<Instant>,
+    /// The streamed body, and since when it feeds the request.
+    feed: Option<Arc<Feed>>,
+    fed: Instant,
 }
 
 /// A request that could not be exchanged, with the request itself when no byte of it was written.
@@ -67,9 +117,15 @@ pub(crate) struct Stamps {
 
 impl Connection {
     /// Begins a conversation over an opened stream.
-    pub(crate) async fn start(opened: Opened, id: ConnectionId) -> Result<Connection, Error> {
+    pub(crate) async fn start(
+        opened: Opened,
+        id: ConnectionId,
+        config: &PoolConfig,
+    ) -> Result<Connection, Error> {
         let Opened { stream, wire, timings, remote, local, tls, forward } = opened;
-        let (sender, hyper) = http1::Builder::new()
+        let heads = HeadLimits::of(config);
+        let (sender, hyper) = heads
+            .builder()
             // A request head and a small body go out in one plain write.
             .writev(false)
             .handshake(TokioIo::new(stream))
@@ -79,6 +135,7 @@ impl Connection {
             sender,
             hyper: Some(hyper),
             rest: None,
+            ahead: Bytes::new(),
             told: None,
             wire,
             facts: Arc::new(ConnectionFacts { id, remote, local, tls }),
@@ -86,6 +143,8 @@ impl Connection {
             forward,
             exchanges: 0,
             idle_since: None,
+            alarm: Alarm::default(),
+            heads,
         })
     }
 
@@ -142,17 +201,17 @@ impl Connection {
         self.hyper.is_some() && !self.sender.is_ready()
     }
 
-    pub(crate) fn was_reset(&self) -> bool {
-        self.wire.end() == End::Reset
-    }
-
     /// Lets hyper read and write what it can. Answers whether the conversation goes on.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(hyper) = &mut self.hyper else { return false };
+        self.wire.begin_turn();
         let Poll::Ready(result) = hyper.poll_without_shutdown(cx) else { return true };
         self.told = result.err().as_ref().and_then(told_by);
         // Taking hyper apart also hands a request back that was queued and not yet written.
-        self.rest = self.hyper.take().map(|hyper| hyper.into_parts().io.into_inner());
+        if let Some(parts) = self.hyper.take().map(HyperConnection::into_parts) {
+            self.rest = Some(parts.io.into_inner());
+            self.ahead = parts.read_buf;
+        }
         false
     }
 
@@ -163,6 +222,7 @@ impl Connection {
     pub(crate) async fn exchange(
         &mut self,
         mut request: Request<RequestBody>,
+        limits: Limits,
     ) -> Result<(Response<Incoming>, Stamps), Failure> {
         if let Some(forward) = &self.forward {
             forward.address(&mut request);
@@ -174,13 +234,44 @@ impl Connection {
             self.wire.look_before_write();
         }
         self.exchanges += 1;
+        let mut waiting = Waiting::new(limits, request.body_mut(), began);
+        let informed = self.heads.count_informational(&mut request);
         let mut answer = pin!(self.sender.try_send_request(request));
         let result = poll_fn(|cx| {
+            waiting.look_at_the_feed();
             self.drive(cx);
-            answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            let answered = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            if let Some(overrun) = self.overrun(informed.as_deref(), heard_before, answered.is_ready()) {
+                return Poll::Ready(Err(overrun));
+            }
+            match answered {
+                Poll::Ready(result) => Poll::Ready(Ok(result)),
+                Poll::Pending => waiting.poll_limit(self, cx).map(|kind| Err(Overrun::Time(kind))),
+            }
         })
         .await;
+        let result = match result {
+            Ok(result) => result,
+            Err(Overrun::Size) => return Err(self.heads.exceeded().into()),
+            Err(Overrun::Informational(most)) => {
+                let text = format!("more than {most} informational (1xx) responses came (max_informational)");
+                let error = Error::new(ErrorKind::Protocol).at(Phase::Wait).with_detail(text);
+                return Err(error.into());
+            }
+            Err(Overrun::Time(kind)) => {
+                let phase = waiting.phase(self, written_before);
+                let (sent, heard) = (self.wire.written() - written_before, self.wire.read() - read_before);
+                let so_far = format!(" ({sent} bytes sent, {heard} received)");
+                let limit = if kind == ErrorKind::Timeout { limits.total } else { limits.response };
+                return Err(Error::out_of_time(kind, limit, phase, &so_far).into());
+            }
+        };
         match result {
+            Ok(response) if is_ambiguous(&response) => {
+                let detail =
+                    "the response has both Transfer-Encoding and Content-Length, so that its end is in doubt";
+                Err(Error::new(ErrorKind::Protocol).at(Phase::Wait).with_detail(detail.into()).into())
+            }
             Ok(response) => {
                 let head = clock::now();
                 // An answer may come before the whole request was written: then sending ended with it.
@@ -195,17 +286,30 @@ impl Connection {
                 let kind = self.classify(error.error(), request.is_some(), answered);
                 let unsent = request.is_some() || self.wire.written() == written_before;
                 let phase = if unsent { Phase::Send } else { Phase::Wait };
-                let error = match late_refusal(error.error()) {
-                    Some(text) => Error::new(ErrorKind::Tls).at(Phase::Tls).told_by(text, error.into_error()),
-                    None => Error::new(kind).at(phase).with_source(error.into_error()),
+                let source = error.into_error();
+                let error = match late_refusal(&source) {
+                    Some(text) => Error::new(ErrorKind::Tls).at(Phase::Tls).told_by(text, source),
+                    None if kind == ErrorKind::Protocol && is_too_large(&source) => {
+                        self.heads.exceeded().with_source(source)
+                    }
+                    None => Error::new(kind).at(phase).with_source(source),
                 };
                 Err(Failure { error, request })
             }
         }
     }
 
-    /// What a failure before the response head was, from the bytes that crossed the wire rather than from
-    /// hyper's words for it.
+    /// Whether more has come than may before the end of a head. While there is no answer all that came is heads.
+    fn overrun(&self, informed: Option<&AtomicU32>, heard_before: u64, answered: bool) -> Option<Overrun> {
+        let informed = informed.map_or(0, |count| count.load(Relaxed));
+        match self.heads.informational {
+            Some(most) if informed > most => Some(Overrun::Informational(most)),
+            _ if answered => None,
+            _ => (self.wire.heard() - heard_before > self.heads.size as u64).then_some(Overrun::Size),
+        }
+    }
+
+    /// What a failure before the response head was, from what crossed the wire rather than from hyper's words for it.
     fn classify(&self, error: &hyper::Error, unsent: bool, answered: bool) -> ErrorKind {
         if unsent {
             return ErrorKind::NotSent;
@@ -214,11 +318,37 @@ impl Connection {
             return ErrorKind::RequestBody;
         }
         match (answered, self.wire.end()) {
-            (true, _) if error.is_parse() => ErrorKind::Protocol,
+            // The stream goes on: what is wrong is what it said.
+            (true, _) if !self.wire.is_broken() => ErrorKind::Protocol,
             (true, _) => ErrorKind::Partial,
             (false, End::Reset) => ErrorKind::Reset,
             (false, _) => ErrorKind::NoResponse,
         }
+    }
+
+    /// What a failure in the middle of a response body was, told in the same way.
+    pub(crate) fn classify_body(&self) -> ErrorKind {
+        match self.wire.end() {
+            _ if !self.wire.is_broken() => ErrorKind::Protocol,
+            End::Reset => ErrorKind::Reset,
+            End::Open | End::Fin => ErrorKind::Partial,
+        }
+    }
+
+    /// Ready when this deadline has come.
+    pub(crate) fn poll_deadline(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
+        self.alarm.poll(cx, at)
+    }
+
+    /// The stream of a conversation that is over.
+    pub(crate) fn stream(&mut self) -> Option<&mut Stream> {
+        self.wire.begin_turn();
+        self.rest.as_mut()
+    }
+
+    /// What had been read of it by then.
+    pub(crate) fn take_ahead(&mut self) -> Bytes {
+        std::mem::take(&mut self.ahead)
     }
 
     /// Gives the stream up, to be closed.
@@ -237,6 +367,114 @@ fn late_refusal(error: &hyper::Error) -> Option<String> {
         let _ = error;
         None
     }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure { error, request: None }
+    }
+}
+
+impl HeadLimits {
+    fn of(config: &PoolConfig) -> HeadLimits {
+        HeadLimits {
+            fields: config.max_headers,
+            size: config.max_header_size,
+            informational: config.max_informational,
+        }
+    }
+
+    fn builder(self) -> http1::Builder {
+        let mut builder = http1::Builder::new();
+        builder.max_header_size(self.size);
+        if self.fields != HYPERS_FIELDS {
+            builder.max_headers(self.fields);
+        }
+        if self.size >= HYPERS_BUFFER {
+            builder.max_buf_size(self.size.saturating_add(1));
+        }
+        builder
+    }
+
+    /// Counts the informational responses to a request where somebody wants to know.
+    fn count_informational(self, request: &mut Request<RequestBody>) -> Option<Arc<AtomicU32>> {
+        let callback = request.extensions().get::<OnInformational>().cloned();
+        if callback.is_none() && self.informational.is_none() {
+            return None;
+        }
+        let count = Arc::new(AtomicU32::new(0));
+        let informed = Arc::clone(&count);
+        hyper::ext::on_informational(request, move |response| {
+            informed.fetch_add(1, Relaxed);
+            if let Some(callback) = &callback {
+                callback.call(response.status(), response.headers());
+            }
+        });
+        Some(count)
+    }
+
+    fn exceeded(self) -> Error {
+        let text = format!(
+            "the response head is larger than {} bytes (max_header_size, with the 1xx responses before it) or has \
+             more than {} fields (max_headers)",
+            self.size, self.fields
+        );
+        Error::new(ErrorKind::Protocol).at(Phase::Wait).with_detail(text)
+    }
+}
+
+/// hyper has a predicate for this in its server alone. Only the wording of our error depends on hyper's.
+fn is_too_large(error: &hyper::Error) -> bool {
+    error.is_parse() && error.to_string() == "message head is too large"
+}
+
+impl Waiting {
+    fn new(limits: Limits, body: &mut RequestBody, began: Instant) -> Waiting {
+        let latest = limits.total.and_then(|total| limits.asked.checked_add(total));
+        let limited = latest.is_some() || limits.response.is_some();
+        let feed = if limited { body.feed() } else { None };
+        Waiting { limits, latest, feed, fed: began }
+    }
+
+    /// The server's time begins anew after each pause of our own body.
+    fn look_at_the_feed(&mut self) {
+        if self.is_hungry() {
+            self.fed = clock::now();
+        }
+    }
+
+    fn is_hungry(&self) -> bool {
+        self.feed.as_ref().is_some_and(|feed| feed.is_hungry())
+    }
+
+    /// Ready when the exchange has used up its time, with the limit that was reached.
+    fn poll_limit(&self, connection: &mut Connection, cx: &mut Context<'_>) -> Poll<ErrorKind> {
+        let total = self.latest.map(|at| (at, ErrorKind::Timeout));
+        let answer = self.limits.response.filter(|_| !self.is_hungry()).and_then(|limit| {
+            let asked = connection.wire.last_write().max(self.fed);
+            Some((asked.checked_add(limit)?, ErrorKind::ResponseTimeout))
+        });
+        match total.into_iter().chain(answer).min_by_key(|(at, _)| *at) {
+            None => Poll::Pending,
+            Some((at, kind)) => connection.alarm.poll(cx, at).map(|()| kind),
+        }
+    }
+
+    /// What the exchange is at: its body may not be over, or what hyper holds of it may wait for the kernel.
+    fn phase(&self, connection: &Connection, written_before: u64) -> Phase {
+        let is_fed = self.feed.as_ref().is_some_and(|feed| Arc::strong_count(feed) > 1);
+        let unsent = connection.wire.written() == written_before;
+        if is_fed || unsent || connection.wire.is_blocked() { Phase::Send } else { Phase::Wait }
+    }
+}
+
+/// A response whose body has two lengths, which two readers may take for two responses. RFC 9112, section 6.3: it
+/// "might indicate an attempt to perform request smuggling or response splitting and ought to be handled as an error".
+fn is_ambiguous(response: &Response<Incoming>) -> bool {
+    let headers = response.headers();
+    headers.contains_key(TRANSFER_ENCODING)
+        && headers.contains_key(CONTENT_LENGTH)
+        && !response.body().is_end_stream()
 }
 
 /// What an error says of a connection that was idle. The end of the stream says nothing more than itself.

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use crate::phase::{ConnectTimings, Phase};
 
@@ -33,17 +34,21 @@ pub enum ErrorKind {
     Tls,
     /// No connection became free within the acquire timeout.
     AcquireTimeout,
-    /// The whole request took longer than it may.
+    /// The whole request took longer than the total timeout allows.
     Timeout,
+    /// The response head did not come within the response timeout.
+    ResponseTimeout,
+    /// The response's body stopped coming for as long as the body idle timeout.
+    BodyIdleTimeout,
     /// The request was not sent: the connection had ended before a byte was written.
     NotSent,
     /// The connection ended after the request was sent and before any byte of a response.
     NoResponse,
-    /// The connection ended, or became unreadable, in the middle of the response.
+    /// The connection ended in the middle of the response, or TLS did: what came is not the whole.
     Partial,
     /// The peer reset the connection while the request was under way (ECONNRESET, EPIPE).
     Reset,
-    /// The response is not HTTP/1.1 that we understand.
+    /// What came, on a connection that still stands, is not HTTP/1.1 that we understand: the head, or the body's chunks.
     Protocol,
     /// The request body failed while it was sent.
     RequestBody,
@@ -68,6 +73,8 @@ impl ErrorKind {
             ErrorKind::Tls => "tls",
             ErrorKind::AcquireTimeout => "acquire_timeout",
             ErrorKind::Timeout => "timeout",
+            ErrorKind::ResponseTimeout => "response_timeout",
+            ErrorKind::BodyIdleTimeout => "body_idle_timeout",
             ErrorKind::NotSent => "not_sent",
             ErrorKind::NoResponse => "no_response",
             ErrorKind::Partial => "partial",
@@ -79,12 +86,18 @@ impl ErrorKind {
         }
     }
 
+    /// Whether a limit of time was reached: the error then tells in which phase.
+    pub fn is_timeout(self) -> bool {
+        use ErrorKind::{AcquireTimeout, BodyIdleTimeout, ConnectTimeout, ResponseTimeout, Timeout};
+        matches!(self, AcquireTimeout | ConnectTimeout | ResponseTimeout | BodyIdleTimeout | Timeout)
+    }
+
     /// Whether this machine, not the target, was the limit.
     pub fn is_client_limit(self) -> bool {
         matches!(self, ErrorKind::NoPorts | ErrorKind::NoFiles)
     }
 
-    fn sentence(self) -> &'static str {
+    pub(crate) fn sentence(self) -> &'static str {
         match self {
             ErrorKind::InvalidRequest => "the request cannot be sent",
             ErrorKind::Dns => "the host's name could not be resolved",
@@ -100,12 +113,14 @@ impl ErrorKind {
             ErrorKind::Proxy => "the proxy made no tunnel",
             ErrorKind::Tls => "the TLS handshake failed",
             ErrorKind::AcquireTimeout => "no connection of the pool became free within the acquire timeout",
-            ErrorKind::Timeout => "no complete response within the time allowed",
+            ErrorKind::Timeout => "no complete response within the total timeout",
+            ErrorKind::ResponseTimeout => "no response head within the response timeout",
+            ErrorKind::BodyIdleTimeout => "nothing more of the response's body within the body idle timeout",
             ErrorKind::NotSent => "the connection had ended before the request was written",
             ErrorKind::NoResponse => "the connection ended before any byte of a response",
             ErrorKind::Partial => "the connection ended in the middle of the response",
             ErrorKind::Reset => "the connection was reset by the peer",
-            ErrorKind::Protocol => "the response is not HTTP/1.1",
+            ErrorKind::Protocol => "the response is not HTTP/1.1 as it should be",
             ErrorKind::RequestBody => "the request body failed",
             ErrorKind::Closed => "the pool is closed",
             ErrorKind::QueueFull => {
@@ -156,6 +171,13 @@ impl Error {
             is_explained: false,
             opening: None,
         }))
+    }
+
+    /// A limit of time was reached in a phase, with what had happened by then.
+    pub(crate) fn out_of_time(kind: ErrorKind, limit: Option<Duration>, phase: Phase, so_far: &str) -> Error {
+        let limit = limit.map_or(String::new(), |limit| format!(" of {limit:?}"));
+        let text = format!("{}{limit}, in the phase `{}`{so_far}", kind.sentence(), phase.as_str());
+        Error::new(kind).at(phase).with_detail(text)
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Source>) -> Error {

@@ -34,6 +34,10 @@ pub enum CloseReason {
     RequestUnfinished,
     /// An exchange on it failed.
     Failed,
+    /// An exchange on it took longer than its limits allow.
+    TimedOut,
+    /// It was handed over to speak another protocol: a 101, or a tunnel made by CONNECT.
+    Upgraded,
     /// More idle connections than allowed, or its place was wanted for another origin: the longest idle went.
     Evicted,
     /// The pool was closed, or its last handle dropped, or the runtime that the connection lived on ended.
@@ -44,7 +48,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [CloseReason; 15] = [
+    pub const ALL: [CloseReason; 17] = [
         CloseReason::IdleTimeout,
         CloseReason::MaxLifetime,
         CloseReason::MaxExchanges,
@@ -57,6 +61,8 @@ impl CloseReason {
         CloseReason::BodyDropped,
         CloseReason::RequestUnfinished,
         CloseReason::Failed,
+        CloseReason::TimedOut,
+        CloseReason::Upgraded,
         CloseReason::Evicted,
         CloseReason::Shutdown,
         CloseReason::PeerLost,
@@ -77,6 +83,8 @@ impl CloseReason {
             CloseReason::BodyDropped => "body_dropped",
             CloseReason::RequestUnfinished => "request_unfinished",
             CloseReason::Failed => "failed",
+            CloseReason::TimedOut => "timed_out",
+            CloseReason::Upgraded => "upgraded",
             CloseReason::Evicted => "evicted",
             CloseReason::Shutdown => "shutdown",
             CloseReason::PeerLost => "peer_lost",

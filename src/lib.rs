@@ -15,6 +15,7 @@
 #![doc = include_str!("docs/architecture.md")]
 #![forbid(unsafe_code)]
 
+mod alarm;
 mod clock;
 #[cfg(feature = "load")]
 mod timer;
@@ -24,6 +25,7 @@ mod config;
 mod error;
 mod exchange;
 mod idle;
+mod informational;
 mod origin;
 mod phase;
 mod proxy;
@@ -72,9 +74,10 @@ pub use config::{Keepalive, OnMiss, PoolConfig, Resolve, ReuseOrder};
 pub use error::{Error, ErrorKind};
 pub use exchange::{Address, ConnectionFacts, ConnectionId, Exchange, Obtained, Retry, TlsFacts};
 pub use idle::CloseReason;
+pub use informational::OnInformational;
 pub use origin::{Origin, Scheme};
 pub use phase::{ConnectTimings, Phase, Timings};
-pub use pool::{Body, Lease, LeaseError, Pool, PoolStats, Response};
+pub use pool::{Body, Lease, LeaseError, Pool, PoolStats, Response, Upgraded};
 pub use proxy::Proxy;
 pub use resolver::{Lookup, Resolver};
 pub use route::Route;

@@ -14,6 +14,7 @@ use crate::connect::Connector;
 use crate::error::{Error, ErrorKind};
 use crate::idle::CloseReason;
 use crate::origin::Origin;
+use crate::phase::Phase;
 #[cfg(feature = "tls")]
 use crate::tls::TlsClient;
 
@@ -24,11 +25,13 @@ mod minder;
 mod response;
 mod state;
 mod stats;
+mod upgraded;
 mod watch;
 
 pub use lease::{Lease, LeaseError};
 pub use response::{Body, Response};
 pub use stats::PoolStats;
+pub use upgraded::Upgraded;
 
 use minder::Minder;
 use state::{After, State};
@@ -139,7 +142,7 @@ impl Pool {
         let mut retries = Vec::new();
         let asked = clock::now();
         loop {
-            let mut lease = lease::check_out(self.shared(), origin, asked).await?;
+            let mut lease = self.check_out(origin, asked).await?;
             lease.remember_retries(&mut retries);
             match lease.exchange(request).await {
                 Ok(response) => return Ok(response),
@@ -163,7 +166,18 @@ impl Pool {
     ///
     /// [`ErrorKind::AcquireTimeout`], [`ErrorKind::Closed`], or why a connection could not be opened.
     pub async fn lease(&self, origin: &Origin) -> Result<Lease, Error> {
-        lease::check_out(self.shared(), origin, clock::now()).await
+        self.check_out(origin, clock::now()).await
+    }
+
+    /// The total timeout includes the wait for a connection. While one is being opened the connector ends it itself,
+    /// and tells in which phase.
+    async fn check_out(&self, origin: &Origin, asked: Instant) -> Result<Lease, Error> {
+        let finding = lease::check_out(self.shared(), origin, asked);
+        let config = self.config();
+        let Some(latest) = config.latest(asked) else { return finding.await };
+        tokio::time::timeout_at(latest.into(), finding)
+            .await
+            .map_err(|_| Error::out_of_time(ErrorKind::Timeout, config.total_timeout, Phase::Blocked, ""))?
     }
 
     /// What the pool has done and holds.

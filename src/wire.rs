@@ -23,9 +23,12 @@ pub(crate) use socket::Socket;
 pub(crate) struct WireFacts {
     born: Instant,
     look: AtomicBool,
+    blocked: AtomicBool,
+    broken: AtomicBool,
     end: AtomicU8,
     read: AtomicU64,
     heard: AtomicU64,
+    turn_ends: AtomicU64,
     written: AtomicU64,
     last_write: AtomicU64,
 }
@@ -43,9 +46,12 @@ impl WireFacts {
         WireFacts {
             born: now,
             look: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             end: AtomicU8::new(0),
             read: AtomicU64::new(0),
             heard: AtomicU64::new(0),
+            turn_ends: AtomicU64::new(0),
             written: AtomicU64::new(0),
             last_write: AtomicU64::new(0),
         }
@@ -70,9 +76,37 @@ impl WireFacts {
         self.heard.store(self.heard() + n as u64, Relaxed);
     }
 
+    /// Whoever polls the connection lets it hear so much and no more before it is asked again.
+    ///
+    /// A peer may send faster than we read what makes no progress: interim responses, zeros before a chunk's size.
+    /// hyper would go on as long as tokio's budget lasts, up to 128 reads of 400 kB, and no limit of ours would be
+    /// looked at meanwhile.
+    pub(crate) fn begin_turn(&self) {
+        self.turn_ends.store(self.heard().saturating_add(TURN), Relaxed);
+    }
+
+    pub(crate) fn has_heard_enough(&self) -> bool {
+        self.heard() >= self.turn_ends.load(Relaxed)
+    }
+
     /// Bytes the kernel took so far.
     pub(crate) fn written(&self) -> u64 {
         self.written.load(Relaxed)
+    }
+
+    /// Whether bytes wait to be written that the kernel does not take.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked.load(Relaxed)
+    }
+
+    /// Whether nothing more can be exchanged: the stream ended or failed, here or in TLS. While it is not, an error
+    /// is about what the bytes say.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Relaxed)
+    }
+
+    pub(crate) fn broke(&self) {
+        self.broken.store(true, Relaxed);
     }
 
     /// When the kernel last took bytes.
@@ -116,6 +150,9 @@ impl WireFacts {
         self.end.fetch_max(end, Relaxed);
     }
 }
+
+/// Bytes of HTTP per poll; a body needs a poll for each of its pieces in any case.
+const TURN: u64 = 256 * 1024;
 
 fn is_reset(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
@@ -202,7 +239,9 @@ impl AsyncWrite for Wire {
             return Poll::Pending;
         }
         this.facts.look.store(false, Relaxed);
-        let result = ready!(Pin::new(&mut this.socket).poll_write(cx, bytes));
+        let result = Pin::new(&mut this.socket).poll_write(cx, bytes);
+        this.facts.blocked.store(result.is_pending(), Relaxed);
+        let result = ready!(result);
         match &result {
             Ok(n) => this.facts.wrote(*n),
             Err(error) if is_reset(error) => {

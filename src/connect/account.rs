@@ -14,6 +14,8 @@ pub(super) struct Account<'a> {
     last: Instant,
     /// When the connect timeout ends.
     end: Option<Instant>,
+    /// When the request's total timeout ends.
+    latest: Option<Instant>,
     pub(super) timings: ConnectTimings,
 }
 
@@ -21,15 +23,16 @@ pub(super) struct Account<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Limit {
     pub(super) at: Instant,
+    kind: ErrorKind,
     name: &'static str,
     timeout: Duration,
 }
 
 impl<'a> Account<'a> {
-    pub(super) fn open(config: &'a PoolConfig) -> Account<'a> {
+    pub(super) fn open(config: &'a PoolConfig, latest: Option<Instant>) -> Account<'a> {
         let now = clock::now();
         let end = config.connect_timeout.and_then(|timeout| now.checked_add(timeout));
-        Account { config, last: now, end, timings: ConnectTimings::default() }
+        Account { config, last: now, end, latest, timings: ConnectTimings::default() }
     }
 
     /// When the phase that is accounted for last was over: now, to whoever asks at once.
@@ -62,21 +65,24 @@ impl<'a> Account<'a> {
         error.after(self.timings)
     }
 
-    /// The sooner of the phase's own timeout and the whole opening's.
+    /// The soonest of the phase's own timeout, the whole opening's, and the request's.
     pub(super) fn limit(&self, phase: Phase) -> Option<Limit> {
-        let own = match phase {
-            Phase::Dns => self.config.dns_timeout.map(|timeout| ("DNS timeout", timeout)),
-            Phase::Tls => self.config.tls_timeout.map(|timeout| ("TLS timeout", timeout)),
-            _ => None,
+        let PoolConfig { dns_timeout, tls_timeout, connect_timeout, total_timeout, .. } = self.config;
+        let (name, own) = match phase {
+            Phase::Dns => ("DNS timeout", *dns_timeout),
+            Phase::Tls => ("TLS timeout", *tls_timeout),
+            _ => ("", None),
         };
-        let own = own
-            .and_then(|(name, timeout)| Some(Limit { at: self.last.checked_add(timeout)?, name, timeout }));
-        let whole = self.end.zip(self.config.connect_timeout);
-        let whole = whole.map(|(at, timeout)| Limit { at, name: "connect timeout", timeout });
-        match (own, whole) {
-            (Some(own), Some(whole)) => Some(if own.at < whole.at { own } else { whole }),
-            (own, whole) => own.or(whole),
-        }
+        let own_end = own.and_then(|timeout| self.last.checked_add(timeout));
+        let limit = |at: Option<Instant>, kind, name, timeout: Option<Duration>| {
+            Some(Limit { at: at?, kind, name, timeout: timeout? })
+        };
+        let all = [
+            limit(own_end, ErrorKind::ConnectTimeout, name, own),
+            limit(self.end, ErrorKind::ConnectTimeout, "connect timeout", *connect_timeout),
+            limit(self.latest, ErrorKind::Timeout, "total timeout", *total_timeout),
+        ];
+        all.into_iter().flatten().min_by_key(|limit| limit.at)
     }
 
     /// Does the work of a phase within its limit; `what` was not done if it is over before.
@@ -90,9 +96,12 @@ impl<'a> Account<'a> {
         match tokio::time::timeout_at(limit.at.into(), work).await {
             Ok(done) => done,
             Err(_) => {
-                let Limit { name, timeout, .. } = limit;
+                let Limit { kind, name, timeout, .. } = limit;
+                if kind == ErrorKind::Timeout {
+                    return Err(Error::out_of_time(kind, Some(timeout), phase, &format!(": {}", what())));
+                }
                 let text = format!("{} within the {name} of {timeout:?}", what());
-                Err(Error::new(ErrorKind::ConnectTimeout).at(phase).with_detail(text))
+                Err(Error::new(kind).at(phase).with_detail(text))
             }
         }
     }

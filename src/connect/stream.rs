@@ -82,16 +82,33 @@ impl Stream {
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.wire().facts().has_heard_enough() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         let result = Pin::new(&mut this.0).poll_read(cx, buf);
-        this.wire().facts().add_heard(buf.filled().len() - before);
+        let facts = this.wire().facts();
+        match &result {
+            Poll::Ready(Ok(())) if buf.filled().len() > before => {
+                facts.add_heard(buf.filled().len() - before);
+            }
+            Poll::Ready(Ok(())) if buf.remaining() > 0 => facts.broke(),
+            Poll::Ready(Err(_)) => facts.broke(),
+            _ => {}
+        }
         result
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().0).poll_write(cx, bytes)
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.0).poll_write(cx, bytes);
+        if let Poll::Ready(Err(_)) = &result {
+            this.wire().facts().broke();
+        }
+        result
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

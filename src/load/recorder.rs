@@ -26,10 +26,6 @@ pub(super) struct Answer {
     pub(super) exchange: Exchange,
 }
 
-fn ran_out_of_time(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Timeout | ErrorKind::ConnectTimeout | ErrorKind::AcquireTimeout)
-}
-
 /// Counts by kind in fixed places, so that recording never allocates.
 #[derive(Debug)]
 pub(super) struct Recorder {
@@ -83,7 +79,7 @@ impl Recorder {
         let Sample { ticket, started, done, outcome } = sample;
         // A request that failed before its time was up has an age that says nothing about how long an answer takes:
         // counted among the answers, a server that refuses fast would look fast.
-        if outcome.as_ref().err().is_none_or(|error| ran_out_of_time(error.kind())) {
+        if outcome.as_ref().err().is_none_or(|error| error.kind().is_timeout()) {
             self.slot.response.record(*done - ticket.due);
             self.slot.service.record(*done - *started);
         }
@@ -106,7 +102,7 @@ impl Recorder {
             }
             Err(error) => {
                 interval.failed += 1;
-                if ran_out_of_time(error.kind()) {
+                if error.kind().is_timeout() {
                     interval.response.record(took);
                 }
             }
@@ -144,7 +140,7 @@ impl Recorder {
             Some((_, n)) => *n += 1,
             None => self.errors.push((error.kind(), 1)),
         }
-        if !ran_out_of_time(error.kind()) {
+        if !error.kind().is_timeout() {
             return;
         }
         let failed_in = error.phase().unwrap_or(Phase::Wait);

@@ -16,7 +16,6 @@ use crate::clock;
 use crate::config::PoolConfig;
 use crate::error::{Error, ErrorKind};
 use crate::measurement::{ClientUse, Ledger, Slot};
-use crate::phase::Phase;
 use crate::plan::Pacer;
 use crate::pool::{Pool, PoolStats};
 use crate::timer::Timer;
@@ -66,7 +65,7 @@ pub(super) fn run(job: Job) -> Result<Slot, Error> {
     let failed = |source| Error::new(ErrorKind::InvalidRequest).with_source(source);
     let ready = Arc::clone(&job.ready);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed);
-    let pool = Pool::with_tls(job.pool.clone(), job.tls.clone());
+    let pool = Pool::with_tls(within_max_time(&job), job.tls.clone());
     let (runtime, pool) = match (runtime, pool) {
         (Ok(runtime), Ok(pool)) => (runtime, pool),
         (runtime, pool) => {
@@ -79,6 +78,12 @@ pub(super) fn run(job: Job) -> Result<Slot, Error> {
         }
     };
     LocalSet::new().block_on(&runtime, async { Rc::new(Worker::new(job, pool)).run().await.map_err(failed) })
+}
+
+/// The pool itself ends what takes too long, so that it tells in which phase that was.
+fn within_max_time(job: &Job) -> PoolConfig {
+    let own = job.pool.total_timeout.unwrap_or(job.max_time);
+    job.pool.clone().total_timeout(Some(own.min(job.max_time)))
 }
 
 struct Worker {
@@ -257,17 +262,11 @@ impl Worker {
     }
 
     async fn attempt(&self) -> Result<Answer, Error> {
-        let answer = async {
-            let request = self.job.template.request();
-            let response = self.pool.send_to(&self.job.template.origin, request).await?;
-            let status = response.status().as_u16();
-            let exchange = response.into_body().finish().await?;
-            Ok(Answer { status, exchange })
-        };
-        match tokio::time::timeout(self.job.max_time, answer).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::new(ErrorKind::Timeout).at(Phase::Wait)),
-        }
+        let request = self.job.template.request();
+        let response = self.pool.send_to(&self.job.template.origin, request).await?;
+        let status = response.status().as_u16();
+        let exchange = response.into_body().finish().await?;
+        Ok(Answer { status, exchange })
     }
 
     fn counts(&self, ticket: Ticket) -> bool {
@@ -346,5 +345,52 @@ fn ledger(stats: &PoolStats) -> Ledger {
         closed: stats.closed.iter().map(|(reason, &n)| (reason.as_str().to_owned(), n)).collect(),
         peer_closed_first: stats.peer_closed_first,
         closed_first: stats.closed_first,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Target;
+    use crate::tls::TlsConfig;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    /// What one request comes to at a peer that says this and then nothing more.
+    fn slot(answer: &'static str) -> Slot {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}/", listener.local_addr().expect("an address"));
+        let peer = std::thread::spawn(move || {
+            let (mut stream, _): (TcpStream, _) = listener.accept().expect("a connection");
+            assert!(stream.read(&mut [0; 1024]).is_ok_and(|n| n > 0), "a request");
+            stream.write_all(answer.as_bytes()).expect("it takes an answer");
+            while stream.read(&mut [0; 1024]).is_ok_and(|n| n > 0) {}
+        });
+        let target = Target { url, method: "GET".into(), headers: Vec::new(), body_len: 0, body: Vec::new() };
+        let slot = run(Job {
+            template: Template::new(&target).expect("a target"),
+            pool: PoolConfig::default().keep_alive(false),
+            tls: TlsConfig::default().build().expect("TLS"),
+            connections: 1,
+            source: Source::Closed { most: 1 },
+            washout: Duration::ZERO,
+            window: Duration::from_secs(10),
+            max_time: Duration::from_millis(50),
+            ready: Arc::new(Barrier::new(1)),
+            stop: Arc::new(AtomicBool::new(false)),
+        })
+        .expect("a slot");
+        peer.join().expect("no panic");
+        slot
+    }
+
+    #[test]
+    fn time_that_ran_out_stands_in_the_phase_in_which_it_did() {
+        let silent = slot("");
+        assert_eq!((silent.errors["timeout"], silent.phases.receive_ns), (1, 0));
+        assert!(silent.phases.wait_ns >= 50_000_000, "{:?}", silent.phases);
+        let half = slot("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
+        assert_eq!((half.errors["timeout"], half.phases.wait_ns), (1, 0));
+        assert!(half.phases.receive_ns >= 50_000_000, "{:?}", half.phases);
     }
 }

@@ -33,7 +33,8 @@ pub(super) fn close(shared: &Arc<Shared>, connection: Connection, reason: CloseR
         CloseReason::Cancelled
         | CloseReason::BodyDropped
         | CloseReason::RequestUnfinished
-        | CloseReason::Failed => drop(stream),
+        | CloseReason::Failed
+        | CloseReason::TimedOut => drop(stream),
         _ => say_goodbye(stream),
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::Request;
-use http::header::{CONNECTION, HeaderValue};
+use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::{Method, Request, StatusCode};
 
 use super::Shared;
 use super::hand_off::{Given, Place, PlaceBeside, Waiter};
@@ -16,7 +16,7 @@ use super::watch::Pooled;
 use crate::body::RequestBody;
 use crate::clock;
 use crate::config::{OnMiss, PoolConfig};
-use crate::connection::Connection;
+use crate::connection::{Connection, Limits};
 use crate::error::{Error, ErrorKind};
 use crate::exchange::{ConnectionFacts, ConnectionId, Obtained, Retry, TlsFacts};
 use crate::idle::CloseReason;
@@ -59,6 +59,14 @@ impl Held {
 
     pub(super) fn connection(&mut self) -> &mut Connection {
         &mut self.pooled.as_mut().expect("held until it is given up").connection
+    }
+
+    pub(super) fn config(&self) -> &PoolConfig {
+        &self.shared.config
+    }
+
+    pub(super) fn facts(&self) -> &Arc<ConnectionFacts> {
+        self.as_ref().facts()
     }
 
     fn as_ref(&self) -> &Connection {
@@ -161,7 +169,7 @@ async fn wait(waiter: &mut Waiter<Arc<Shared>>, config: &PoolConfig) -> Result<G
 
 async fn open(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Error> {
     let (shared, origin) = (Arc::clone(place.desk()), place.origin().clone());
-    match connect(&shared, &origin).await {
+    match connect(&shared, &origin, shared.config.latest(asked)).await {
         Ok(connection) => {
             place.fill(|counts| count_opening(counts, connection.facts().tls.as_ref()));
             Ok(Lease::opened(Pooled::new(Box::new(connection), &origin, &shared), &shared, asked))
@@ -173,10 +181,11 @@ async fn open(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Error>
     }
 }
 
-/// Opens a connection for a request that goes on waiting for one that comes back.
+/// Opens a connection for a request that goes on waiting for one that comes back. It may outlive its request, whose
+/// time is none of its own.
 async fn open_beside(beside: PlaceBeside<Arc<Shared>>) {
     let (shared, origin) = (Arc::clone(beside.place().desk()), beside.place().origin().clone());
-    match connect(&shared, &origin).await {
+    match connect(&shared, &origin, None).await {
         Ok(connection) => {
             let facts = Arc::clone(connection.facts());
             let pooled = Pooled::new(Box::new(connection), &origin, &shared);
@@ -186,9 +195,21 @@ async fn open_beside(beside: PlaceBeside<Arc<Shared>>) {
     }
 }
 
-async fn connect(shared: &Arc<Shared>, origin: &Origin) -> Result<Connection, Error> {
-    let opened = shared.connector.open(origin, &shared.config).await?;
-    Connection::start(opened, ConnectionId(shared.next_id())).await
+async fn connect(
+    shared: &Arc<Shared>,
+    origin: &Origin,
+    latest: Option<Instant>,
+) -> Result<Connection, Error> {
+    let opened = shared.connector.open(origin, &shared.config, latest).await.map_err(|error| {
+        let is_total = latest.is_some_and(|latest| clock::now() >= latest);
+        match error.phase() {
+            Some(phase) if is_total && error.kind() == ErrorKind::ConnectTimeout => {
+                Error::out_of_time(ErrorKind::Timeout, shared.config.total_timeout, phase, "")
+            }
+            _ => error,
+        }
+    })?;
+    Connection::start(opened, ConnectionId(shared.next_id()), &shared.config).await
 }
 
 fn count_opening(counts: &mut Counts, tls: Option<&TlsFacts>) {
@@ -253,7 +274,8 @@ impl Lease {
     }
 
     /// Sends a request in origin-form (`GET /path`, with a `Host` field) and waits for the response's head.
-    /// The pool adds `Connection: close` where this is the connection's last exchange.
+    /// The pool adds `Connection: close` where this is the connection's last exchange. CONNECT takes its target in
+    /// authority-form (`host:port`), and the lease is on the proxy.
     ///
     /// *Cancel safety.* Dropping the future closes the connection; the request may have been processed.
     ///
@@ -264,13 +286,19 @@ impl Lease {
         let Lease { mut held, asked, granted, obtained, opening, retries } = self;
         let config = &held.shared.config;
         let last = config.max_exchanges.is_some_and(|most| held.as_ref().exchanges() + 1 >= most);
-        if !config.keep_alive || last {
+        // A request to upgrade has its own Connection field; HTTP ends on its connection in any case.
+        if (!config.keep_alive || last) && !request.headers().contains_key(UPGRADE) {
             request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        let connects = request.method() == Method::CONNECT;
+        let limits = Limits { asked, total: config.total_timeout, response: config.response_timeout };
+        let latest = config.latest(asked);
         let connection = held.begin();
         let idle_before = connection.idle_since().map(|since| granted.saturating_duration_since(since));
-        match connection.exchange(request).await {
+        match connection.exchange(request, limits).await {
             Ok((head, stamps)) => {
+                let switches = head.status() == StatusCode::SWITCHING_PROTOCOLS
+                    || (connects && head.status().is_success());
                 let connection = held.connection();
                 let waited = stamps.began.saturating_duration_since(asked);
                 let blocked =
@@ -289,12 +317,14 @@ impl Lease {
                     },
                     retries,
                     stamps,
+                    latest,
                 };
-                Ok(Body::response(head, held, progress))
+                Ok(Body::response(head, held, progress, switches))
             }
             Err(failure) => {
                 let reason = match failure.error.kind() {
                     ErrorKind::NotSent => held.as_ref().why_it_ended(),
+                    kind if kind.is_timeout() => CloseReason::TimedOut,
                     _ => CloseReason::Failed,
                 };
                 held.end(reason);

@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::lease::Held;
+use super::upgraded::Upgraded;
 use crate::clock;
 use crate::connection::Stamps;
 use crate::error::{Error, ErrorKind};
@@ -31,6 +32,8 @@ pub(super) struct Progress {
     pub(super) timings: Timings,
     pub(super) retries: Vec<Retry>,
     pub(super) stamps: Stamps,
+    /// When the exchange must be over.
+    pub(super) latest: Option<Instant>,
 }
 
 /// The body of a response. Read to its end it gives the connection back to the pool; dropped before, it
@@ -39,11 +42,17 @@ pub(super) struct Progress {
 pub struct Body {
     incoming: Incoming,
     state: State,
+    /// Bytes of the body given to the caller so far.
+    received: u64,
+    /// Since when the caller waits for the next piece.
+    waiting: Option<Instant>,
 }
 
 #[derive(Debug)]
 enum State {
     Reading(Held, Progress),
+    /// The connection speaks another protocol now.
+    Switched(Held, Exchange),
     Done(Exchange),
     Failed,
 }
@@ -52,13 +61,36 @@ enum State {
 const MAX_DRAIN: usize = 64 * 1024;
 
 impl Body {
-    pub(super) fn response(head: http::Response<Incoming>, held: Held, progress: Progress) -> Response {
+    pub(super) fn response(
+        head: http::Response<Incoming>,
+        held: Held,
+        progress: Progress,
+        switches: bool,
+    ) -> Response {
         let (parts, incoming): (Parts, Incoming) = head.into_parts();
-        let mut body = Body { incoming, state: State::Reading(held, progress) };
-        if body.incoming.is_end_stream() {
+        let mut body = Body { incoming, state: State::Reading(held, progress), received: 0, waiting: None };
+        if switches {
+            body.switch();
+        } else if body.incoming.is_end_stream() {
             body.complete();
         }
         http::Response::from_parts(parts, body)
+    }
+
+    /// After a 101, or a successful answer to CONNECT: the connection itself. `None` after any other response, when it
+    /// was taken before, and when the server switched before it had the whole request. Not taken, the connection is
+    /// closed with the body.
+    pub fn upgrade(&mut self) -> Option<Upgraded> {
+        match std::mem::replace(&mut self.state, State::Failed) {
+            State::Switched(held, exchange) => {
+                self.state = State::Done(exchange);
+                Some(Upgraded::new(held))
+            }
+            other => {
+                self.state = other;
+                None
+            }
+        }
     }
 
     /// Reads to the end, gives the connection back, and tells what happened.
@@ -67,7 +99,9 @@ impl Body {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Partial`] or [`ErrorKind::Reset`] when the connection ended before the body did.
+    /// [`ErrorKind::Partial`] or [`ErrorKind::Reset`] when the connection ended before the body did,
+    /// [`ErrorKind::Protocol`] when the body cannot be read (its chunks are no chunks), and
+    /// [`ErrorKind::BodyIdleTimeout`] or [`ErrorKind::Timeout`] when it takes longer than the pool allows.
     pub async fn finish(mut self) -> Result<Exchange, Error> {
         while let Some(frame) = self.frame().await {
             frame?;
@@ -100,6 +134,10 @@ impl Body {
     pub fn into_exchange(mut self) -> Option<Exchange> {
         match std::mem::replace(&mut self.state, State::Failed) {
             State::Done(exchange) => Some(exchange),
+            State::Switched(held, exchange) => {
+                held.end(CloseReason::Upgraded);
+                Some(exchange)
+            }
             other => {
                 self.state = other;
                 None
@@ -117,15 +155,69 @@ impl Body {
         self.state = State::Done(exchange);
     }
 
+    /// The exchange is over, and hyper is done with the connection: the caller may have it.
+    fn switch(&mut self) {
+        let State::Reading(mut held, progress) = std::mem::replace(&mut self.state, State::Failed) else {
+            return;
+        };
+        let exchange = exchange(&mut held, progress, clock::now());
+        self.state = if held.connection().stream().is_some() {
+            State::Switched(held, exchange)
+        } else {
+            held.end(CloseReason::RequestUnfinished);
+            State::Done(exchange)
+        };
+    }
+
     fn fail(&mut self, source: hyper::Error) -> Error {
         let mut kind = ErrorKind::Partial;
         if let State::Reading(mut held, _) = std::mem::replace(&mut self.state, State::Failed) {
-            if held.connection().was_reset() {
-                kind = ErrorKind::Reset;
-            }
+            kind = held.connection().classify_body();
             held.end(CloseReason::Failed);
         }
-        Error::new(kind).at(Phase::Receive).with_source(source)
+        let detail = format!("{} {}", kind.sentence(), self.so_far());
+        Error::new(kind).at(Phase::Receive).with_detail(detail).with_source(source)
+    }
+
+    /// Why the caller need not wait any longer for the next piece.
+    fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let State::Reading(held, progress) = &mut self.state else { return Poll::Pending };
+        let total = progress.latest.map(|at| (at, ErrorKind::Timeout));
+        let idle = held.config().body_idle_timeout.and_then(|limit| {
+            let since = *self.waiting.get_or_insert_with(clock::now);
+            Some((since.checked_add(limit)?, ErrorKind::BodyIdleTimeout))
+        });
+        match total.into_iter().chain(idle).min_by_key(|(at, _)| *at) {
+            None => Poll::Pending,
+            Some((at, kind)) => held.connection().poll_deadline(cx, at).map(|()| self.time_out(kind)),
+        }
+    }
+
+    /// A body that never pauses never waits for a timer; so each piece looks at the clock, where there is a limit.
+    fn is_late(&self) -> bool {
+        let State::Reading(_, progress) = &self.state else { return false };
+        progress.latest.is_some_and(|latest| clock::now() >= latest)
+    }
+
+    fn time_out(&mut self, kind: ErrorKind) -> Error {
+        let so_far = format!(" {}", self.so_far());
+        let mut limit = None;
+        if let State::Reading(held, _) = std::mem::replace(&mut self.state, State::Failed) {
+            let config = held.config();
+            limit = if kind == ErrorKind::Timeout { config.total_timeout } else { config.body_idle_timeout };
+            held.end(CloseReason::TimedOut);
+        }
+        Error::out_of_time(kind, limit, Phase::Receive, &so_far)
+    }
+
+    /// How much of the body had come, for the text of an error.
+    fn so_far(&self) -> String {
+        match self.incoming.size_hint().exact() {
+            Some(missing) => {
+                format!("({} of {} bytes of its body had come)", self.received, self.received + missing)
+            }
+            None => format!("({} bytes of its body had come)", self.received),
+        }
     }
 
     /// One frame from hyper: what it has, or what it gets by reading now.
@@ -144,7 +236,7 @@ impl Body {
 
 fn exchange(held: &mut Held, progress: Progress, done: Instant) -> Exchange {
     let connection = held.connection();
-    let Progress { obtained, nth, age, idle_before, mut timings, retries, stamps } = progress;
+    let Progress { obtained, nth, age, idle_before, mut timings, retries, stamps, .. } = progress;
     timings.receive = done.saturating_duration_since(stamps.head);
     Exchange {
         obtained,
@@ -168,15 +260,22 @@ impl HttpBody for Body {
         if !matches!(this.state, State::Reading(..)) {
             return Poll::Ready(None);
         }
-        Poll::Ready(match std::task::ready!(this.poll_incoming(cx)) {
+        let Poll::Ready(polled) = this.poll_incoming(cx) else {
+            return this.poll_limit(cx).map(|error| Some(Err(error)));
+        };
+        this.waiting = None;
+        Poll::Ready(match polled {
             None => {
                 this.complete();
                 None
             }
             Some(Err(source)) => Some(Err(this.fail(source))),
             Some(Ok(frame)) => {
+                this.received += frame.data_ref().map_or(0, |data| data.len() as u64);
                 if this.incoming.is_end_stream() {
                     this.complete();
+                } else if this.is_late() {
+                    return Poll::Ready(Some(Err(this.time_out(ErrorKind::Timeout))));
                 }
                 Some(Ok(frame))
             }
@@ -211,8 +310,10 @@ impl Drop for Body {
                 Poll::Ready(Some(Err(_))) | Poll::Pending => break,
             }
         }
-        if let State::Reading(held, _) = std::mem::replace(&mut self.state, State::Failed) {
-            held.end(CloseReason::BodyDropped);
+        match std::mem::replace(&mut self.state, State::Failed) {
+            State::Reading(held, _) => held.end(CloseReason::BodyDropped),
+            State::Switched(held, _) => held.end(CloseReason::Upgraded),
+            State::Done(_) | State::Failed => {}
         }
     }
 }

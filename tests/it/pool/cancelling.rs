@@ -37,14 +37,14 @@ where
     }
 }
 
-fn made<F>(make: F) -> RequestBody
+pub(super) fn made<F>(make: F) -> RequestBody
 where
     F: FnMut(usize, &Waker) -> Poll<Option<Result<Bytes, io::Error>>> + Unpin + Send + 'static,
 {
     RequestBody::new(Made(0, make))
 }
 
-fn part() -> Poll<Option<Result<Bytes, io::Error>>> {
+pub(super) fn part() -> Poll<Option<Result<Bytes, io::Error>>> {
     Poll::Ready(Some(Ok(Bytes::from_static(&[b'x'; 1024]))))
 }
 

@@ -145,6 +145,18 @@ impl Conn {
         Some(request)
     }
 
+    /// Reads on until these bytes have come, and forgets all up to their end: a chunked body, for one. `None` when the
+    /// client has ended the connection before.
+    pub(crate) fn read_past(&mut self, end: &[u8]) -> Option<()> {
+        loop {
+            if let Some(at) = find(&self.ahead, end) {
+                self.ahead.drain(..at + end.len());
+                return Some(());
+            }
+            self.read_more()?;
+        }
+    }
+
     /// Sends these bytes as they are. A client that has gone does not get them.
     pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) {
         if let Some(mut stream) = self.stream.as_deref() {

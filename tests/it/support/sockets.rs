@@ -40,6 +40,16 @@ pub(crate) fn knocking(remote: SocketAddr) -> usize {
     table.lines().filter(|line| line.contains(&row)).count()
 }
 
+/// How many bytes lie at the connection's local end that nobody has read; `None` when the kernel has forgotten it.
+pub(crate) fn unread(local: SocketAddr, remote: SocketAddr) -> Option<u64> {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux shows its TCP connections");
+    let row = format!("{} {} ", address(local), address(remote));
+    let rest = table.lines().find_map(|line| line.split_once(&row))?.1;
+    // State, then what waits to be sent, then what waits to be read.
+    let queue = rest.get(12..20).expect("the queues are eight hexadecimal digits each");
+    Some(u64::from_str_radix(queue, 16).expect("a queue is a hexadecimal number"))
+}
+
 fn address(address: SocketAddr) -> String {
     let words: String = match address {
         SocketAddr::V4(address) => format!("{:08X}", u32::from_ne_bytes(address.ip().octets())),

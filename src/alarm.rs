@@ -1,0 +1,45 @@
+//! [`Alarm`]: a connection's one timer, for whichever of its deadlines is next, armed as rarely as may be.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::time::Sleep;
+
+use crate::clock;
+
+/// Wakes whoever waits on a connection when a deadline has come.
+///
+/// *Cost.* A deadline moves with every request, and to arm a timer takes tokio's lock. So the timer stays armed for
+/// the earliest deadline it was given; when that has passed unneeded it is set to the one that then counts. A
+/// connection whose requests are answered within a limit of 5 s arms its timer once in 5 s, not once a request; what
+/// is left per wait is a look at the clock. Without any limit there is no timer at all. An early alarm wakes a task
+/// for nothing, at most once for each time it was armed.
+///
+/// tokio rounds up to whole milliseconds: a deadline is never found early.
+#[derive(Debug, Default)]
+pub(crate) struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    /// Ready when `at` has come. Until then the task is woken at that time, or before.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with time enabled.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
+        if clock::now() >= at {
+            return Poll::Ready(());
+        }
+        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at.into())));
+        if sleep.deadline() > at.into() {
+            sleep.as_mut().reset(at.into());
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            if clock::now() >= at {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(at.into());
+        }
+        Poll::Pending
+    }
+}

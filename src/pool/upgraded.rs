@@ -1,0 +1,79 @@
+//! [`Upgraded`]: a connection that no longer speaks HTTP.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::lease::Held;
+use crate::connect::Stream;
+use crate::exchange::ConnectionFacts;
+use crate::idle::CloseReason;
+
+/// A connection after a 101 (RFC 9110, section 7.8) or a successful CONNECT (section 9.3.6), to be read and written by
+/// the caller. What came behind the response's head is read first.
+///
+/// It keeps its place in the pool's limits until it is dropped; then it is closed
+/// ([`CloseReason::Upgraded`]) and never used again. No timeout of the pool applies to it.
+///
+/// *Cancel safety.* That of a TCP stream: a read or write that was dropped did nothing, or its bytes count.
+#[derive(Debug)]
+pub struct Upgraded {
+    ahead: Bytes,
+    /// `None` only while it is dropped.
+    held: Option<Held>,
+}
+
+impl Upgraded {
+    pub(super) fn new(mut held: Held) -> Upgraded {
+        Upgraded { ahead: held.connection().take_ahead(), held: Some(held) }
+    }
+
+    /// The connection's number, addresses and TLS.
+    pub fn connection(&self) -> &Arc<ConnectionFacts> {
+        self.held.as_ref().expect("held until it is dropped").facts()
+    }
+
+    fn stream(&mut self) -> io::Result<Pin<&mut Stream>> {
+        let held = self.held.as_mut().expect("held until it is dropped");
+        held.connection().stream().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl AsyncRead for Upgraded {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.ahead.is_empty() {
+            return this.stream()?.poll_read(cx, buf);
+        }
+        let n = this.ahead.len().min(buf.remaining());
+        buf.put_slice(&this.ahead[..n]);
+        this.ahead.advance(n);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Upgraded {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().stream()?.poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().stream()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().stream()?.poll_shutdown(cx)
+    }
+}
+
+impl Drop for Upgraded {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            held.end(CloseReason::Upgraded);
+        }
+    }
+}
