@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Instant;
 
 use tokio::net::TcpStream;
 
@@ -69,11 +70,16 @@ impl Connector {
     }
 
     /// Opens a connection: lookup, then the first address that answers, then TLS, each within its timeout and all
-    /// within the connect timeout. An error tells how far the time went.
+    /// within the connect timeout, and before `latest`. An error tells how far the time went.
     ///
     /// *Cancel safety.* Dropping the future closes whatever had been opened.
-    pub(crate) async fn open(&self, origin: &Origin, config: &PoolConfig) -> Result<Opened, Error> {
-        let mut account = Account::open(config);
+    pub(crate) async fn open(
+        &self,
+        origin: &Origin,
+        config: &PoolConfig,
+        latest: Option<Instant>,
+    ) -> Result<Opened, Error> {
+        let mut account = Account::open(config, latest);
         match self.walk(origin, config, &mut account).await {
             Ok(opened) => Ok(opened),
             Err(error) => Err(account.close(error)),

@@ -12,8 +12,8 @@ pub(super) struct Account<'a> {
     config: &'a PoolConfig,
     /// Until here the time is accounted for.
     last: Instant,
-    /// When the connect timeout ends.
-    end: Option<Instant>,
+    /// The end of the connect timeout, or of what is left to the request if that is sooner.
+    end: Option<Limit>,
     pub(super) timings: ConnectTimings,
 }
 
@@ -26,9 +26,15 @@ pub(super) struct Limit {
 }
 
 impl<'a> Account<'a> {
-    pub(super) fn open(config: &'a PoolConfig) -> Account<'a> {
+    pub(super) fn open(config: &'a PoolConfig, latest: Option<Instant>) -> Account<'a> {
         let now = clock::now();
-        let end = config.connect_timeout.and_then(|timeout| now.checked_add(timeout));
+        let whole = limit(now, "connect timeout", config.connect_timeout);
+        let left = latest.map(|at| Limit {
+            at,
+            name: "time left to the request",
+            timeout: at.saturating_duration_since(now),
+        });
+        let end = sooner(whole, left);
         Account { config, last: now, end, timings: ConnectTimings::default() }
     }
 
@@ -65,18 +71,11 @@ impl<'a> Account<'a> {
     /// The sooner of the phase's own timeout and the whole opening's.
     pub(super) fn limit(&self, phase: Phase) -> Option<Limit> {
         let own = match phase {
-            Phase::Dns => self.config.dns_timeout.map(|timeout| ("DNS timeout", timeout)),
-            Phase::Tls => self.config.tls_timeout.map(|timeout| ("TLS timeout", timeout)),
+            Phase::Dns => limit(self.last, "DNS timeout", self.config.dns_timeout),
+            Phase::Tls => limit(self.last, "TLS timeout", self.config.tls_timeout),
             _ => None,
         };
-        let own = own
-            .and_then(|(name, timeout)| Some(Limit { at: self.last.checked_add(timeout)?, name, timeout }));
-        let whole = self.end.zip(self.config.connect_timeout);
-        let whole = whole.map(|(at, timeout)| Limit { at, name: "connect timeout", timeout });
-        match (own, whole) {
-            (Some(own), Some(whole)) => Some(if own.at < whole.at { own } else { whole }),
-            (own, whole) => own.or(whole),
-        }
+        sooner(own, self.end)
     }
 
     /// Does the work of a phase within its limit; `what` was not done if it is over before.
@@ -96,4 +95,13 @@ impl<'a> Account<'a> {
             }
         }
     }
+}
+
+fn limit(from: Instant, name: &'static str, timeout: Option<Duration>) -> Option<Limit> {
+    let timeout = timeout?;
+    Some(Limit { at: from.checked_add(timeout)?, name, timeout })
+}
+
+fn sooner(one: Option<Limit>, other: Option<Limit>) -> Option<Limit> {
+    one.into_iter().chain(other).min_by_key(|limit| limit.at)
 }

@@ -163,7 +163,7 @@ async fn open(mut place: Place<'_>, asked: Instant) -> Result<Lease, Error> {
 }
 
 async fn connect(shared: &Arc<Shared>, origin: &Origin) -> Result<Connection, Error> {
-    let opened = shared.connector.open(origin, &shared.config).await?;
+    let opened = shared.connector.open(origin, &shared.config, None).await?;
     Connection::start(opened, ConnectionId(shared.next_id())).await
 }
 
