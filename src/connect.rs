@@ -113,7 +113,9 @@ impl Connector {
             }
         };
         let timings = account.timings;
-        Ok(Opened { stream: Stream(pipe), wire: facts, timings, remote, local, tls, forward })
+        let mut stream = Stream(pipe);
+        stream.wire_mut().end_opening();
+        Ok(Opened { stream, wire: facts, timings, remote, local, tls, forward })
     }
 
     /// A socket that is connected to the next hop, and its two ends.

@@ -165,11 +165,18 @@ pub(crate) struct Wire {
     facts: Arc<WireFacts>,
     /// The peer takes nothing any more.
     deaf: bool,
+    /// Handshakes are under way: HTTP has not begun.
+    opening: bool,
 }
 
 impl Wire {
     pub(crate) fn new(socket: Socket, now: Instant) -> Wire {
-        Wire { socket, facts: Arc::new(WireFacts::new(now)), deaf: false }
+        Wire { socket, facts: Arc::new(WireFacts::new(now)), deaf: false, opening: true }
+    }
+
+    /// Handshakes are over: what is written from now on is HTTP.
+    pub(crate) fn end_opening(&mut self) {
+        self.opening = false;
     }
 
     pub(crate) fn facts(&self) -> &Arc<WireFacts> {
@@ -233,10 +240,13 @@ impl AsyncWrite for Wire {
     /// 9112, section 9.5). Its answer is then in our kernel while writing fails, and hyper would give the failure
     /// precedence. So a write to a peer that takes nothing any more does not fail but stays pending, and the
     /// reader goes on, to the answer or to the reset.
+    ///
+    /// In a handshake the peer's last word is an alert, or a proxy's refusal. But rustls reads nothing while it has
+    /// something to write: there such a write is taken to be done, and what is read next tells how it ended.
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.deaf {
-            return Poll::Pending;
+            return if this.opening { Poll::Ready(Ok(bytes.len())) } else { Poll::Pending };
         }
         this.facts.look.store(false, Relaxed);
         let result = Pin::new(&mut this.socket).poll_write(cx, bytes);
@@ -249,6 +259,9 @@ impl AsyncWrite for Wire {
                 this.deaf = true;
                 // Reading ends without the reactor's help: it may have told all it knows.
                 this.facts.look_before_write();
+                if this.opening {
+                    return Poll::Ready(Ok(bytes.len()));
+                }
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -263,5 +276,37 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_handshake_that_is_cut_reads_the_peers_last_word() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let tcp = tokio::net::TcpStream::connect(address).await.expect("a peer");
+        let (mut peer, _) = listener.accept().expect("a client");
+        let mut wire = Wire::new(Socket::Tcp(tcp), clock::now());
+        peer.write_all(b"last word").expect("the client is there");
+        // Closing with something unread sends an RST.
+        wire.write_all(b"unread").await.expect("the peer is there");
+        while peer.peek(&mut [0; 6]).expect("it was sent") == 0 {}
+        drop(peer);
+        // One of these is answered by the RST if it has not come yet; none fails, and none waits.
+        for _ in 0..3 {
+            wire.write_all(b"into the void").await.expect("it is taken to be done");
+        }
+        let mut heard = [0; 9];
+        wire.read_exact(&mut heard).await.expect("what had come is still there");
+        assert_eq!(&heard, b"last word");
+        assert!(matches!(wire.read(&mut heard).await, Ok(0) | Err(_)), "the end");
     }
 }

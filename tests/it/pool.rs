@@ -2,7 +2,7 @@
 
 mod addresses;
 mod cancelling;
-mod certificates;
+pub(crate) mod certificates;
 mod ending;
 mod expiry;
 mod hostile;

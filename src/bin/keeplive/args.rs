@@ -178,6 +178,12 @@ pub(crate) struct TlsArgs {
     /// Root certificates to trust instead of the system's, PEM
     #[arg(long, value_name = "FILE")]
     pub(crate) cacert: Option<PathBuf>,
+    /// Certificate to show to a server that demands one, and those that lead from it to its root, PEM
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Its key, PEM, not encrypted [default: in the same file as the certificate]
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
     /// Highest TLS version to offer
     #[arg(long, value_enum, default_value_t = TlsArg::V13, value_name = "VERSION")]
     pub(crate) tls_max: TlsArg,

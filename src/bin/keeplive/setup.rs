@@ -60,6 +60,9 @@ pub(crate) fn tls(args: &TlsArgs) -> io::Result<TlsConfig> {
     let mut config = TlsConfig::default();
     config.verify = !args.insecure;
     config.roots_pem = args.cacert.as_deref().map(read).transpose()?;
+    if let Some(cert) = &args.cert {
+        config = config.client_certificate(read(cert)?, read(args.key.as_ref().unwrap_or(cert))?);
+    }
     config.max_version = match args.tls_max {
         TlsArg::V12 => TlsVersion::Tls12,
         TlsArg::V13 => TlsVersion::Tls13,

@@ -40,7 +40,7 @@ fn opening(exchange: &Exchange) -> (Duration, u32) {
 async fn seven_dead_addresses_cost_seven_attempt_delays() {
     let dead: Vec<Deaf> = (0..7).map(|_| Deaf::new()).collect();
     let server = server(Behaviour::default());
-    let addresses = dead.iter().map(Deaf::addr).chain([server.addr()]);
+    let addresses = dead.iter().map(Deaf::address).chain([server.addr()]);
     let (tcp, attempts) = opening(&get(&knowing(addresses, PoolConfig::default()), NAME).await);
     assert_eq!(attempts, 8);
     assert!((7 * DELAY..7 * DELAY + Duration::from_millis(100)).contains(&tcp), "{tcp:?}");
@@ -52,7 +52,7 @@ async fn a_dead_address_of_ipv6_costs_one_attempt_delay() {
     let dead = Deaf::at(Ipv6Addr::LOCALHOST.into());
     let more_dead = Deaf::at(Ipv6Addr::LOCALHOST.into());
     let server = server(Behaviour::default());
-    let addresses = [dead.addr(), more_dead.addr(), server.addr()];
+    let addresses = [dead.address(), more_dead.address(), server.addr()];
     let exchange = get(&knowing(addresses, PoolConfig::default()), NAME).await;
     let (tcp, attempts) = opening(&exchange);
     assert_eq!((exchange.connection.remote, attempts), (server.addr().into(), 2));
@@ -84,15 +84,15 @@ async fn a_host_at_which_nobody_answers_names_every_address_and_its_fate() {
     let untried = Deaf::new();
     let limit = Duration::from_millis(100);
     let config = PoolConfig::default().connect_timeout(Some(limit));
-    let pool = knowing([refusing, dead.addr(), untried.addr()], config);
+    let pool = knowing([refusing, dead.address(), untried.address()], config);
     let error = send(&pool, NAME).await.expect_err("nobody answers");
     assert_eq!((error.kind(), error.phase()), (ErrorKind::ConnectTimeout, Some(Phase::Connect)));
     let text = error.to_string();
     for part in [
         "`many.test`".to_owned(),
         format!("{refusing} connection refused"),
-        format!("{} gave no answer in 1", dead.addr()),
-        format!("{} was not tried", untried.addr()),
+        format!("{} gave no answer in 1", dead.address()),
+        format!("{} was not tried", untried.address()),
     ] {
         assert!(text.contains(&part), "{part}: {text}");
     }
@@ -111,7 +111,7 @@ async fn a_host_whose_every_address_refuses_is_refused() {
 #[tokio::test]
 async fn a_request_that_is_given_up_closes_every_attempt() {
     let dead: Vec<Deaf> = (0..3).map(|_| Deaf::new()).collect();
-    let pool = knowing(dead.iter().map(Deaf::addr), PoolConfig::default());
+    let pool = knowing(dead.iter().map(Deaf::address), PoolConfig::default());
     let knocking = || dead.iter().map(Deaf::knocking).sum::<usize>();
     {
         let mut sending = Box::pin(send(&pool, NAME));

@@ -202,6 +202,20 @@ fn demanding(
     answering(builder.with_single_cert(chain, key).expect("a pair"))
 }
 
+/// A server that lets in members alone, and what shows that one is: certificate and key in one file.
+pub(crate) struct Demanding {
+    pub(crate) url: String,
+    pub(crate) member_pem: String,
+    _peer: Scripted,
+}
+
+pub(crate) fn demanding_members() -> Demanding {
+    let members = authority();
+    let member = issued(&members, "member", |_| {});
+    let (peer, url) = demanding(&members, &members, &TLS13);
+    Demanding { url, member_pem: member.pem + &member.key_pem, _peer: peer }
+}
+
 #[tokio::test]
 async fn a_server_that_demands_a_client_certificate() {
     let (authority, members) = (authority(), authority());

@@ -140,9 +140,9 @@ async fn a_handshake_that_stalls_ends_with_the_sooner_timeout_and_in_its_phase()
 async fn a_peer_that_never_accepts_ends_with_the_connect_timeout() {
     let deaf = Deaf::new();
     let pool = pool(PoolConfig::default().connect_timeout(Some(Duration::from_millis(50))));
-    let error = failure(&pool, &url(deaf.addr())).await;
+    let error = failure(&pool, &url(deaf.address())).await;
     fails(&error, ErrorKind::ConnectTimeout, Phase::Connect);
-    assert!(error.to_string().contains(&deaf.addr().to_string()), "{error}");
+    assert!(error.to_string().contains(&deaf.address().to_string()), "{error}");
 }
 
 fn https(peer: &Scripted) -> String {

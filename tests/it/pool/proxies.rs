@@ -177,6 +177,29 @@ async fn a_tunnel_is_reused_for_its_target_and_for_no_other() {
 }
 
 #[tokio::test]
+async fn whatever_stands_in_a_2xx_head_the_tunnel_begins_behind_it() {
+    let server = tls_server(Behaviour::default());
+    let target = server.addr();
+    for answer in [
+        "HTTP/1.0 200 Connection established\r\nProxy-agent: old\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
+        // RFC 9110, section 9.3.6: to be ignored.
+        "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+    ] {
+        let proxy = Scripted::start(move |conn| {
+            conn.read_request();
+            conn.write(answer);
+            conn.relay(target);
+        });
+        let pool = pool(by(&url_of("http", proxy.addr())));
+        assert!(!get(&pool, &named("https", &server)).await.is_reused(), "{answer}");
+        assert!(get(&pool, &named("https", &server)).await.is_reused(), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_plain_request_goes_through_a_tunnel_if_all_shall() {
     let server = server(Behaviour::default());
     let proxy = Tunneller::start(None).await;

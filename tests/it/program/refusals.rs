@@ -49,6 +49,8 @@ fn urls_and_fields_that_cannot_work_are_refused() {
     says(&["http://127.0.0.1:1/", "-H", "Connection: close"], &["leave it out"]);
     says(&["http://127.0.0.1:1/", "-H", "Content-Length: 5"], &["follows from the body"]);
     says(&["http://127.0.0.1:1/", "-d", "@does-not-exist"], &["could not read does-not-exist"]);
+    says(&["https://127.0.0.1:1/", "--cert", "does-not-exist"], &["could not read does-not-exist"]);
+    says(&["https://127.0.0.1:1/", "--key", "does-not-exist"], &["--cert"]);
     says(&["https://127.0.0.1:1/", "--cacert", "does-not-exist"], &["could not read does-not-exist"]);
     says(&["https://127.0.0.1:1/", "--tls-max", "1.2", "--tlsv1.3"], &["no TLS version is left"]);
 }

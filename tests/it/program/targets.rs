@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use keeplive::server::{Behaviour, Running, Server};
 
 use super::{alone, program, run, short};
+use crate::pool::certificates::demanding_members;
 use crate::support::scripted::Scripted;
 
 fn against(url: &str, folder: &Path) -> Command {
@@ -44,6 +45,47 @@ fn a_server_that_ignores_connection_close_is_never_reused_by_the_off_arm() {
     let mut once = closed.clone();
     once.dedup();
     assert_eq!(closed, once, "every Connection: close was its connection's only request");
+}
+
+#[test]
+fn an_override_leads_every_request_to_its_address_and_leaves_the_name() {
+    let _alone = alone();
+    let peer = Scripted::start(|connection| {
+        while connection.read_request().is_some() {
+            connection.write(ANSWER);
+        }
+    });
+    let port = peer.addr().port();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = against(&format!("http://name.test:{port}/"), folder.path());
+    command.args(["--resolve", &format!("Name.Test:{port}:127.0.0.1")]);
+    let ran = run(&mut command, folder.path());
+    assert_eq!(ran.summary["target"]["address"], peer.addr().to_string(), "{}", ran.stderr);
+    let host = format!("host: name.test:{port}\r\n");
+    let received = peer.received();
+    assert!(received.iter().all(|one| String::from_utf8_lossy(&one.request).contains(&host)));
+    assert_eq!(received.len() as u64, ran.total("exchanges"));
+    let slots = ran.result["slots"].as_array().unwrap();
+    assert!(slots.iter().all(|slot| slot["phases"]["dns_ns"] == 0), "nobody was asked for name.test");
+}
+
+#[test]
+fn a_server_that_demands_a_certificate_is_measured_with_one() {
+    let _alone = alone();
+    let server = demanding_members();
+    let folder = tempfile::tempdir().unwrap();
+    // Beside the folder for results, not in it.
+    let file = folder.path().with_extension("both.pem");
+    std::fs::write(&file, server.member_pem).unwrap();
+    let mut command = against(&server.url, folder.path());
+    command.arg("-k").arg("--cert").arg(&file);
+    let ran = run(&mut command, folder.path());
+    std::fs::remove_file(&file).unwrap();
+    assert!(ran.arm("on")["requests"].as_u64().unwrap() > 0, "{}", ran.stderr);
+    assert_eq!(ran.arm("on")["errors"], serde_json::json!({}));
+    let without = against(&server.url, folder.path()).arg("-k").output().unwrap();
+    let said = String::from_utf8(without.stderr).unwrap();
+    assert!(without.status.code() == Some(2) && said.contains("demands a client certificate"), "{said}");
 }
 
 #[test]

@@ -27,7 +27,7 @@ impl Deaf {
         Self { address, _listener: listener, _full: full }
     }
 
-    pub(crate) fn addr(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
@@ -41,7 +41,7 @@ impl Deaf {
 fn a_deaf_peer_neither_answers_nor_refuses() {
     let deaf = Deaf::new();
     let short = std::time::Duration::from_millis(50);
-    let error = TcpStream::connect_timeout(&deaf.addr(), short).expect_err("nobody answers");
+    let error = TcpStream::connect_timeout(&deaf.address(), short).expect_err("nobody answers");
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
     assert_eq!(deaf.knocking(), 0);
 }
