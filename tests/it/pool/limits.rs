@@ -81,6 +81,7 @@ async fn whoever_waits_too_long_is_told_so_and_sends_nothing() {
     let error = send(&pool, &url(peer.addr())).await.expect_err("the only connection is busy");
     assert!(asked.elapsed() >= limit);
     assert_eq!((error.kind(), error.phase()), (ErrorKind::AcquireTimeout, Some(Phase::Blocked)));
+    assert!(error.to_string().contains("30ms"), "{error}");
     assert_eq!((pool.stats().busy, pool.stats().waiting), (1, 0));
     busy.into_body().finish().await.expect("a whole body");
     assert_eq!(peer.received().len(), 1);
