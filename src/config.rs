@@ -58,7 +58,8 @@ pub struct PoolConfig {
     // limits and queue
     /// The most connections at a time, to all origins together: those being opened, busy and idle; `None`: no
     /// limit. At the limit the longest idle connection, of whatever origin, is closed for one to another; when
-    /// none is idle requests wait, the oldest first among all that could use the place. Default: none.
+    /// none is idle requests wait, the oldest first among all that could use the place. A connection that waits
+    /// for its peer's FIN ([`PoolConfig::linger`]) has given its place up. Default: none.
     pub max_connections: Option<usize>,
     /// The most idle connections to all origins together; beyond it the longest idle is closed, of whatever
     /// origin. Default: 512, so that many origins, one request each, do not add up to as many descriptors

@@ -122,6 +122,9 @@ pub(crate) struct IdleSet<K, T> {
     vacant: Vec<usize>,
     all: Lane,
     alarms: BTreeSet<(Instant, usize)>,
+    /// How many slots were looked at so far, to expire or to find a place by age.
+    #[cfg(test)]
+    looks: usize,
 }
 
 /// The idle connections of one origin, or of all.
@@ -173,7 +176,14 @@ impl<K, T> Entry<K, T> {
 
 impl<K, T> IdleSet<K, T> {
     pub(crate) fn new() -> IdleSet<K, T> {
-        IdleSet { slots: Vec::new(), vacant: Vec::new(), all: Lane::default(), alarms: BTreeSet::new() }
+        IdleSet {
+            slots: Vec::new(),
+            vacant: Vec::new(),
+            all: Lane::default(),
+            alarms: BTreeSet::new(),
+            #[cfg(test)]
+            looks: 0,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -253,6 +263,7 @@ impl<K, T> IdleSet<K, T> {
             let &(at, slot) = self.alarms.first().filter(|(at, _)| *at <= now)?;
             self.alarms.remove(&(at, slot));
             self.slots[slot].alarm = None;
+            self.count_look();
             match self.slots[slot].entry.as_ref().and_then(|entry| entry.end) {
                 Some((at, reason)) if at <= now => break (slot, reason),
                 Some((at, _)) => self.set_alarm(slot, at),
@@ -271,6 +282,13 @@ impl<K, T> IdleSet<K, T> {
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> + use<K, T> {
         let taken = std::mem::replace(self, IdleSet::new());
         taken.slots.into_iter().filter_map(|slot| slot.entry).map(|entry| entry.item)
+    }
+
+    fn count_look(&mut self) {
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
     }
 
     fn set_alarm(&mut self, slot: usize, at: Instant) {
@@ -300,6 +318,7 @@ impl<K, T> IdleSet<K, T> {
         while let Some(other) = older.filter(|&other| self.entry(other).since > since) {
             newer = older;
             older = self.entry(other).links[list].older;
+            self.count_look();
         }
         self.links(slot)[list] = Link { older, newer };
         match older {
@@ -417,6 +436,35 @@ mod tests {
         let (slot, (), reason) = set.next_ended(t + secs(6)).expect("its end");
         assert_eq!((set.remove(&mut lane, slot), reason), (7, CloseReason::IdleTimeout));
         assert_eq!((set.next_alarm(), set.len(), lane.len()), (None, 0, 0));
+    }
+
+    #[test]
+    fn ten_thousand_idle_connections_that_end_one_by_one_are_each_looked_at_once() {
+        let t = now();
+        let (mut set, mut lane) = (IdleSet::new(), Lane::default());
+        for number in 0..10_000 {
+            let since = t + Duration::from_millis(number);
+            set.offer(&mut lane, ((), number), since, end_of_rest(since, Some(TIMEOUT), None));
+        }
+        while let Some(at) = set.next_alarm() {
+            while let Some((slot, ..)) = set.next_ended(at) {
+                set.remove(&mut lane, slot);
+            }
+        }
+        assert_eq!((set.len(), set.looks), (0, 10_000));
+    }
+
+    #[test]
+    fn a_connection_that_is_always_in_use_is_looked_at_once_per_idle_timeout() {
+        let t = now();
+        let (mut set, mut lane) = (IdleSet::new(), Lane::default());
+        for ms in 0..40_000 {
+            let at = t + Duration::from_millis(ms);
+            set.offer(&mut lane, ((), ()), at, end_of_rest(at, Some(TIMEOUT), None));
+            assert!(set.next_ended(at).is_none());
+            set.take(&mut lane, ReuseOrder::Lifo, at, &mut Vec::new()).expect("it has just come");
+        }
+        assert!(set.looks <= 10, "{} times in ten timeouts", set.looks);
     }
 
     #[derive(Clone, Debug)]

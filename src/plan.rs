@@ -341,6 +341,16 @@ mod tests {
     }
 
     #[test]
+    fn a_workers_pool_may_open_and_keep_as_many_connections_as_it_may_hold() {
+        let pool = Arm::on(Limits::default()).pool(5_000);
+        assert_eq!(pool.max_connections_per_origin, Some(5_000));
+        let others = (pool.max_opening_per_origin, pool.max_idle_per_origin, pool.max_idle);
+        assert_eq!(others, (5_000, 5_000, 5_000));
+        assert_eq!((pool.max_connections, pool.max_waiting_per_origin), (None, None));
+        assert_eq!(pool.on_miss, crate::config::OnMiss::Open);
+    }
+
+    #[test]
     fn every_round_visits_every_arm_once() {
         let visits = Schedule::new(&plan(3, 40, 7)).visits();
         for round in visits.chunks(3) {

@@ -158,13 +158,14 @@ impl Pool {
     }
 
     /// Takes a connection to `origin` for one exchange: an idle one, or a new one, or, when as many as allowed
-    /// are in use, the first that comes free, oldest request first.
+    /// are in use, the first that comes free, oldest request first. [`PoolConfig::on_miss`] may have it wait, or
+    /// take what comes back, where a new one may be opened.
     ///
     /// *Cancel safety.* A connection that was handed over and not received goes back to the pool.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::AcquireTimeout`], [`ErrorKind::Closed`], or why a connection could not be opened.
+    /// [`ErrorKind::AcquireTimeout`], [`ErrorKind::QueueFull`], [`ErrorKind::Closed`], or why a connection could not be opened.
     pub async fn lease(&self, origin: &Origin) -> Result<Lease, Error> {
         self.check_out(origin, clock::now()).await
     }

@@ -201,3 +201,6 @@ impl<D: Desk> Drop for Waiter<D> {
         }
     }
 }
+
+#[cfg(test)]
+mod model;

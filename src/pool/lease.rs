@@ -163,8 +163,14 @@ async fn wait(waiter: &mut Waiter<Arc<Shared>>, config: &PoolConfig) -> Result<G
         None => Ok(waiter.given().await),
         Some(limit) => tokio::time::timeout_at(limit.into(), waiter.given())
             .await
-            .map_err(|_| Error::new(ErrorKind::AcquireTimeout).at(Phase::Blocked)),
+            .map_err(|_| too_late(config.acquire_timeout)),
     }
+}
+
+fn too_late(limit: Option<Duration>) -> Error {
+    let limit = limit.unwrap_or_default();
+    let text = format!("no connection of the pool became free within the acquire timeout of {limit:?}");
+    Error::new(ErrorKind::AcquireTimeout).at(Phase::Blocked).with_detail(text)
 }
 
 async fn open(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Error> {

@@ -244,8 +244,8 @@ impl<C: Kept> State<C> {
         if is_patient && places.taken > 0 && !is_full {
             return Turn::Wait(self.enqueue(origin, Stage::Patient));
         }
-        // Of those that wait, one that opens anyway is not overtaken.
-        if places.wanting.is_empty() && places.may_open(&self.limits) && self.make_room(after) {
+        // If there is room nobody is overtaken: who waits and could use it would have it.
+        if places.may_open(&self.limits) && self.make_room(after) {
             self.reserve(origin);
             return match self.limits.on_miss {
                 OnMiss::LateBind => Turn::Wait(self.enqueue(origin, Stage::Reserved)),
@@ -604,3 +604,6 @@ impl<C: Kept> State<C> {
         }
     }
 }
+
+#[cfg(test)]
+mod model;

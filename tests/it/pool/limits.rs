@@ -81,6 +81,7 @@ async fn whoever_waits_too_long_is_told_so_and_sends_nothing() {
     let error = send(&pool, &url(peer.addr())).await.expect_err("the only connection is busy");
     assert!(asked.elapsed() >= limit);
     assert_eq!((error.kind(), error.phase()), (ErrorKind::AcquireTimeout, Some(Phase::Blocked)));
+    assert!(error.to_string().contains("30ms"), "{error}");
     assert_eq!((pool.stats().busy, pool.stats().waiting), (1, 0));
     busy.into_body().finish().await.expect("a whole body");
     assert_eq!(peer.received().len(), 1);
@@ -285,7 +286,7 @@ async fn an_origin_at_its_limit_holds_no_other_up() {
 async fn hung_openings_are_no_more_than_allowed_and_each_that_is_given_up_lets_another_begin() {
     let deaf = Deaf::new();
     let pool = pool(PoolConfig::default().max_opening_per_origin(3));
-    let mut asking: Vec<_> = (0..10).map(|_| Box::pin(send(&pool, &url(deaf.addr())))).collect();
+    let mut asking: Vec<_> = (0..10).map(|_| Box::pin(send(&pool, &url(deaf.address())))).collect();
     for request in &mut asking {
         begin(request).await;
     }

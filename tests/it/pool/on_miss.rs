@@ -189,7 +189,7 @@ async fn openings_beside_requests_are_bounded_as_well() {
     let deaf = Deaf::new();
     let limit = Duration::from_millis(100);
     let pool = pool(with(OnMiss::LateBind).max_opening_per_origin(3).connect_timeout(Some(limit)));
-    let mut asking: Vec<_> = (0..10).map(|_| Box::pin(send(&pool, &url(deaf.addr())))).collect();
+    let mut asking: Vec<_> = (0..10).map(|_| Box::pin(send(&pool, &url(deaf.address())))).collect();
     for request in &mut asking {
         begin(request).await;
     }
@@ -241,7 +241,7 @@ fn an_opening_whose_runtime_ends_leaves_no_place_taken() {
     let pool = pool(with(OnMiss::LateBind).max_connections_per_origin(Some(1)));
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime().block_on(async {
-        begin(&mut Box::pin(send(&pool, &url(deaf.addr())))).await;
+        begin(&mut Box::pin(send(&pool, &url(deaf.address())))).await;
         assert_eq!(pool.stats().opening, 1);
     });
     assert_eq!((pool.stats().opening, pool.stats().busy, pool.stats().origins), (0, 0, 0));
