@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::retry::RetryPolicy;
+
 /// Limits and timeouts of a [`Pool`](crate::Pool). Every field has a chainable setter of the same name.
 ///
 /// ```
@@ -51,6 +53,10 @@ pub struct PoolConfig {
     pub resolve: Vec<Resolve>,
     /// The local address to connect from; `None`: the system chooses. Default: none.
     pub local_address: Option<IpAddr>,
+    // reuse and retries
+    /// When a request is sent again whose attempt failed on a connection that had been idle. Default:
+    /// [`RetryPolicy::Safe`].
+    pub retry: RetryPolicy,
 }
 
 /// One override of name resolution: connections to `host:port` go to `address`.
@@ -79,6 +85,8 @@ impl Default for PoolConfig {
             tcp_nodelay: true,
             resolve: Vec::new(),
             local_address: None,
+            // reuse and retries
+            retry: RetryPolicy::Safe,
         }
     }
 }
@@ -110,6 +118,8 @@ setters! {
     tcp_nodelay: bool,
     resolve: Vec<Resolve>,
     local_address: Option<IpAddr>,
+    // reuse and retries
+    retry: RetryPolicy,
 }
 
 impl PoolConfig {

@@ -190,10 +190,13 @@ impl Connection {
                 let request = error.take_message();
                 self.told = self.told.or_else(|| told_by(error.error()));
                 let answered = self.wire.heard() > heard_before;
-                let kind = self.classify(error.error(), request.is_some(), answered);
-                let unsent = request.is_some() || self.wire.written() == written_before;
+                let written = self.wire.written() - written_before;
+                let kind = self.classify(error.error(), request.is_some(), written, answered);
+                let unsent = request.is_some() || written == 0;
                 let phase = if unsent { Phase::Send } else { Phase::Wait };
-                let error = Error::new(kind).at(phase).with_source(error.into_error());
+                let bytes_out = if request.is_some() { 0 } else { written };
+                let error =
+                    Error::new(kind).at(phase).after_sending(bytes_out).with_source(error.into_error());
                 Err(Failure { error, request })
             }
         }
@@ -201,12 +204,16 @@ impl Connection {
 
     /// What a failure before the response head was, from the bytes that crossed the wire rather than from
     /// hyper's words for it.
-    fn classify(&self, error: &hyper::Error, unsent: bool, answered: bool) -> ErrorKind {
-        if unsent {
+    fn classify(&self, error: &hyper::Error, handed_back: bool, written: u64, answered: bool) -> ErrorKind {
+        if handed_back {
             return ErrorKind::NotSent;
         }
         if error.is_user() {
             return ErrorKind::RequestBody;
+        }
+        // hyper had taken the request, and the kernel had not: a reset came between the look and the write.
+        if written == 0 && !answered {
+            return ErrorKind::NotSent;
         }
         match (answered, self.wire.end()) {
             (true, _) if error.is_parse() => ErrorKind::Protocol,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::ErrorKind;
+use crate::error::Retry;
 use crate::phase::Timings;
 
 /// A connection's number, counted from 1 within one pool.
@@ -33,15 +33,6 @@ pub struct ConnectionFacts {
     pub local: SocketAddr,
     /// TLS, where there is any.
     pub tls: Option<TlsFacts>,
-}
-
-/// An attempt that was given up and made again on another connection. Nothing is retried without one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// How the attempt ended: [`ErrorKind::NotSent`] or [`ErrorKind::NoResponse`].
-    pub kind: ErrorKind,
-    /// How long the connection had been idle before that attempt.
-    pub idle_before: Duration,
 }
 
 /// What happened to one request, once its response has been read to the end.

@@ -34,13 +34,16 @@ pub enum CloseReason {
     Failed,
     /// More idle connections than allowed: the longest idle went.
     Evicted,
+    /// It had been idle for as long as another of its origin that got no response to a request: of an age at which
+    /// the server, or something on the way, forgets connections.
+    StaleSibling,
     /// The pool was closed, or its last handle dropped, or the runtime that the connection lived on ended.
     Shutdown,
 }
 
 impl CloseReason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [CloseReason; 14] = [
+    pub const ALL: [CloseReason; 15] = [
         CloseReason::IdleTimeout,
         CloseReason::MaxLifetime,
         CloseReason::MaxExchanges,
@@ -54,6 +57,7 @@ impl CloseReason {
         CloseReason::RequestUnfinished,
         CloseReason::Failed,
         CloseReason::Evicted,
+        CloseReason::StaleSibling,
         CloseReason::Shutdown,
     ];
 
@@ -73,6 +77,7 @@ impl CloseReason {
             CloseReason::RequestUnfinished => "request_unfinished",
             CloseReason::Failed => "failed",
             CloseReason::Evicted => "evicted",
+            CloseReason::StaleSibling => "stale_sibling",
             CloseReason::Shutdown => "shutdown",
         }
     }
@@ -96,6 +101,7 @@ pub(crate) struct IdleSet<T> {
 struct Entry<T> {
     item: T,
     number: u64,
+    since: Instant,
     /// When it may no longer be reused, and why then; `None`: never.
     end: Option<(Instant, CloseReason)>,
 }
@@ -154,7 +160,7 @@ impl<T> IdleSet<T> {
             (Some(idle), Some(life)) => Some(if life.0 < idle.0 { life } else { idle }),
             (idle, life) => idle.or(life),
         };
-        self.entries.push_back(Entry { item, number, end });
+        self.entries.push_back(Entry { item, number, since: now, end });
         if self.entries.len() > policy.max_idle {
             return self.entries.pop_front().map(|entry| (entry.item, CloseReason::Evicted));
         }
@@ -170,6 +176,18 @@ impl<T> IdleSet<T> {
                 None => self.entries.push_back(entry),
             }
         }
+    }
+
+    /// Takes out all that have been idle since then or longer.
+    pub(crate) fn take_older(&mut self, since: Instant) -> Vec<T> {
+        let (older, rest) = self.entries.drain(..).partition(|entry| entry.since <= since);
+        self.entries = rest;
+        VecDeque::into_iter(older).map(|entry: Entry<T>| entry.item).collect()
+    }
+
+    /// Takes the one that has been idle for the longest time.
+    pub(crate) fn take_longest(&mut self) -> Option<T> {
+        self.entries.pop_front().map(|entry| entry.item)
     }
 
     /// The next instant at which [`IdleSet::expire`] has something to do.
@@ -247,6 +265,14 @@ mod tests {
         set.expire(t + secs(4), &mut closed);
         assert_eq!(closed, [(0, CloseReason::IdleTimeout)]);
         assert_eq!(set.next_deadline(), Some(t + secs(5)));
+    }
+
+    #[test]
+    fn those_idle_since_an_instant_or_longer_are_taken_out() {
+        let t = now();
+        let mut set = filled(&[t, t + secs(1), t + secs(2)]);
+        assert_eq!(set.take_older(t + secs(1)), [0, 1]);
+        assert_eq!((set.len(), set.take_longest(), set.take_longest()), (1, Some(2), None));
     }
 
     proptest! {

@@ -26,6 +26,7 @@ mod exchange;
 mod idle;
 mod origin;
 mod phase;
+mod retry;
 
 #[cfg(feature = "load")]
 pub mod estimate;
@@ -60,12 +61,13 @@ pub mod report;
 
 pub use body::RequestBody;
 pub use config::{PoolConfig, Resolve};
-pub use error::{Error, ErrorKind};
-pub use exchange::{ConnectionFacts, ConnectionId, Exchange, Retry, TlsFacts};
+pub use error::{Error, ErrorKind, Retry};
+pub use exchange::{ConnectionFacts, ConnectionId, Exchange, TlsFacts};
 pub use idle::CloseReason;
 pub use origin::{Origin, Scheme};
 pub use phase::{ConnectTimings, Phase, Timings};
 pub use pool::{Body, Lease, LeaseError, Pool, PoolStats, Response};
+pub use retry::{FailedAttempt, Idempotent, RetryPolicy};
 #[cfg(feature = "tls")]
 pub use tls::{TlsClient, TlsConfig, TlsVersion};
 

@@ -7,6 +7,7 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::config::PoolConfig;
+use crate::retry::RetryPolicy;
 
 /// What a run will do. It is saved with what was measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -153,6 +154,8 @@ impl Arm {
             .max_exchanges(limits.max_exchanges)
             .max_connections_per_origin(Some(connections))
             .max_idle_per_origin(limits.max_idle.unwrap_or(connections))
+            // What was written and got no response is a failure to be counted; a second attempt would hide it.
+            .retry(RetryPolicy::Unsent)
     }
 }
 

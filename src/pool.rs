@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::Request;
 use http::header::HOST;
@@ -107,11 +107,10 @@ impl Pool {
 
     /// Sends a request with an absolute URI and waits for the head of its response.
     ///
-    /// *Retries.* A request is sent again only when nothing of it can have been processed: no byte of it was
-    /// written because the connection turned out to have ended while idle ([`ErrorKind::NotSent`]). Each such
-    /// attempt stands in [`Exchange::retries`](crate::Exchange::retries). A request that was written is never
-    /// sent again by the pool, whatever its method: RFC 9110, section 9.2.2, leaves that to whoever knows what
-    /// the request means.
+    /// *Retries.* A request whose connection ended while it was idle, or as the request was on its way to it, is sent
+    /// again when [`PoolConfig::retry`] allows it: by default when no byte of it was written, and once more, on a
+    /// fresh connection, when it was written, got no byte of a response, and may be processed twice. Each such
+    /// attempt stands in [`Exchange::retries`](crate::Exchange::retries), or in [`Error::retries`].
     ///
     /// *Cancel safety.* Dropping the future closes the connection if the request had begun, and otherwise
     /// gives it back.
@@ -138,17 +137,15 @@ impl Pool {
         let mut retries = Vec::new();
         let asked = clock::now();
         loop {
-            let mut lease = lease::check_out(self.shared(), origin, asked).await?;
-            lease.remember_retries(&mut retries);
+            let mut lease = match lease::check_out(self.shared(), origin, asked, &retries).await {
+                Ok(lease) => lease,
+                Err(error) => return Err(error.after_retries(retries)),
+            };
+            lease.remember_retries(retries);
+            let copy = lease.copy_for_retry(&request);
             match lease.exchange(request).await {
                 Ok(response) => return Ok(response),
-                Err(mut failure) => match failure.take_retry() {
-                    Some((back, so_far)) => {
-                        request = back;
-                        retries = so_far;
-                    }
-                    None => return Err(failure.into_error()),
-                },
+                Err(failure) => (request, retries) = failure.again(copy, &self.config().retry)?,
             }
         }
     }
@@ -162,7 +159,7 @@ impl Pool {
     ///
     /// [`ErrorKind::AcquireTimeout`], [`ErrorKind::Closed`], or why a connection could not be opened.
     pub async fn lease(&self, origin: &Origin) -> Result<Lease, Error> {
-        lease::check_out(self.shared(), origin, clock::now()).await
+        lease::check_out(self.shared(), origin, clock::now(), &[]).await
     }
 
     /// What the pool has done and holds.
@@ -252,6 +249,13 @@ impl Shared {
         let origin = pooled.origin().clone();
         self.close(pooled, reason);
         self.lock().release(&origin);
+    }
+
+    /// A connection that had been idle for so long got no response: those as old are taken for as dead.
+    fn end_siblings(self: &Arc<Self>, origin: &Origin, idle: Duration) {
+        let Some(since) = clock::now().checked_sub(idle) else { return };
+        let siblings = self.lock().take_older(origin, since);
+        self.close_all(siblings);
     }
 
     fn close_all(self: &Arc<Self>, closing: Closing) {

@@ -15,11 +15,12 @@ use super::watch::Pooled;
 use crate::body::RequestBody;
 use crate::clock;
 use crate::connection::Connection;
-use crate::error::{Error, ErrorKind};
-use crate::exchange::{ConnectionFacts, ConnectionId, Retry, TlsFacts};
+use crate::error::{Error, ErrorKind, Retry};
+use crate::exchange::{ConnectionFacts, ConnectionId, TlsFacts};
 use crate::idle::CloseReason;
 use crate::origin::Origin;
 use crate::phase::{ConnectTimings, Phase, Timings};
+use crate::retry::{self, FailedAttempt, RetryPolicy};
 
 /// One connection for one exchange. It ends by [`Lease::exchange`]; dropped unused, its connection goes back.
 #[derive(Debug)]
@@ -58,6 +59,10 @@ impl Held {
         &mut self.pooled.as_mut().expect("held until it is given up").connection
     }
 
+    fn origin(&self) -> &Origin {
+        self.pooled.as_ref().expect("held until it is given up").origin()
+    }
+
     fn as_ref(&self) -> &Connection {
         &self.pooled.as_ref().expect("held until it is given up").connection
     }
@@ -68,6 +73,13 @@ impl Held {
         match why_not_again(&mut pooled, &self.shared, now) {
             None => self.shared.put_back(pooled, now),
             Some(reason) => self.shared.end(pooled, reason),
+        }
+    }
+
+    /// Closes the connection, good as it may be, and leaves its place to the caller, who needs one never used.
+    fn make_room(mut self) {
+        if let Some(pooled) = self.pooled.take() {
+            self.shared.close(pooled, CloseReason::Evicted);
         }
     }
 
@@ -107,10 +119,21 @@ fn why_not_again(pooled: &mut Pooled, shared: &Shared, now: Instant) -> Option<C
     pooled.dies().is_some_and(|dies| now >= dies).then_some(CloseReason::MaxLifetime)
 }
 
-/// Finds a connection. `asked` is when the request first wanted one.
-pub(super) async fn check_out(shared: &Arc<Shared>, origin: &Origin, asked: Instant) -> Result<Lease, Error> {
+/// Finds a connection. `asked` is when the request first wanted one, `retries` are its attempts so far: after some of
+/// them it needs a connection that was opened for it.
+pub(super) async fn check_out(
+    shared: &Arc<Shared>,
+    origin: &Origin,
+    asked: Instant,
+    retries: &[Retry],
+) -> Result<Lease, Error> {
+    let fresh = retry::wants_fresh(retries);
+    let now = if retries.is_empty() { asked } else { clock::now() };
     let mut closing = Vec::new();
-    let turn = shared.lock().ask(origin, asked, &mut closing);
+    let turn = match fresh {
+        false => shared.lock().ask(origin, now, &mut closing),
+        true => shared.lock().ask_fresh(origin, &mut closing),
+    };
     if !closing.is_empty() {
         shared.close_all(closing);
     }
@@ -118,7 +141,14 @@ pub(super) async fn check_out(shared: &Arc<Shared>, origin: &Origin, asked: Inst
         Turn::Reuse(pooled) => Ok(Lease::new(Held::new(pooled, shared), asked, None)),
         Turn::Open => open(Place::new(shared, origin), asked).await,
         Turn::Wait(ticket, waiting) => match Waiter::new(shared, origin, ticket, waiting).granted().await? {
-            Ok(held) => Ok(Lease::new(held, asked, None)),
+            Ok(held) if fresh => {
+                held.make_room();
+                open(Place::new(shared, origin), asked).await
+            }
+            Ok(held) => {
+                shared.lock().counts.reused += 1;
+                Ok(Lease::new(held, asked, None))
+            }
             Err(place) => open(place, asked).await,
         },
         Turn::Closed => Err(Error::new(ErrorKind::Closed)),
@@ -203,10 +233,7 @@ impl<'a> Waiter<'a> {
                 .map_err(|_| Error::new(ErrorKind::AcquireTimeout).at(Phase::Blocked))?,
         };
         match grant {
-            Ok(Grant::Connection(pooled)) => {
-                self.shared.lock().counts.reused += 1;
-                Ok(Ok(Held::new(pooled, self.shared)))
-            }
+            Ok(Grant::Connection(pooled)) => Ok(Ok(Held::new(pooled, self.shared))),
             Ok(Grant::Place) => Ok(Err(Place::new(self.shared, self.origin))),
             Err(_) => Err(Error::new(ErrorKind::Closed)),
         }
@@ -240,8 +267,15 @@ impl Lease {
         self.held.as_ref().exchanges() > 0
     }
 
-    pub(super) fn remember_retries(&mut self, retries: &mut Vec<Retry>) {
-        self.retries.append(retries);
+    pub(super) fn remember_retries(&mut self, retries: Vec<Retry>) {
+        self.retries = retries;
+    }
+
+    /// A copy of the request, if it can be needed: a fresh connection's failure is final.
+    pub(super) fn copy_for_retry(&self, request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+        let rested = self.held.as_ref().idle_since().is_some();
+        let wanted = rested && self.held.shared.config.retry.wants_copy(request);
+        if wanted { retry::copy_of(request) } else { None }
     }
 
     /// Gives the connection back unused.
@@ -293,8 +327,13 @@ impl Lease {
                     ErrorKind::NotSent => held.as_ref().why_it_ended(),
                     _ => CloseReason::Failed,
                 };
+                let (shared, origin) = (Arc::clone(&held.shared), held.origin().clone());
                 held.end(reason);
-                Err(LeaseError { error: failure.error, request: failure.request, idle_before, retries })
+                if let Some(idle) = idle_before.filter(|_| failure.error.kind().is_unanswered()) {
+                    shared.end_siblings(&origin, idle);
+                }
+                let error = failure.error.after_idle(idle_before);
+                Err(LeaseError { error, request: failure.request, idle_before, retries })
             }
         }
     }
@@ -319,9 +358,9 @@ impl LeaseError {
         self.idle_before
     }
 
-    /// The error alone.
+    /// The error alone, with the attempts before.
     pub fn into_error(self) -> Error {
-        self.error
+        self.error.after_retries(self.retries)
     }
 
     /// The request, if no byte of it was written and the connection had been idle before, so that another
@@ -329,9 +368,30 @@ impl LeaseError {
     pub fn take_retry(&mut self) -> Option<(Request<RequestBody>, Vec<Retry>)> {
         let idle_before = self.idle_before?;
         let request = self.request.take()?;
+        Some((request, self.account(idle_before)))
+    }
+
+    /// The request for another attempt and the account of all so far, if the policy allows one; else the error. `copy`
+    /// stands for a request of which something was written.
+    pub(super) fn again(
+        mut self,
+        copy: Option<Request<RequestBody>>,
+        policy: &RetryPolicy,
+    ) -> Result<(Request<RequestBody>, Vec<Retry>), Error> {
+        let (Some(idle_before), Some(request)) = (self.idle_before, self.request.take().or(copy)) else {
+            return Err(self.into_error());
+        };
+        let (kind, retries) = (self.error.kind(), &self.retries);
+        if !policy.allows(&FailedAttempt { kind, idle_before, request: &request, retries }) {
+            return Err(self.into_error());
+        }
+        Ok((request, self.account(idle_before)))
+    }
+
+    fn account(&mut self, idle_before: Duration) -> Vec<Retry> {
         let mut retries = std::mem::take(&mut self.retries);
         retries.push(Retry { kind: self.error.kind(), idle_before });
-        Some((request, retries))
+        retries
     }
 }
 

@@ -13,8 +13,8 @@ use hyper::body::Incoming;
 use super::lease::Held;
 use crate::clock;
 use crate::connection::Stamps;
-use crate::error::{Error, ErrorKind};
-use crate::exchange::{Exchange, Retry};
+use crate::error::{Error, ErrorKind, Retry};
+use crate::exchange::Exchange;
 use crate::idle::CloseReason;
 use crate::phase::{Phase, Timings};
 
@@ -118,13 +118,15 @@ impl Body {
 
     fn fail(&mut self, source: hyper::Error) -> Error {
         let mut kind = ErrorKind::Partial;
-        if let State::Reading(mut held, _) = std::mem::replace(&mut self.state, State::Failed) {
+        let mut retries = Vec::new();
+        if let State::Reading(mut held, progress) = std::mem::replace(&mut self.state, State::Failed) {
             if held.connection().was_reset() {
                 kind = ErrorKind::Reset;
             }
+            retries = progress.retries;
             held.end(CloseReason::Failed);
         }
-        Error::new(kind).at(Phase::Receive).with_source(source)
+        Error::new(kind).at(Phase::Receive).with_source(source).after_retries(retries)
     }
 
     /// One frame from hyper: what it has, or what it gets by reading now.

@@ -101,10 +101,41 @@ impl State {
             places.taken += 1;
             return Turn::Open;
         }
+        self.wait(origin)
+    }
+
+    /// As [`State::ask`], for a connection that was never used. At the limit the longest idle one makes room for it.
+    pub(super) fn ask_fresh(&mut self, origin: &Origin, closing: &mut Closing) -> Turn {
+        if self.closed {
+            return Turn::Closed;
+        }
+        let places = self.origins.entry(origin.clone()).or_insert_with(Places::new);
+        if places.taken < self.max_connections && places.waiters.is_empty() {
+            places.taken += 1;
+            return Turn::Open;
+        }
+        if let Some(longest) = places.idle.take_longest() {
+            closing.push((longest, CloseReason::Evicted));
+            return Turn::Open;
+        }
+        self.wait(origin)
+    }
+
+    fn wait(&mut self, origin: &Origin) -> Turn {
+        let places = self.origins.get_mut(origin).expect("an origin that is asked for has its places");
         let (grant, waiting) = oneshot::channel();
         self.next_ticket += 1;
         places.waiters.insert(self.next_ticket, grant);
         Turn::Wait(self.next_ticket, waiting)
+    }
+
+    /// Takes out the origin's connections that have been idle since then or longer.
+    pub(super) fn take_older(&mut self, origin: &Origin, since: Instant) -> Closing {
+        let Some(places) = self.origins.get_mut(origin) else { return Vec::new() };
+        let older = places.idle.take_older(since);
+        places.taken -= older.len();
+        self.tidy(origin);
+        older.into_iter().map(|connection| (connection, CloseReason::StaleSibling)).collect()
     }
 
     /// A waiter has gone.

@@ -7,6 +7,7 @@ mod limits;
 mod off;
 mod opening;
 mod protocol;
+mod retries;
 mod reuse;
 mod stale;
 mod timings;
