@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::hint::HintPolicy;
 use crate::retry::RetryPolicy;
 
 /// Limits and timeouts of a [`Pool`](crate::Pool). Every field has a chainable setter of the same name.
@@ -57,6 +58,9 @@ pub struct PoolConfig {
     /// When a request is sent again whose attempt failed on a connection that had been idle. Default:
     /// [`RetryPolicy::Safe`].
     pub retry: RetryPolicy,
+    /// What a server's `Keep-Alive: timeout=5, max=100` does to [`PoolConfig::idle_timeout`]. Default: it takes its
+    /// place, with a margin of 1 s, up to 600 s.
+    pub hint: HintPolicy,
 }
 
 /// One override of name resolution: connections to `host:port` go to `address`.
@@ -87,6 +91,7 @@ impl Default for PoolConfig {
             local_address: None,
             // reuse and retries
             retry: RetryPolicy::Safe,
+            hint: HintPolicy::default(),
         }
     }
 }
@@ -120,6 +125,7 @@ setters! {
     local_address: Option<IpAddr>,
     // reuse and retries
     retry: RetryPolicy,
+    hint: HintPolicy,
 }
 
 impl PoolConfig {
@@ -135,6 +141,9 @@ impl PoolConfig {
         }
         if self.max_lifetime == Some(Duration::ZERO) {
             return Some("max_lifetime is 0: turn keep_alive off instead".into());
+        }
+        if matches!(self.hint, HintPolicy::Honour { cap: Duration::ZERO, .. }) {
+            return Some("the hint's cap is 0: use HintPolicy::Ignore to keep to idle_timeout".into());
         }
         None
     }

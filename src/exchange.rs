@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Retry;
+use crate::hint::Hint;
 use crate::phase::Timings;
 
 /// A connection's number, counted from 1 within one pool.
@@ -50,6 +51,8 @@ pub struct Exchange {
     pub timings: Timings,
     /// Attempts that were given up before this one, oldest first.
     pub retries: Vec<Retry>,
+    /// What the response's `Keep-Alive` field announced, where it counts: see [`Hint`].
+    pub hint: Option<Hint>,
     /// Bytes that the kernel took for the request, TLS framing included.
     pub bytes_out: u64,
     /// Bytes read for the response, TLS framing included.

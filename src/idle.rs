@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 pub enum CloseReason {
     /// It was idle for the idle timeout.
     IdleTimeout,
+    /// By the server's `Keep-Alive` field it was about to be closed, or to carry no further request.
+    Hint,
     /// It reached its maximum lifetime.
     MaxLifetime,
     /// It had served its maximum number of exchanges.
@@ -43,8 +45,9 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [CloseReason; 15] = [
+    pub const ALL: [CloseReason; 16] = [
         CloseReason::IdleTimeout,
+        CloseReason::Hint,
         CloseReason::MaxLifetime,
         CloseReason::MaxExchanges,
         CloseReason::PeerFin,
@@ -65,6 +68,7 @@ impl CloseReason {
     pub fn as_str(self) -> &'static str {
         match self {
             CloseReason::IdleTimeout => "idle_timeout",
+            CloseReason::Hint => "hint",
             CloseReason::MaxLifetime => "max_lifetime",
             CloseReason::MaxExchanges => "max_exchanges",
             CloseReason::PeerFin => "peer_fin",
@@ -83,11 +87,20 @@ impl CloseReason {
     }
 }
 
-/// What decides how long an idle connection stays: a part of the pool's configuration.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct IdlePolicy {
-    pub(crate) idle_timeout: Option<Duration>,
-    pub(crate) max_idle: usize,
+/// When a connection that rests from `since` on may no longer be reused, and why then; `None`: never. `idle` is how
+/// long it may rest and the reason then, `dies` is when its lifetime ends.
+pub(crate) fn end_of_rest(
+    since: Instant,
+    idle: Option<(Duration, CloseReason)>,
+    dies: Option<Instant>,
+) -> Option<(Instant, CloseReason)> {
+    // A timeout beyond what the clock can count is none.
+    let idle_end = idle.and_then(|(timeout, reason)| since.checked_add(timeout).map(|at| (at, reason)));
+    let life_end = dies.map(|at| (at, CloseReason::MaxLifetime));
+    match (idle_end, life_end) {
+        (Some(idle), Some(life)) => Some(if life.0 < idle.0 { life } else { idle }),
+        (idle, life) => idle.or(life),
+    }
 }
 
 /// The idle connections of one origin, the longest idle first. Reuse is LIFO: the newest is warmest and
@@ -139,29 +152,21 @@ impl<T> IdleSet<T> {
         self.entries.remove(place).map(|entry| entry.item)
     }
 
-    /// Keeps a connection from `now` on. `dies` is when its lifetime ends. Answers with the connection that
-    /// must be closed for it, if one must.
+    /// Keeps a connection that has been idle since then until its end, see [`end_of_rest`]. Answers with the
+    /// connection that must be closed for it, if one must.
     pub(crate) fn offer(
         &mut self,
         item: T,
         number: u64,
-        now: Instant,
-        dies: Option<Instant>,
-        policy: IdlePolicy,
+        since: Instant,
+        end: Option<(Instant, CloseReason)>,
+        max_idle: usize,
     ) -> Option<(T, CloseReason)> {
-        if policy.max_idle == 0 {
+        if max_idle == 0 {
             return Some((item, CloseReason::Evicted));
         }
-        // A timeout beyond what the clock can count is none.
-        let idle_end = policy.idle_timeout.and_then(|timeout| now.checked_add(timeout));
-        let idle_end = idle_end.map(|at| (at, CloseReason::IdleTimeout));
-        let life_end = dies.map(|at| (at, CloseReason::MaxLifetime));
-        let end = match (idle_end, life_end) {
-            (Some(idle), Some(life)) => Some(if life.0 < idle.0 { life } else { idle }),
-            (idle, life) => idle.or(life),
-        };
-        self.entries.push_back(Entry { item, number, since: now, end });
-        if self.entries.len() > policy.max_idle {
+        self.entries.push_back(Entry { item, number, since, end });
+        if self.entries.len() > max_idle {
             return self.entries.pop_front().map(|entry| (entry.item, CloseReason::Evicted));
         }
         None
@@ -207,7 +212,11 @@ mod tests {
     use crate::clock::now;
     use proptest::prelude::*;
 
-    const POLICY: IdlePolicy = IdlePolicy { idle_timeout: Some(Duration::from_secs(4)), max_idle: 3 };
+    const MAX_IDLE: usize = 3;
+
+    fn end(since: Instant) -> Option<(Instant, CloseReason)> {
+        end_of_rest(since, Some((secs(4), CloseReason::IdleTimeout)), None)
+    }
 
     fn secs(n: u64) -> Duration {
         Duration::from_secs(n)
@@ -216,7 +225,7 @@ mod tests {
     fn filled(at: &[Instant]) -> IdleSet<usize> {
         let mut set = IdleSet::new();
         for (number, &since) in at.iter().enumerate() {
-            assert!(set.offer(number, number as u64, since, None, POLICY).is_none());
+            assert!(set.offer(number, number as u64, since, end(since), MAX_IDLE).is_none());
         }
         set
     }
@@ -242,18 +251,17 @@ mod tests {
     #[test]
     fn a_lifetime_that_ends_first_decides_and_is_the_reason() {
         let t = now();
-        let mut set = IdleSet::new();
-        set.offer('a', 1, t, Some(t + secs(1)), POLICY);
-        let mut closed = Vec::new();
-        assert_eq!(set.take(t + secs(1), &mut closed), None);
-        assert_eq!(closed, [('a', CloseReason::MaxLifetime)]);
+        let idle = Some((secs(4), CloseReason::Hint));
+        assert_eq!(end_of_rest(t, idle, Some(t + secs(1))), Some((t + secs(1), CloseReason::MaxLifetime)));
+        assert_eq!(end_of_rest(t, idle, Some(t + secs(9))), Some((t + secs(4), CloseReason::Hint)));
+        assert_eq!(end_of_rest(t, Some((Duration::MAX, CloseReason::Hint)), None), None);
     }
 
     #[test]
     fn one_too_many_evicts_the_longest_idle() {
         let t = now();
         let mut set = filled(&[t, t, t]);
-        assert_eq!(set.offer(9, 9, t, None, POLICY), Some((0, CloseReason::Evicted)));
+        assert_eq!(set.offer(9, 9, t, None, MAX_IDLE), Some((0, CloseReason::Evicted)));
         assert_eq!(set.len(), 3);
     }
 
@@ -289,10 +297,10 @@ mod tests {
                 let mut closed = Vec::new();
                 match kind {
                     0 | 1 => {
-                        let evicted = set.offer(offered, offered, at, None, POLICY);
+                        let evicted = set.offer(offered, offered, at, end(at), MAX_IDLE);
                         model.push((offered, at));
                         offered += 1;
-                        if model.len() > POLICY.max_idle {
+                        if model.len() > MAX_IDLE {
                             prop_assert_eq!(evicted, Some((model.remove(0).0, CloseReason::Evicted)));
                             gone += 1;
                         } else {

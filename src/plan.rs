@@ -7,6 +7,7 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::config::PoolConfig;
+use crate::hint::HintPolicy;
 use crate::retry::RetryPolicy;
 
 /// What a run will do. It is saved with what was measured.
@@ -156,6 +157,8 @@ impl Arm {
             .max_idle_per_origin(limits.max_idle.unwrap_or(connections))
             // What was written and got no response is a failure to be counted; a second attempt would hide it.
             .retry(RetryPolicy::Unsent)
+            // An arm's idle timeout is what it says, whatever the target thinks of it.
+            .hint(HintPolicy::Ignore)
     }
 }
 

@@ -210,12 +210,12 @@ impl Shared {
     fn put_back(self: &Arc<Self>, mut pooled: Pooled, since: Instant) {
         pooled.connection.rest_from(since);
         let (watch, origin) = (Arc::clone(&pooled.watch), pooled.origin().clone());
-        let idle_end = self.config.idle_timeout.and_then(|timeout| since.checked_add(timeout));
-        let deadline = idle_end.into_iter().chain(pooled.dies()).min();
+        let end = pooled.end_of_rest(since, &self.config);
+        let deadline = end.map(|(at, _)| at);
         let mut closing = Vec::new();
         let earlier = {
             let mut state = self.lock();
-            state.put_back(&origin, pooled, since, &mut closing);
+            state.put_back(&origin, pooled, since, end, &mut closing);
             let looks_at = state.minder_looks_at;
             let earlier = deadline.is_some_and(|deadline| looks_at.is_none_or(|at| deadline < at));
             if earlier {

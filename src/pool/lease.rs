@@ -17,6 +17,7 @@ use crate::clock;
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind, Retry};
 use crate::exchange::{ConnectionFacts, ConnectionId, TlsFacts};
+use crate::hint::{Hint, Rest};
 use crate::idle::CloseReason;
 use crate::origin::Origin;
 use crate::phase::{ConnectTimings, Phase, Timings};
@@ -65,6 +66,13 @@ impl Held {
 
     fn as_ref(&self) -> &Connection {
         &self.pooled.as_ref().expect("held until it is given up").connection
+    }
+
+    /// A hint holds until another comes: a server may give it only to those requests that ask.
+    fn heed(&mut self, hint: Option<Hint>) -> Option<Hint> {
+        let pooled = self.pooled.as_mut().expect("held until it is given up");
+        pooled.hint = hint.or(pooled.hint);
+        hint
     }
 
     /// Its exchange is over. It goes back if it may be used again, and ends otherwise, with the reason.
@@ -116,7 +124,10 @@ fn why_not_again(pooled: &mut Pooled, shared: &Shared, now: Instant) -> Option<C
     if !usable {
         return Some(pooled.connection.why_it_cannot_go_on());
     }
-    pooled.dies().is_some_and(|dies| now >= dies).then_some(CloseReason::MaxLifetime)
+    if pooled.dies().is_some_and(|dies| now >= dies) {
+        return Some(CloseReason::MaxLifetime);
+    }
+    (config.hint.rest(pooled.hint) == Rest::Never).then_some(CloseReason::Hint)
 }
 
 /// Finds a connection. `asked` is when the request first wanted one, `retries` are its attempts so far: after some of
@@ -302,6 +313,7 @@ impl Lease {
         let idle_before = connection.idle_since().map(|since| granted.saturating_duration_since(since));
         match connection.exchange(request).await {
             Ok((head, stamps)) => {
+                let hint = held.heed(Hint::of(head.headers()));
                 let connection = held.connection();
                 let waited = stamps.began.saturating_duration_since(asked);
                 let blocked =
@@ -318,6 +330,7 @@ impl Lease {
                         receive: Duration::ZERO,
                     },
                     retries,
+                    hint,
                     stamps,
                 };
                 Ok(Body::response(head, held, progress))

@@ -15,6 +15,7 @@ use crate::clock;
 use crate::connection::Stamps;
 use crate::error::{Error, ErrorKind, Retry};
 use crate::exchange::Exchange;
+use crate::hint::Hint;
 use crate::idle::CloseReason;
 use crate::phase::{Phase, Timings};
 
@@ -29,6 +30,7 @@ pub(super) struct Progress {
     pub(super) idle_before: Option<Duration>,
     pub(super) timings: Timings,
     pub(super) retries: Vec<Retry>,
+    pub(super) hint: Option<Hint>,
     pub(super) stamps: Stamps,
 }
 
@@ -145,7 +147,7 @@ impl Body {
 
 fn exchange(held: &mut Held, progress: Progress, done: Instant) -> Exchange {
     let connection = held.connection();
-    let Progress { nth, age, idle_before, mut timings, retries, stamps } = progress;
+    let Progress { nth, age, idle_before, mut timings, retries, hint, stamps } = progress;
     timings.receive = done.saturating_duration_since(stamps.head);
     Exchange {
         nth,
@@ -153,6 +155,7 @@ fn exchange(held: &mut Held, progress: Progress, done: Instant) -> Exchange {
         idle_before,
         timings,
         retries,
+        hint,
         bytes_out: connection.wire().written() - stamps.written_before,
         bytes_in: connection.wire().read() - stamps.read_before,
         connection: connection.facts().clone(),

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::stats::Counts;
 use super::watch::Pooled;
 use crate::config::PoolConfig;
-use crate::idle::{CloseReason, IdlePolicy, IdleSet};
+use crate::idle::{CloseReason, IdleSet};
 use crate::origin::Origin;
 
 /// What a request that asks for a connection is told.
@@ -38,7 +38,7 @@ pub(super) type Closing = Vec<(Pooled, CloseReason)>;
 
 #[derive(Debug)]
 pub(super) struct State {
-    policy: IdlePolicy,
+    max_idle: usize,
     max_connections: usize,
     origins: HashMap<Origin, Places>,
     next_ticket: u64,
@@ -71,7 +71,7 @@ impl Places {
 impl State {
     pub(super) fn new(config: &PoolConfig) -> State {
         State {
-            policy: IdlePolicy { idle_timeout: config.idle_timeout, max_idle: config.max_idle_per_origin },
+            max_idle: config.max_idle_per_origin,
             max_connections: config.max_connections_per_origin.unwrap_or(usize::MAX),
             origins: HashMap::new(),
             next_ticket: 0,
@@ -158,19 +158,20 @@ impl State {
         self.tidy(origin);
     }
 
-    /// A connection that can be used again comes back: it goes to the oldest waiter, or rests.
+    /// A connection that can be used again comes back: it goes to the oldest waiter, or rests until its `end`.
     pub(super) fn put_back(
         &mut self,
         origin: &Origin,
         mut connection: Pooled,
-        now: Instant,
+        since: Instant,
+        end: Option<(Instant, CloseReason)>,
         closing: &mut Closing,
     ) {
         if self.closed {
             closing.push((connection, CloseReason::Shutdown));
             return self.release(origin);
         }
-        let policy = self.policy;
+        let max_idle = self.max_idle;
         let places = self.origins.get_mut(origin).expect("an origin with a connection has its places");
         while let Some((_, waiter)) = places.waiters.pop_first() {
             match waiter.send(Grant::Connection(connection)) {
@@ -179,8 +180,8 @@ impl State {
                 Err(Grant::Place) => unreachable!("what was sent comes back"),
             }
         }
-        let (number, dies) = (connection.number(), connection.dies());
-        if let Some(evicted) = places.idle.offer(connection, number, now, dies, policy) {
+        let number = connection.number();
+        if let Some(evicted) = places.idle.offer(connection, number, since, end, max_idle) {
             places.taken -= 1;
             closing.push(evicted);
             self.tidy(origin);

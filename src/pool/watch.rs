@@ -3,10 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Wake, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Shared;
+use crate::config::PoolConfig;
 use crate::connection::Connection;
+use crate::hint::{Hint, Rest};
+use crate::idle::{self, CloseReason};
 use crate::origin::Origin;
 
 /// A connection of the pool: in use, idle, or on its way from one request to the next.
@@ -14,6 +17,8 @@ use crate::origin::Origin;
 pub(super) struct Pooled {
     pub(super) connection: Box<Connection>,
     pub(super) watch: Arc<Watch>,
+    /// What the server last announced.
+    pub(super) hint: Option<Hint>,
     dies: Option<Instant>,
 }
 
@@ -27,7 +32,7 @@ impl Pooled {
             stirred: AtomicBool::new(false),
             shared: Arc::downgrade(shared),
         });
-        Pooled { connection, watch, dies }
+        Pooled { connection, watch, hint: None, dies }
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -41,6 +46,16 @@ impl Pooled {
     /// When its lifetime ends.
     pub(super) fn dies(&self) -> Option<Instant> {
         self.dies
+    }
+
+    /// When a rest that begins at `since` ends, and why then.
+    pub(super) fn end_of_rest(&self, since: Instant, config: &PoolConfig) -> Option<(Instant, CloseReason)> {
+        let idle = match config.hint.rest(self.hint) {
+            Rest::Usual => config.idle_timeout.map(|timeout| (timeout, CloseReason::IdleTimeout)),
+            Rest::Hinted(rest) => Some((rest, CloseReason::Hint)),
+            Rest::Never => Some((Duration::ZERO, CloseReason::Hint)),
+        };
+        idle::end_of_rest(since, idle, self.dies)
     }
 
     /// Lets the connection read, and arranges that the pool hears of the next thing that happens on the

@@ -3,6 +3,7 @@
 mod cancelling;
 mod ending;
 mod expiry;
+mod hints;
 mod limits;
 mod off;
 mod opening;
