@@ -32,7 +32,7 @@ pub struct PoolConfig {
     /// How long name lookup, TCP and TLS handshake may take together; `None`: as long as the system lets
     /// them. Default: 10 s.
     pub connect_timeout: Option<Duration>,
-    /// A connection older than this is not reused; `None`: any age. An exchange under way is never cut.
+    /// A connection older than this, less [`PoolConfig::lifetime_jitter`], is not reused; `None`: any age. An exchange under way is never cut.
     /// Default: none.
     pub max_lifetime: Option<Duration>,
     /// The number of exchanges after which a connection is closed; `None`: any number. With 1, or at the
@@ -61,6 +61,9 @@ pub struct PoolConfig {
     /// What a server's `Keep-Alive: timeout=5, max=100` does to [`PoolConfig::idle_timeout`]. Default: it takes its
     /// place, with a margin of 1 s, up to 600 s.
     pub hint: HintPolicy,
+    /// The largest part of [`PoolConfig::max_lifetime`] that is taken off it at random, for each connection anew, so
+    /// that connections opened together do not end together; 0 to 1. Default: 0.1.
+    pub lifetime_jitter: f64,
 }
 
 /// One override of name resolution: connections to `host:port` go to `address`.
@@ -92,6 +95,7 @@ impl Default for PoolConfig {
             // reuse and retries
             retry: RetryPolicy::Safe,
             hint: HintPolicy::default(),
+            lifetime_jitter: 0.1,
         }
     }
 }
@@ -126,6 +130,7 @@ setters! {
     // reuse and retries
     retry: RetryPolicy,
     hint: HintPolicy,
+    lifetime_jitter: f64,
 }
 
 impl PoolConfig {
@@ -141,6 +146,12 @@ impl PoolConfig {
         }
         if self.max_lifetime == Some(Duration::ZERO) {
             return Some("max_lifetime is 0: turn keep_alive off instead".into());
+        }
+        if !(0.0..1.0).contains(&self.lifetime_jitter) {
+            return Some(format!(
+                "lifetime_jitter is {}: use 0 or more, and less than 1",
+                self.lifetime_jitter
+            ));
         }
         if matches!(self.hint, HintPolicy::Honour { cap: Duration::ZERO, .. }) {
             return Some("the hint's cap is 0: use HintPolicy::Ignore to keep to idle_timeout".into());

@@ -25,6 +25,7 @@ mod error;
 mod exchange;
 mod hint;
 mod idle;
+mod lifetime;
 mod origin;
 mod phase;
 mod retry;

@@ -157,8 +157,9 @@ impl Arm {
             .max_idle_per_origin(limits.max_idle.unwrap_or(connections))
             // What was written and got no response is a failure to be counted; a second attempt would hide it.
             .retry(RetryPolicy::Unsent)
-            // An arm's idle timeout is what it says, whatever the target thinks of it.
+            // An arm's timeouts are what they say, whatever the target thinks of them.
             .hint(HintPolicy::Ignore)
+            .lifetime_jitter(0.0)
     }
 }
 

@@ -1,5 +1,6 @@
 //! [`Pool`]: connections kept for reuse, under limits, with an account of everything that happens to them.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use crate::config::PoolConfig;
 use crate::connect::Connector;
 use crate::error::{Error, ErrorKind};
 use crate::idle::CloseReason;
+use crate::lifetime::Lifetimes;
 use crate::origin::Origin;
 #[cfg(feature = "tls")]
 use crate::tls::TlsClient;
@@ -60,6 +62,7 @@ impl Drop for Handle {
 struct Shared {
     config: PoolConfig,
     connector: Connector,
+    lifetimes: Option<Lifetimes>,
     state: Mutex<State>,
     minder: Minder,
     next_id: AtomicU64,
@@ -94,9 +97,12 @@ impl Pool {
             return Err(Error::new(ErrorKind::InvalidRequest).with_detail(fault));
         }
         let state = Mutex::new(State::new(&config));
+        let (jitter, seed) = (config.lifetime_jitter, RandomState::new().hash_one(0));
+        let lifetimes = config.max_lifetime.map(|longest| Lifetimes { longest, jitter, seed });
         let shared = Shared {
             config,
             connector,
+            lifetimes,
             state,
             minder: Minder::default(),
             next_id: AtomicU64::new(1),

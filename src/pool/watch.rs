@@ -24,9 +24,10 @@ pub(super) struct Pooled {
 
 impl Pooled {
     pub(super) fn new(connection: Box<Connection>, origin: &Origin, shared: &Arc<Shared>) -> Pooled {
-        let dies = shared.config.max_lifetime.and_then(|lifetime| connection.born().checked_add(lifetime));
+        let (number, born) = (connection.id().0, connection.born());
+        let dies = shared.lifetimes.and_then(|lifetimes| lifetimes.end(born, number));
         let watch = Arc::new(Watch {
-            number: connection.id().0,
+            number,
             origin: origin.clone(),
             resting: AtomicBool::new(false),
             stirred: AtomicBool::new(false),
