@@ -9,7 +9,7 @@ use http::Request;
 use http::header::HOST;
 
 use crate::body::RequestBody;
-use crate::clock;
+use crate::clock::{self, AgeClock};
 use crate::config::PoolConfig;
 use crate::connect::Connector;
 use crate::error::{Error, ErrorKind};
@@ -63,6 +63,8 @@ struct Shared {
     config: PoolConfig,
     connector: Connector,
     lifetimes: Option<Lifetimes>,
+    /// By which idle times and lifetimes are told.
+    ages: AgeClock,
     state: Mutex<State>,
     minder: Minder,
     next_id: AtomicU64,
@@ -103,6 +105,7 @@ impl Pool {
             config,
             connector,
             lifetimes,
+            ages: AgeClock::new(),
             state,
             minder: Minder::default(),
             next_id: AtomicU64::new(1),
@@ -212,7 +215,16 @@ impl Shared {
         self.next_id.fetch_add(1, Relaxed)
     }
 
-    /// Gives a connection to the oldest waiter, or lets it rest from `since` on.
+    /// What the clock of ages shows when the monotonic one shows that. After a suspend all ages are other than the
+    /// minder knows.
+    fn age_at(&self, monotonic: Instant) -> Instant {
+        if self.ages.look() {
+            self.minder.wake();
+        }
+        self.ages.at(monotonic)
+    }
+
+    /// Gives a connection to the oldest waiter, or lets it rest from `since` on, by the clock of ages.
     fn put_back(self: &Arc<Self>, mut pooled: Pooled, since: Instant) {
         pooled.connection.rest_from(since);
         let (watch, origin) = (Arc::clone(&pooled.watch), pooled.origin().clone());
@@ -242,7 +254,7 @@ impl Shared {
     /// A connection that no request has used since it was taken goes on resting, if it still can.
     fn rest_on(self: &Arc<Self>, mut pooled: Pooled) {
         if pooled.watch() {
-            let since = pooled.connection.idle_since().unwrap_or_else(clock::now);
+            let since = pooled.connection.idle_since().unwrap_or_else(|| self.ages.at(clock::now()));
             self.put_back(pooled, since);
         } else {
             let reason = pooled.connection.why_it_ended();
@@ -259,7 +271,7 @@ impl Shared {
 
     /// A connection that had been idle for so long got no response: those as old are taken for as dead.
     fn end_siblings(self: &Arc<Self>, origin: &Origin, idle: Duration) {
-        let Some(since) = clock::now().checked_sub(idle) else { return };
+        let Some(since) = self.age_at(clock::now()).checked_sub(idle) else { return };
         let siblings = self.lock().take_older(origin, since);
         self.close_all(siblings);
     }
@@ -281,5 +293,64 @@ impl Shared {
         self.lock().close(&mut closing);
         self.close_all(closing);
         self.minder.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener};
+
+    use super::*;
+    use crate::exchange::Exchange;
+
+    /// A peer that answers until it is left.
+    fn peer() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                std::thread::spawn(move || {
+                    while matches!(stream.read(&mut [0; 4096]), Ok(1..)) {
+                        let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    async fn get(pool: &Pool, peer: SocketAddr) -> Exchange {
+        let request = Request::get(format!("http://{peer}/")).body(()).unwrap();
+        pool.send(request).await.unwrap().into_body().finish().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn connections_grow_old_while_the_machine_is_suspended() {
+        let hour = Duration::from_secs(3600);
+        for (config, reason) in [
+            (PoolConfig::default().idle_timeout(Some(hour)), CloseReason::IdleTimeout),
+            (PoolConfig::default().idle_timeout(None).max_lifetime(Some(hour)), CloseReason::MaxLifetime),
+        ] {
+            let (pool, peer) = (Pool::new(config).unwrap(), peer());
+            get(&pool, peer).await;
+            assert_eq!(get(&pool, peer).await.nth, 2);
+            pool.shared().ages.put_forward(hour);
+            assert_eq!(get(&pool, peer).await.nth, 1);
+            assert_eq!(pool.stats().closed.into_iter().collect::<Vec<_>>(), [(reason, 1)]);
+            // What is opened after it is young.
+            assert_eq!(get(&pool, peer).await.nth, 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_suspend_counts_as_idleness() {
+        let hour = Duration::from_secs(3600);
+        let (pool, peer) = (Pool::new(PoolConfig::default().idle_timeout(None)).unwrap(), peer());
+        get(&pool, peer).await;
+        pool.shared().ages.put_forward(hour);
+        assert!(get(&pool, peer).await.idle_before.is_some_and(|idle| idle >= hour));
+        assert!(get(&pool, peer).await.idle_before.is_some_and(|idle| idle < hour));
     }
 }

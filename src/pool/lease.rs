@@ -78,6 +78,7 @@ impl Held {
     /// Its exchange is over. It goes back if it may be used again, and ends otherwise, with the reason.
     pub(super) fn finish(mut self, now: Instant) {
         let Some(mut pooled) = self.pooled.take() else { return };
+        let now = self.shared.ages.at(now);
         match why_not_again(&mut pooled, &self.shared, now) {
             None => self.shared.put_back(pooled, now),
             Some(reason) => self.shared.end(pooled, reason),
@@ -139,7 +140,7 @@ pub(super) async fn check_out(
     retries: &[Retry],
 ) -> Result<Lease, Error> {
     let fresh = retry::wants_fresh(retries);
-    let now = if retries.is_empty() { asked } else { clock::now() };
+    let now = shared.age_at(if retries.is_empty() { asked } else { clock::now() });
     let mut closing = Vec::new();
     let turn = match fresh {
         false => shared.lock().ask(origin, now, &mut closing),
@@ -309,6 +310,7 @@ impl Lease {
         if !config.keep_alive || last {
             request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        let granted = held.shared.ages.at(granted);
         let connection = held.begin();
         let idle_before = connection.idle_since().map(|since| granted.saturating_duration_since(since));
         match connection.exchange(request).await {

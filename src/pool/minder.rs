@@ -65,8 +65,11 @@ async fn mind(alive: Alive) {
             look_at(shared, &origin, number);
         }
         let news = shared.minder.news.notified();
-        match expire(shared, clock::now()) {
-            Some(at) => drop(tokio::time::timeout_at(at.into(), news).await),
+        match expire(shared, shared.age_at(clock::now())) {
+            Some(at) => {
+                let at = at.checked_sub(shared.ages.ahead()).unwrap_or_else(clock::now);
+                drop(tokio::time::timeout_at(at.into(), news).await);
+            }
             None => news.await,
         }
     }

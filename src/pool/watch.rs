@@ -24,7 +24,7 @@ pub(super) struct Pooled {
 
 impl Pooled {
     pub(super) fn new(connection: Box<Connection>, origin: &Origin, shared: &Arc<Shared>) -> Pooled {
-        let (number, born) = (connection.id().0, connection.born());
+        let (number, born) = (connection.id().0, shared.ages.at(connection.born()));
         let dies = shared.lifetimes.and_then(|lifetimes| lifetimes.end(born, number));
         let watch = Arc::new(Watch {
             number,
