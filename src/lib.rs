@@ -69,7 +69,7 @@ pub use hint::{Hint, HintPolicy};
 pub use idle::CloseReason;
 pub use origin::{Origin, Scheme};
 pub use phase::{ConnectTimings, Phase, Timings};
-pub use pool::{Body, Lease, LeaseError, Pool, PoolStats, Response};
+pub use pool::{Body, Drained, Lease, LeaseError, Pool, PoolStats, Response};
 pub use retry::{FailedAttempt, Idempotent, RetryPolicy};
 #[cfg(feature = "tls")]
 pub use tls::{TlsClient, TlsConfig, TlsVersion};

@@ -20,6 +20,7 @@ use crate::origin::Origin;
 use crate::tls::TlsClient;
 
 mod closing;
+mod drain;
 mod lease;
 mod minder;
 mod response;
@@ -27,10 +28,12 @@ mod state;
 mod stats;
 mod watch;
 
+pub use drain::Drained;
 pub use lease::{Lease, LeaseError};
 pub use response::{Body, Response};
 pub use stats::PoolStats;
 
+use drain::Drain;
 use minder::Minder;
 use state::{Closing, State};
 use watch::Pooled;
@@ -67,6 +70,7 @@ struct Shared {
     ages: AgeClock,
     state: Mutex<State>,
     minder: Minder,
+    drain: Drain,
     next_id: AtomicU64,
     lingering: AtomicU64,
 }
@@ -108,6 +112,7 @@ impl Pool {
             ages: AgeClock::new(),
             state,
             minder: Minder::default(),
+            drain: Drain::default(),
             next_id: AtomicU64::new(1),
             lingering: AtomicU64::new(0),
         };
@@ -187,6 +192,15 @@ impl Pool {
         self.shared().shut();
     }
 
+    /// As [`Pool::close`], and waits until the last connection is closed. Requests that were not yet written say
+    /// `Connection: close`. What is still under way after `deadline` is cut: its requests end with
+    /// [`ErrorKind::Closed`] and a text that says so, and its connections are closed. Answers with what was cut.
+    ///
+    /// *Cancel safety.* Dropping the future leaves the pool closed and cuts nothing.
+    pub async fn shutdown(&self, deadline: Duration) -> Drained {
+        drain::shut_down(self.shared(), deadline).await
+    }
+
     fn shared(&self) -> &Arc<Shared> {
         &self.handle.0
     }
@@ -226,6 +240,9 @@ impl Shared {
 
     /// Gives a connection to the oldest waiter, or lets it rest from `since` on, by the clock of ages.
     fn put_back(self: &Arc<Self>, mut pooled: Pooled, since: Instant) {
+        if self.drain.has_begun() {
+            return self.end(pooled, CloseReason::Shutdown);
+        }
         pooled.connection.rest_from(since);
         let (watch, origin) = (Arc::clone(&pooled.watch), pooled.origin().clone());
         let end = pooled.end_of_rest(since, &self.config);
@@ -266,7 +283,19 @@ impl Shared {
     fn end(self: &Arc<Self>, pooled: Pooled, reason: CloseReason) {
         let origin = pooled.origin().clone();
         self.close(pooled, reason);
-        self.lock().release(&origin);
+        self.release(&origin);
+    }
+
+    /// A place is free.
+    fn release(&self, origin: &Origin) {
+        self.lock().release(origin);
+        self.drain.note_end();
+    }
+
+    /// Whether nothing is open, being opened, or waiting for its peer's FIN.
+    fn is_empty(&self) -> bool {
+        let stats = self.lock().stats();
+        stats.busy + stats.idle == 0 && self.lingering.load(Relaxed) == 0
     }
 
     /// A connection that had been idle for so long got no response: those as old are taken for as dead.
@@ -280,6 +309,7 @@ impl Shared {
         for (pooled, reason) in closing {
             self.close(pooled, reason);
         }
+        self.drain.note_end();
     }
 
     /// Closes a connection whose place has been given up, or is about to be.
@@ -289,6 +319,7 @@ impl Shared {
     }
 
     fn shut(self: &Arc<Self>) {
+        self.drain.begin();
         let mut closing = Vec::new();
         self.lock().close(&mut closing);
         self.close_all(closing);

@@ -1,20 +1,24 @@
 //! [`Lease`]: the right to one exchange on one connection, and how it is come by.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use http::Request;
 use http::header::{CONNECTION, HeaderValue};
+use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
-use super::Shared;
 use super::response::{Body, Progress, Response};
 use super::state::{Grant, Turn};
 use super::watch::Pooled;
+use super::{Shared, drain};
 use crate::body::RequestBody;
 use crate::clock;
-use crate::connection::Connection;
+use crate::connection::{Connection, Failure, Stamps};
 use crate::error::{Error, ErrorKind, Retry};
 use crate::exchange::{ConnectionFacts, ConnectionId, TlsFacts};
 use crate::hint::{Hint, Rest};
@@ -22,6 +26,9 @@ use crate::idle::CloseReason;
 use crate::origin::Origin;
 use crate::phase::{ConnectTimings, Phase, Timings};
 use crate::retry::{self, FailedAttempt, RetryPolicy};
+
+/// A response head, or why there is none.
+type Exchanged = Result<(http::Response<Incoming>, Stamps), Failure>;
 
 /// One connection for one exchange. It ends by [`Lease::exchange`]; dropped unused, its connection goes back.
 #[derive(Debug)]
@@ -54,6 +61,27 @@ impl Held {
         let pooled = self.pooled.as_mut().expect("held until it is given up");
         pooled.watch.ends_rest();
         &mut pooled.connection
+    }
+
+    /// Sends the request and waits for the head of its response; `None`: the pool's end came first.
+    async fn exchange(&mut self, request: Request<RequestBody>) -> Option<Exchanged> {
+        let pooled = self.pooled.as_mut().expect("held until it is given up");
+        let (watch, drain) = (&pooled.watch, &self.shared.drain);
+        let mut exchanging = pin!(pooled.connection.exchange(request));
+        poll_fn(|cx| match exchanging.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => {
+                watch.hold(cx.waker());
+                if drain.is_cut() { Poll::Ready(None) } else { Poll::Pending }
+            }
+        })
+        .await
+    }
+
+    /// Whoever waits for the connection's peer says so; answers whether the pool's end has come.
+    pub(super) fn is_cut(&self, waker: &Waker) -> bool {
+        self.pooled.as_ref().expect("held until it is given up").watch.hold(waker);
+        self.shared.drain.is_cut()
     }
 
     pub(super) fn connection(&mut self) -> &mut Connection {
@@ -122,6 +150,9 @@ fn why_not_again(pooled: &mut Pooled, shared: &Shared, now: Instant) -> Option<C
     if config.max_exchanges.is_some_and(|most| pooled.connection.exchanges() >= most) {
         return Some(CloseReason::MaxExchanges);
     }
+    if shared.drain.has_begun() {
+        return Some(CloseReason::Shutdown);
+    }
     if !usable {
         return Some(pooled.connection.why_it_cannot_go_on());
     }
@@ -183,16 +214,17 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         if !self.filled {
-            self.shared.lock().release(self.origin);
+            self.shared.release(self.origin);
         }
     }
 }
 
 async fn open(mut place: Place<'_>, asked: Instant) -> Result<Lease, Error> {
     let (shared, origin) = (place.shared, place.origin);
-    let opened = match connect(shared, origin).await {
-        Ok(connection) => connection,
-        Err(error) => {
+    let opened = match shared.drain.unless_cut(connect(shared, origin)).await {
+        Some(Ok(connection)) => connection,
+        None => return Err(drain::cut_error().at(Phase::Connect)),
+        Some(Err(error)) => {
             shared.lock().counts.failed_to_open += 1;
             return Err(error);
         }
@@ -258,7 +290,7 @@ impl Drop for Waiter<'_> {
         self.shared.lock().forget(self.origin, self.ticket);
         match self.waiting.try_recv() {
             Ok(Grant::Connection(pooled)) => self.shared.rest_on(pooled),
-            Ok(Grant::Place) => self.shared.lock().release(self.origin),
+            Ok(Grant::Place) => self.shared.release(self.origin),
             Err(_) => {}
         }
     }
@@ -307,13 +339,20 @@ impl Lease {
         let Lease { mut held, asked, granted, opening, retries } = self;
         let config = &held.shared.config;
         let last = config.max_exchanges.is_some_and(|most| held.as_ref().exchanges() + 1 >= most);
-        if !config.keep_alive || last {
+        if !config.keep_alive || last || held.shared.drain.has_begun() {
             request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let granted = held.shared.ages.at(granted);
         let connection = held.begin();
         let idle_before = connection.idle_since().map(|since| granted.saturating_duration_since(since));
-        match connection.exchange(request).await {
+        let written_before = connection.wire().written();
+        let Some(exchanged) = held.exchange(request).await else {
+            let written = held.connection().wire().written() - written_before;
+            held.end(CloseReason::Shutdown);
+            let error = drain::cut_error().at(Phase::Wait).after_sending(written).after_idle(idle_before);
+            return Err(LeaseError { error, request: None, idle_before, retries });
+        };
+        match exchanged {
             Ok((head, stamps)) => {
                 let hint = held.heed(Hint::of(head.headers()));
                 let connection = held.connection();

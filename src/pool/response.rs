@@ -10,6 +10,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use super::drain;
 use super::lease::Held;
 use crate::clock;
 use crate::connection::Stamps;
@@ -131,6 +132,20 @@ impl Body {
         Error::new(kind).at(Phase::Receive).with_source(source).after_retries(retries)
     }
 
+    /// Whether the pool's end came before the body's.
+    fn is_cut(&self, cx: &Context<'_>) -> bool {
+        matches!(&self.state, State::Reading(held, _) if held.is_cut(cx.waker()))
+    }
+
+    fn cut(&mut self) -> Error {
+        let mut retries = Vec::new();
+        if let State::Reading(held, progress) = std::mem::replace(&mut self.state, State::Failed) {
+            retries = progress.retries;
+            held.end(CloseReason::Shutdown);
+        }
+        drain::cut_error().at(Phase::Receive).after_retries(retries)
+    }
+
     /// One frame from hyper: what it has, or what it gets by reading now.
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         // Asking first tells hyper that the body is wanted; else it would not read.
@@ -171,7 +186,10 @@ impl HttpBody for Body {
         if !matches!(this.state, State::Reading(..)) {
             return Poll::Ready(None);
         }
-        Poll::Ready(match std::task::ready!(this.poll_incoming(cx)) {
+        let Poll::Ready(frame) = this.poll_incoming(cx) else {
+            return if this.is_cut(cx) { Poll::Ready(Some(Err(this.cut()))) } else { Poll::Pending };
+        };
+        Poll::Ready(match frame {
             None => {
                 this.complete();
                 None

@@ -1,7 +1,7 @@
 //! [`Pooled`]: a connection of the pool, with the waker that notices when its socket stirs while it is idle.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -31,8 +31,10 @@ impl Pooled {
             origin: origin.clone(),
             resting: AtomicBool::new(false),
             stirred: AtomicBool::new(false),
+            holder: Mutex::new(None),
             shared: Arc::downgrade(shared),
         });
+        shared.drain.remember(&watch);
         Pooled { connection, watch, hint: None, dies }
     }
 
@@ -62,6 +64,7 @@ impl Pooled {
     /// Lets the connection read, and arranges that the pool hears of the next thing that happens on the
     /// socket. Answers whether it can still be used.
     pub(super) fn watch(&mut self) -> bool {
+        self.watch.forget_holder();
         self.watch.stirred.store(false, SeqCst);
         self.watch.resting.store(true, SeqCst);
         let waker = Waker::from(Arc::clone(&self.watch));
@@ -81,6 +84,8 @@ pub(super) struct Watch {
     origin: Origin,
     resting: AtomicBool,
     stirred: AtomicBool,
+    /// Whoever waits for the peer in an exchange: to be woken if the pool is to end before.
+    holder: Mutex<Option<Waker>>,
     shared: Weak<Shared>,
 }
 
@@ -88,6 +93,29 @@ impl Watch {
     /// An exchange begins: whoever makes it hears of the socket from now on.
     pub(super) fn ends_rest(&self) {
         self.resting.store(false, SeqCst);
+    }
+
+    /// That one waits for the peer.
+    pub(super) fn hold(&self, waker: &Waker) {
+        let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        if !holder.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *holder = Some(waker.clone());
+        }
+    }
+
+    /// A waker kept for longer than it is needed would keep its whole task from being freed.
+    fn forget_holder(&self) {
+        drop(self.take_holder());
+    }
+
+    pub(super) fn wake_holder(&self) {
+        if let Some(holder) = self.take_holder() {
+            holder.wake();
+        }
+    }
+
+    fn take_holder(&self) -> Option<Waker> {
+        self.holder.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(super) fn has_stirred(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The pool, as its users and its peers see it.
 
 mod cancelling;
+mod draining;
 mod ending;
 mod expiry;
 mod hints;
