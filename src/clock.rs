@@ -18,7 +18,8 @@ pub(crate) fn now() -> Instant {
 /// [`Instant`]s, and only who decides about ages has to ask whether there was a suspend.
 #[derive(Debug)]
 pub(crate) struct AgeClock {
-    suspended_before: Duration,
+    /// What both clocks showed when it was made; `None`: this system has but the one.
+    start: Option<(Instant, Duration)>,
     ahead: AtomicU64,
 }
 
@@ -28,12 +29,20 @@ const SHORTEST_SUSPEND: Duration = Duration::from_millis(500);
 
 impl AgeClock {
     pub(crate) fn new() -> AgeClock {
-        AgeClock { suspended_before: suspended(), ahead: AtomicU64::new(0) }
+        AgeClock {
+            start: with_suspends().map(|with_suspends| (now(), with_suspends)),
+            ahead: AtomicU64::new(0),
+        }
     }
 
-    /// Looks whether there was a suspend since the last look; answers whether there was.
-    pub(crate) fn look(&self) -> bool {
-        self.put_forward(suspended().saturating_sub(self.suspended_before))
+    /// Looks, at a moment that the monotonic clock has just shown, whether there was a suspend since the last look.
+    pub(crate) fn look(&self, now: Instant) -> bool {
+        let (Some((start, start_with_suspends)), Some(now_with_suspends)) = (self.start, with_suspends())
+        else {
+            return false;
+        };
+        let passed = now_with_suspends.saturating_sub(start_with_suspends);
+        self.put_forward(passed.saturating_sub(now.saturating_duration_since(start)))
     }
 
     /// All suspends together have lasted so long.
@@ -58,20 +67,16 @@ impl AgeClock {
     }
 }
 
-/// How long the machine has been suspended since it was booted.
+/// Time since the machine was booted, suspends included.
 #[cfg(target_os = "linux")]
-fn suspended() -> Duration {
+fn with_suspends() -> Option<Duration> {
     use rustix::time::{ClockId, clock_gettime};
-    let read = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
-    // In this order an interruption in between makes a suspend look shorter, not longer.
-    let (with_suspends, without) = (read(ClockId::Boottime), read(ClockId::Monotonic));
-    with_suspends.saturating_sub(without)
+    Duration::try_from(clock_gettime(ClockId::Boottime)).ok()
 }
 
-/// Elsewhere the monotonic clock is all there is.
 #[cfg(not(target_os = "linux"))]
-fn suspended() -> Duration {
-    Duration::ZERO
+fn with_suspends() -> Option<Duration> {
+    None
 }
 
 /// The wall clock: only for dates in names and records, never for a duration.
@@ -89,7 +94,7 @@ mod tests {
     fn without_a_suspend_ages_are_those_of_the_monotonic_clock() {
         let clock = AgeClock::new();
         let t = now();
-        assert_eq!((clock.look(), clock.at(t)), (false, t));
+        assert_eq!((clock.look(t), clock.at(t)), (false, t));
     }
 
     #[test]

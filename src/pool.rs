@@ -232,7 +232,7 @@ impl Shared {
     /// What the clock of ages shows when the monotonic one shows that. After a suspend all ages are other than the
     /// minder knows.
     fn age_at(&self, monotonic: Instant) -> Instant {
-        if self.ages.look() {
+        if self.ages.look(monotonic) {
             self.minder.wake();
         }
         self.ages.at(monotonic)
