@@ -9,6 +9,7 @@ mod limits;
 mod off;
 mod opening;
 mod protocol;
+mod race;
 mod retries;
 mod reuse;
 mod stale;
