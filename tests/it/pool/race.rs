@@ -14,8 +14,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::{HI, assert_nothing_is_lost, pool};
-use crate::support::PATIENCE;
+use crate::support::haproxy::Haproxy;
+use crate::support::nginx::Nginx;
 use crate::support::raw::{content_length, find};
+use crate::support::sockets::{State, count};
+use crate::support::{PATIENCE, soon};
 
 /// The server's idle timeout.
 const TIMEOUT: Duration = Duration::from_millis(200);
@@ -127,7 +130,9 @@ fn written(retries: &[Retry]) -> u32 {
 }
 
 async fn send(pool: &Pool, url: &str, id: u64) -> Outcome {
-    let method = if id.is_multiple_of(2) { Method::GET } else { Method::POST };
+    // As if by a coin: visitors keep step, and every second request of theirs may have the same fate.
+    let heads = id.wrapping_mul(0xd1b5_4a32_d192_ed03) >> 63 == 0;
+    let method = if heads { Method::GET } else { Method::POST };
     // The POST's body could be sent again; that it could be processed again is what nobody knows.
     let body = if method == Method::POST { "order" } else { "" };
     let request =
@@ -212,6 +217,8 @@ async fn ten_thousand_requests_around_a_servers_idle_timeout() {
         retried += written - 1;
     }
     assert_eq!(outcomes.len() as u64, VISITORS * REQUESTS_EACH);
+    soon("the end of every idle connection", || (pool.stats().idle == 0).then_some(())).await;
+    assert_eq!(count(address, State::CloseWait), 0, "what the server closed is closed by us as well");
     assert_nothing_is_lost(&pool);
     let stats = pool.stats();
     println!(
@@ -220,4 +227,39 @@ async fn ten_thousand_requests_around_a_servers_idle_timeout() {
     );
     // The race was run: connections were reused and were closed, and some requests came in between.
     assert!(stats.reused > 1_000 && log.closed > 1_000 && retried > 0 && failed > 0, "{stats:?}");
+}
+
+/// Visitors of a real server, each of whom comes back when its connection is about to be closed.
+async fn visitors_find_an_answer(server: SocketAddr, timeout: Duration) {
+    let mut visits = JoinSet::new();
+    for visitor in 0..60_u32 {
+        visits.spawn(async move {
+            let (pool, url) = (pool(PoolConfig::default().idle_timeout(None)), format!("http://{server}/"));
+            for nth in 0..5 {
+                let exchange = super::get(&pool, &url).await;
+                assert!(exchange.retries.len() <= 1, "{:?}", exchange.retries);
+                // From 10 ms before the timeout to 10 ms after it: some servers look at their clocks now and then.
+                let offset = Duration::from_micros(u64::from((visitor * 5 + nth) * 7_919 % 20_000));
+                tokio::time::sleep(timeout - Duration::from_millis(10) + offset).await;
+            }
+            assert_nothing_is_lost(&pool);
+        });
+    }
+    visits.join_all().await;
+}
+
+#[tokio::test]
+async fn no_request_fails_around_the_idle_timeout_of_nginx() {
+    let timeout = Duration::from_millis(300);
+    let nginx = Nginx::new().keepalive_timeout(timeout).start();
+    visitors_find_an_answer(nginx.addr(), timeout).await;
+    assert!(nginx.log(300).len() >= 300);
+}
+
+#[tokio::test]
+async fn no_request_fails_around_the_idle_timeout_of_haproxy() {
+    let timeout = Duration::from_millis(300);
+    let haproxy = Haproxy::new().keep_alive_timeout(timeout).start();
+    visitors_find_an_answer(haproxy.addr(), timeout).await;
+    assert!(haproxy.counts().requests >= 300);
 }
