@@ -4,8 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::hint::HintPolicy;
 use crate::origin::Origin;
 use crate::resolver::Resolver;
+use crate::retry::RetryPolicy;
 use crate::route::Route;
 
 /// Limits and timeouts of a [`Pool`](crate::Pool). Every field has a chainable setter of the same name.
@@ -35,7 +37,7 @@ pub struct PoolConfig {
     /// is tried, to the end of the TLS handshake; `None`: as long as the system lets it. It neither includes
     /// waiting for a free place ([`PoolConfig::acquire_timeout`]) nor the request. Default: 10 s.
     pub connect_timeout: Option<Duration>,
-    /// A connection older than this is not reused; `None`: any age. An exchange under way is never cut.
+    /// A connection older than this, less [`PoolConfig::lifetime_jitter`], is not reused; `None`: any age. An exchange under way is never cut.
     /// Default: none.
     pub max_lifetime: Option<Duration>,
     /// The number of exchanges after which a connection is closed; `None`: any number. With 1, or at the
@@ -126,6 +128,16 @@ pub struct PoolConfig {
     /// The most informational (1xx) responses before the response; `None`: as many as fit into
     /// [`PoolConfig::max_header_size`]. Counting costs some allocations per request. Default: none.
     pub max_informational: Option<u32>,
+    // reuse and retries
+    /// When a request is sent again whose attempt failed on a connection that had been idle. Default:
+    /// [`RetryPolicy::Safe`].
+    pub retry: RetryPolicy,
+    /// What a server's `Keep-Alive: timeout=5, max=100` does to [`PoolConfig::idle_timeout`]. Default: it takes its
+    /// place, with a margin of 1 s, up to 600 s.
+    pub hint: HintPolicy,
+    /// The largest part of [`PoolConfig::max_lifetime`] that is taken off it at random, for each connection anew, so
+    /// that connections opened together do not end together; 0 to 1. Default: 0.1.
+    pub lifetime_jitter: f64,
 }
 
 /// What a request does that finds no idle connection where another may be opened.
@@ -246,6 +258,10 @@ impl Default for PoolConfig {
             max_headers: 100,
             max_header_size: 64 * 1024,
             max_informational: None,
+            // reuse and retries
+            retry: RetryPolicy::Safe,
+            hint: HintPolicy::default(),
+            lifetime_jitter: 0.1,
         }
     }
 }
@@ -299,6 +315,10 @@ setters! {
     max_headers: usize,
     max_header_size: usize,
     max_informational: Option<u32>,
+    // reuse and retries
+    retry: RetryPolicy,
+    hint: HintPolicy,
+    lifetime_jitter: f64,
 }
 
 impl PoolConfig {
@@ -343,7 +363,7 @@ impl PoolConfig {
         if self.max_lifetime == Some(Duration::ZERO) {
             return Some("max_lifetime is 0: turn keep_alive off instead".into());
         }
-        self.dialling_fault().or_else(|| self.exchange_fault())
+        self.dialling_fault().or_else(|| self.exchange_fault()).or_else(|| self.reuse_fault())
     }
 
     // dialling
@@ -381,5 +401,16 @@ impl PoolConfig {
             }
         }
         None
+    }
+
+    fn reuse_fault(&self) -> Option<String> {
+        if !(0.0..1.0).contains(&self.lifetime_jitter) {
+            return Some(format!(
+                "lifetime_jitter is {}: use 0 or more, and less than 1",
+                self.lifetime_jitter
+            ));
+        }
+        matches!(self.hint, HintPolicy::Honour { cap: Duration::ZERO, .. })
+            .then(|| "the hint's cap is 0: use HintPolicy::Ignore to keep to idle_timeout".into())
     }
 }

@@ -283,10 +283,12 @@ impl Connection {
                 let request = error.take_message();
                 self.told = self.told.or_else(|| told_by(error.error()));
                 let answered = self.wire.heard() > heard_before;
-                let kind = self.classify(error.error(), request.is_some(), answered);
-                let unsent = request.is_some() || self.wire.written() == written_before;
+                let written = self.wire.written() - written_before;
+                let kind = self.classify(error.error(), request.is_some(), written, answered);
+                let unsent = request.is_some() || written == 0;
                 let phase = if unsent { Phase::Send } else { Phase::Wait };
                 let source = error.into_error();
+                let bytes_out = if request.is_some() { 0 } else { written };
                 let error = match late_refusal(&source) {
                     Some(text) => Error::new(ErrorKind::Tls).at(Phase::Tls).told_by(text, source),
                     None if kind == ErrorKind::Protocol && is_too_large(&source) => {
@@ -294,6 +296,7 @@ impl Connection {
                     }
                     None => Error::new(kind).at(phase).with_source(source),
                 };
+                let error = error.after_sending(bytes_out);
                 Err(Failure { error, request })
             }
         }
@@ -309,13 +312,18 @@ impl Connection {
         }
     }
 
-    /// What a failure before the response head was, from what crossed the wire rather than from hyper's words for it.
-    fn classify(&self, error: &hyper::Error, unsent: bool, answered: bool) -> ErrorKind {
-        if unsent {
+    /// What a failure before the response head was, from the bytes that crossed the wire rather than from
+    /// hyper's words for it.
+    fn classify(&self, error: &hyper::Error, handed_back: bool, written: u64, answered: bool) -> ErrorKind {
+        if handed_back {
             return ErrorKind::NotSent;
         }
         if error.is_user() {
             return ErrorKind::RequestBody;
+        }
+        // hyper had taken the request, and the kernel had not: a reset came between the look and the write.
+        if written == 0 && !answered {
+            return ErrorKind::NotSent;
         }
         match (answered, self.wire.end()) {
             // The stream goes on: what is wrong is what it said.

@@ -97,6 +97,11 @@ impl ErrorKind {
         matches!(self, ErrorKind::NoPorts | ErrorKind::NoFiles)
     }
 
+    /// Whether a request whose exchange failed so before the head of its response was written, and got no byte of one.
+    pub(crate) fn is_unanswered(self) -> bool {
+        matches!(self, ErrorKind::NoResponse | ErrorKind::Reset)
+    }
+
     pub(crate) fn sentence(self) -> &'static str {
         match self {
             ErrorKind::InvalidRequest => "the request cannot be sent",
@@ -148,6 +153,16 @@ fn is_out_of_files(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
+/// An attempt that failed and was made again on another connection. Nothing is sent again without one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// How the attempt ended: [`ErrorKind::NotSent`]; or, when the request was written and no byte of a response
+    /// came, [`ErrorKind::NoResponse`] after a FIN and [`ErrorKind::Reset`] after an RST.
+    pub kind: ErrorKind,
+    /// How long the connection had been idle before that attempt.
+    pub idle_before: Duration,
+}
+
 /// Why a request got no complete response. Small (one pointer), so that results stay small.
 pub struct Error(Box<Inner>);
 
@@ -159,6 +174,9 @@ struct Inner {
     /// The detail says what the source means, in better words.
     is_explained: bool,
     opening: Option<ConnectTimings>,
+    idle_before: Option<Duration>,
+    bytes_out: Option<u64>,
+    retries: Vec<Retry>,
 }
 
 impl Error {
@@ -170,6 +188,9 @@ impl Error {
             source: None,
             is_explained: false,
             opening: None,
+            idle_before: None,
+            bytes_out: None,
+            retries: Vec::new(),
         }))
     }
 
@@ -206,6 +227,24 @@ impl Error {
         self
     }
 
+    /// It happened on a connection that had been idle for so long; `None`: a fresh one.
+    pub(crate) fn after_idle(mut self, idle_before: Option<Duration>) -> Error {
+        self.0.idle_before = idle_before;
+        self
+    }
+
+    /// The kernel had taken so much of the request.
+    pub(crate) fn after_sending(mut self, bytes_out: u64) -> Error {
+        self.0.bytes_out = Some(bytes_out);
+        self
+    }
+
+    /// These attempts had failed before.
+    pub(crate) fn after_retries(mut self, retries: Vec<Retry>) -> Error {
+        self.0.retries = retries;
+        self
+    }
+
     /// What went wrong, to count by.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -221,6 +260,40 @@ impl Error {
     pub fn opening(&self) -> Option<ConnectTimings> {
         self.0.opening
     }
+
+    /// How long the connection on which it failed had been idle before the request; `None` on a fresh connection, or
+    /// when there was none yet.
+    pub fn idle_before(&self) -> Option<Duration> {
+        self.0.idle_before
+    }
+
+    /// Bytes of the request that the kernel had taken, TLS framing included; `None` when no exchange had begun. With
+    /// 0 nobody can have processed it; with more, somebody may have.
+    pub fn bytes_out(&self) -> Option<u64> {
+        self.0.bytes_out
+    }
+
+    /// Attempts that failed before this one, oldest first. One that was written may have been processed, whatever
+    /// became of the last.
+    pub fn retries(&self) -> &[Retry] {
+        &self.0.retries
+    }
+
+    /// What the pool knows of a connection that ended under the request, and of the attempts before.
+    fn tell_circumstances(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (Some(idle), Some(bytes)) = (self.0.idle_before, self.0.bytes_out) {
+            write!(f, " ({bytes} bytes of the request were written, after {idle:.3?} of idleness)")?;
+        }
+        for retry in &self.0.retries {
+            write!(
+                f,
+                " (tried before: {}, after {:.3?} of idleness)",
+                retry.kind.as_str(),
+                retry.idle_before
+            )?;
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for Error {
@@ -229,6 +302,7 @@ impl fmt::Display for Error {
             Some(detail) => f.write_str(detail)?,
             None => f.write_str(self.0.kind.sentence())?,
         }
+        self.tell_circumstances(f)?;
         if self.0.is_explained {
             return Ok(());
         }
@@ -248,6 +322,9 @@ impl fmt::Debug for Error {
             .field("phase", &self.0.phase)
             .field("detail", &self.0.detail)
             .field("source", &self.0.source)
+            .field("idle_before", &self.0.idle_before)
+            .field("bytes_out", &self.0.bytes_out)
+            .field("retries", &self.0.retries)
             .finish()
     }
 }

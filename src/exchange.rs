@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::ErrorKind;
+use crate::error::Retry;
+use crate::hint::Hint;
 use crate::phase::Timings;
 
 /// A connection's number, counted from 1 within one pool.
@@ -76,15 +77,6 @@ pub struct ConnectionFacts {
     pub tls: Option<TlsFacts>,
 }
 
-/// An attempt that was given up and made again on another connection. Nothing is retried without one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// How the attempt ended: [`ErrorKind::NotSent`] or [`ErrorKind::NoResponse`].
-    pub kind: ErrorKind,
-    /// How long the connection had been idle before that attempt.
-    pub idle_before: Duration,
-}
-
 /// How a request came by its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -117,6 +109,8 @@ pub struct Exchange {
     pub timings: Timings,
     /// Attempts that were given up before this one, oldest first.
     pub retries: Vec<Retry>,
+    /// What the response's `Keep-Alive` field announced, where it counts: see [`Hint`].
+    pub hint: Option<Hint>,
     /// Bytes that the kernel took for the request, TLS framing included.
     pub bytes_out: u64,
     /// Bytes read for the response, TLS framing included.

@@ -12,6 +12,8 @@ use crate::config::ReuseOrder;
 pub enum CloseReason {
     /// It was idle for the idle timeout.
     IdleTimeout,
+    /// By the server's `Keep-Alive` field it was about to be closed, or to carry no further request.
+    Hint,
     /// It reached its maximum lifetime.
     MaxLifetime,
     /// It had served its maximum number of exchanges.
@@ -40,6 +42,9 @@ pub enum CloseReason {
     Upgraded,
     /// More idle connections than allowed, or its place was wanted for another origin: the longest idle went.
     Evicted,
+    /// It had been idle for as long as another of its origin that got no response to a request: of an age at which
+    /// the server, or something on the way, forgets connections.
+    StaleSibling,
     /// The pool was closed, or its last handle dropped, or the runtime that the connection lived on ended.
     Shutdown,
     /// Its peer vanished while it was idle: TCP keepalive got no answer, or the network said that there is no way.
@@ -48,8 +53,9 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [CloseReason; 17] = [
+    pub const ALL: [CloseReason; 19] = [
         CloseReason::IdleTimeout,
+        CloseReason::Hint,
         CloseReason::MaxLifetime,
         CloseReason::MaxExchanges,
         CloseReason::PeerFin,
@@ -64,6 +70,7 @@ impl CloseReason {
         CloseReason::TimedOut,
         CloseReason::Upgraded,
         CloseReason::Evicted,
+        CloseReason::StaleSibling,
         CloseReason::Shutdown,
         CloseReason::PeerLost,
     ];
@@ -72,6 +79,7 @@ impl CloseReason {
     pub fn as_str(self) -> &'static str {
         match self {
             CloseReason::IdleTimeout => "idle_timeout",
+            CloseReason::Hint => "hint",
             CloseReason::MaxLifetime => "max_lifetime",
             CloseReason::MaxExchanges => "max_exchanges",
             CloseReason::PeerFin => "peer_fin",
@@ -86,22 +94,22 @@ impl CloseReason {
             CloseReason::TimedOut => "timed_out",
             CloseReason::Upgraded => "upgraded",
             CloseReason::Evicted => "evicted",
+            CloseReason::StaleSibling => "stale_sibling",
             CloseReason::Shutdown => "shutdown",
             CloseReason::PeerLost => "peer_lost",
         }
     }
 }
 
-/// When a connection that rests from `since` on may no longer be reused, and why then; `None`: never. `dies` is
-/// when its lifetime ends.
+/// When a connection that rests from `since` on may no longer be reused, and why then; `None`: never. `idle` is how
+/// long it may rest and the reason then, `dies` is when its lifetime ends.
 pub(crate) fn end_of_rest(
     since: Instant,
-    idle_timeout: Option<Duration>,
+    idle: Option<(Duration, CloseReason)>,
     dies: Option<Instant>,
 ) -> Option<(Instant, CloseReason)> {
     // A timeout beyond what the clock can count is none.
-    let idle_end = idle_timeout.and_then(|timeout| since.checked_add(timeout));
-    let idle_end = idle_end.map(|at| (at, CloseReason::IdleTimeout));
+    let idle_end = idle.and_then(|(timeout, reason)| since.checked_add(timeout).map(|at| (at, reason)));
     let life_end = dies.map(|at| (at, CloseReason::MaxLifetime));
     match (idle_end, life_end) {
         (Some(idle), Some(life)) => Some(if life.0 < idle.0 { life } else { idle }),
@@ -257,6 +265,11 @@ impl<K, T> IdleSet<K, T> {
         lane.oldest.map(|slot| self.unlink(lane, slot).item)
     }
 
+    /// Takes one of this lane that has been idle since then or longer.
+    pub(crate) fn take_older(&mut self, lane: &mut Lane, since: Instant) -> Option<T> {
+        lane.oldest.filter(|&slot| self.entry(slot).since <= since).map(|slot| self.unlink(lane, slot).item)
+    }
+
     /// A slot whose connection is past its end at `now`, its origin, and why it ended; it is still to be removed.
     pub(crate) fn next_ended(&mut self, now: Instant) -> Option<(usize, &K, CloseReason)> {
         let (slot, reason) = loop {
@@ -366,6 +379,7 @@ mod tests {
     use proptest::prelude::*;
 
     const TIMEOUT: Duration = Duration::from_secs(4);
+    const USUAL: Option<(Duration, CloseReason)> = Some((TIMEOUT, CloseReason::IdleTimeout));
 
     fn secs(n: u64) -> Duration {
         Duration::from_secs(n)
@@ -375,7 +389,7 @@ mod tests {
     fn filled(at: &[Instant]) -> (IdleSet<(), usize>, Lane) {
         let (mut set, mut lane) = (IdleSet::new(), Lane::default());
         for (number, &since) in at.iter().enumerate() {
-            set.offer(&mut lane, ((), number), since, end_of_rest(since, Some(TIMEOUT), None));
+            set.offer(&mut lane, ((), number), since, end_of_rest(since, USUAL, None));
         }
         (set, lane)
     }
@@ -407,11 +421,11 @@ mod tests {
     #[test]
     fn a_lifetime_that_ends_first_decides_and_is_the_reason() {
         let t = now();
-        let end = |dies| end_of_rest(t, Some(TIMEOUT), Some(t + dies));
+        let end = |dies| end_of_rest(t, USUAL, Some(t + dies));
         assert_eq!(end(secs(1)), Some((t + secs(1), CloseReason::MaxLifetime)));
         assert_eq!(end(secs(9)), Some((t + TIMEOUT, CloseReason::IdleTimeout)));
         assert_eq!(end_of_rest(t, None, None), None);
-        assert_eq!(end_of_rest(t, Some(Duration::MAX), None), None);
+        assert_eq!(end_of_rest(t, Some((Duration::MAX, CloseReason::Hint)), None), None);
     }
 
     #[test]
@@ -429,7 +443,7 @@ mod tests {
         let t = now();
         let (mut set, mut lane) = filled(&[t]);
         set.take(&mut lane, ReuseOrder::Lifo, t + secs(1), &mut Vec::new());
-        set.offer(&mut lane, ((), 7), t + secs(2), end_of_rest(t + secs(2), Some(TIMEOUT), None));
+        set.offer(&mut lane, ((), 7), t + secs(2), end_of_rest(t + secs(2), USUAL, None));
         assert_eq!((set.next_alarm(), set.alarms.len()), (Some(t + secs(4)), 1));
         assert!(set.next_ended(t + secs(4)).is_none());
         assert_eq!(set.next_alarm(), Some(t + secs(6)));
@@ -444,7 +458,7 @@ mod tests {
         let (mut set, mut lane) = (IdleSet::new(), Lane::default());
         for number in 0..10_000 {
             let since = t + Duration::from_millis(number);
-            set.offer(&mut lane, ((), number), since, end_of_rest(since, Some(TIMEOUT), None));
+            set.offer(&mut lane, ((), number), since, end_of_rest(since, USUAL, None));
         }
         while let Some(at) = set.next_alarm() {
             while let Some((slot, ..)) = set.next_ended(at) {
@@ -460,7 +474,7 @@ mod tests {
         let (mut set, mut lane) = (IdleSet::new(), Lane::default());
         for ms in 0..40_000 {
             let at = t + Duration::from_millis(ms);
-            set.offer(&mut lane, ((), ()), at, end_of_rest(at, Some(TIMEOUT), None));
+            set.offer(&mut lane, ((), ()), at, end_of_rest(at, USUAL, None));
             assert!(set.next_ended(at).is_none());
             set.take(&mut lane, ReuseOrder::Lifo, at, &mut Vec::new()).expect("it has just come");
         }

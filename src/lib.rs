@@ -24,12 +24,15 @@ mod body;
 mod config;
 mod error;
 mod exchange;
+mod hint;
 mod idle;
 mod informational;
+mod lifetime;
 mod origin;
 mod phase;
 mod proxy;
 mod resolver;
+mod retry;
 mod route;
 
 #[cfg(feature = "load")]
@@ -71,15 +74,17 @@ pub mod report;
 
 pub use body::RequestBody;
 pub use config::{Keepalive, OnMiss, PoolConfig, Resolve, ReuseOrder};
-pub use error::{Error, ErrorKind};
-pub use exchange::{Address, ConnectionFacts, ConnectionId, Exchange, Obtained, Retry, TlsFacts};
+pub use error::{Error, ErrorKind, Retry};
+pub use exchange::{Address, ConnectionFacts, ConnectionId, Exchange, Obtained, TlsFacts};
+pub use hint::{Hint, HintPolicy};
 pub use idle::CloseReason;
 pub use informational::OnInformational;
 pub use origin::{Origin, Scheme};
 pub use phase::{ConnectTimings, Phase, Timings};
-pub use pool::{Body, Lease, LeaseError, Pool, PoolStats, Response, Upgraded};
+pub use pool::{Body, Drained, Lease, LeaseError, Pool, PoolStats, Response, Upgraded};
 pub use proxy::Proxy;
 pub use resolver::{Lookup, Resolver};
+pub use retry::{FailedAttempt, Idempotent, RetryPolicy};
 pub use route::Route;
 #[cfg(feature = "tls")]
 pub use tls::{ClientCertificate, TlsClient, TlsConfig, TlsVersion};

@@ -7,6 +7,8 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::config::PoolConfig;
+use crate::hint::HintPolicy;
+use crate::retry::RetryPolicy;
 
 /// What a run will do. It is saved with what was measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -158,6 +160,11 @@ impl Arm {
             .max_idle_per_origin(limits.max_idle.unwrap_or(connections))
             .max_idle(limits.max_idle.unwrap_or(connections))
             .max_opening_per_origin(connections)
+            // What was written and got no response is a failure to be counted; a second attempt would hide it.
+            .retry(RetryPolicy::Unsent)
+            // An arm's timeouts are what they say, whatever the target thinks of them.
+            .hint(HintPolicy::Ignore)
+            .lifetime_jitter(0.0)
     }
 }
 

@@ -1,24 +1,27 @@
 //! [`Pool`]: connections kept for reuse, under limits, with an account of everything that happens to them.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::Request;
 use http::header::HOST;
 
 use crate::body::RequestBody;
-use crate::clock;
+use crate::clock::{self, AgeClock};
 use crate::config::PoolConfig;
 use crate::connect::Connector;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Retry};
 use crate::idle::CloseReason;
+use crate::lifetime::Lifetimes;
 use crate::origin::Origin;
 use crate::phase::Phase;
 #[cfg(feature = "tls")]
 use crate::tls::TlsClient;
 
 mod closing;
+mod drain;
 mod hand_off;
 mod lease;
 mod minder;
@@ -28,11 +31,13 @@ mod stats;
 mod upgraded;
 mod watch;
 
+pub use drain::Drained;
 pub use lease::{Lease, LeaseError};
 pub use response::{Body, Response};
 pub use stats::PoolStats;
 pub use upgraded::Upgraded;
 
+use drain::Drain;
 use minder::Minder;
 use state::{After, State};
 use watch::Pooled;
@@ -64,8 +69,12 @@ impl Drop for Handle {
 struct Shared {
     config: PoolConfig,
     connector: Connector,
+    lifetimes: Option<Lifetimes>,
+    /// By which idle times and lifetimes are told.
+    ages: AgeClock,
     state: Mutex<State<Pooled>>,
     minder: Minder,
+    drain: Drain,
     next_id: AtomicU64,
     lingering: AtomicU64,
 }
@@ -98,11 +107,16 @@ impl Pool {
             return Err(Error::new(ErrorKind::InvalidRequest).with_detail(fault));
         }
         let state = Mutex::new(State::new(&config));
+        let (jitter, seed) = (config.lifetime_jitter, RandomState::new().hash_one(0));
+        let lifetimes = config.max_lifetime.map(|longest| Lifetimes { longest, jitter, seed });
         let shared = Shared {
             config,
             connector,
+            lifetimes,
+            ages: AgeClock::new(),
             state,
             minder: Minder::default(),
+            drain: Drain::default(),
             next_id: AtomicU64::new(1),
             lingering: AtomicU64::new(0),
         };
@@ -111,11 +125,10 @@ impl Pool {
 
     /// Sends a request with an absolute URI and waits for the head of its response.
     ///
-    /// *Retries.* A request is sent again only when nothing of it can have been processed: no byte of it was
-    /// written because the connection turned out to have ended while idle ([`ErrorKind::NotSent`]). Each such
-    /// attempt stands in [`Exchange::retries`](crate::Exchange::retries). A request that was written is never
-    /// sent again by the pool, whatever its method: RFC 9110, section 9.2.2, leaves that to whoever knows what
-    /// the request means.
+    /// *Retries.* A request whose connection ended while it was idle, or as the request was on its way to it, is sent
+    /// again when [`PoolConfig::retry`] allows it: by default when no byte of it was written, and once more, on a
+    /// fresh connection, when it was written, got no byte of a response, and may be processed twice. Each such
+    /// attempt stands in [`Exchange::retries`](crate::Exchange::retries), or in [`Error::retries`].
     ///
     /// *Cancel safety.* Dropping the future closes the connection if the request had begun, and otherwise
     /// gives it back.
@@ -142,17 +155,15 @@ impl Pool {
         let mut retries = Vec::new();
         let asked = clock::now();
         loop {
-            let mut lease = self.check_out(origin, asked).await?;
-            lease.remember_retries(&mut retries);
+            let mut lease = match self.check_out(origin, asked, &retries).await {
+                Ok(lease) => lease,
+                Err(error) => return Err(error.after_retries(retries)),
+            };
+            lease.remember_retries(retries);
+            let copy = lease.copy_for_retry(&request);
             match lease.exchange(request).await {
                 Ok(response) => return Ok(response),
-                Err(mut failure) => match failure.take_retry() {
-                    Some((back, so_far)) => {
-                        request = back;
-                        retries = so_far;
-                    }
-                    None => return Err(failure.into_error()),
-                },
+                Err(failure) => (request, retries) = failure.again(copy, &self.config().retry)?,
             }
         }
     }
@@ -167,13 +178,13 @@ impl Pool {
     ///
     /// [`ErrorKind::AcquireTimeout`], [`ErrorKind::QueueFull`], [`ErrorKind::Closed`], or why a connection could not be opened.
     pub async fn lease(&self, origin: &Origin) -> Result<Lease, Error> {
-        self.check_out(origin, clock::now()).await
+        self.check_out(origin, clock::now(), &[]).await
     }
 
     /// The total timeout includes the wait for a connection. While one is being opened the connector ends it itself,
     /// and tells in which phase.
-    async fn check_out(&self, origin: &Origin, asked: Instant) -> Result<Lease, Error> {
-        let finding = lease::check_out(self.shared(), origin, asked);
+    async fn check_out(&self, origin: &Origin, asked: Instant, retries: &[Retry]) -> Result<Lease, Error> {
+        let finding = lease::check_out(self.shared(), origin, asked, retries);
         let config = self.config();
         let Some(latest) = config.latest(asked) else { return finding.await };
         tokio::time::timeout_at(latest.into(), finding)
@@ -195,6 +206,15 @@ impl Pool {
     /// connection fail with [`ErrorKind::Closed`].
     pub fn close(&self) {
         self.shared().shut();
+    }
+
+    /// As [`Pool::close`], and waits until the last connection is closed. Requests that were not yet written say
+    /// `Connection: close`. What is still under way after `deadline` is cut: its requests end with
+    /// [`ErrorKind::Closed`] and a text that says so, and its connections are closed. Answers with what was cut.
+    ///
+    /// *Cancel safety.* Dropping the future leaves the pool closed and cuts nothing.
+    pub async fn shutdown(&self, deadline: Duration) -> Drained {
+        drain::shut_down(self.shared(), deadline).await
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -232,6 +252,7 @@ impl Shared {
         for (pooled, reason) in after.closing {
             self.close(pooled, reason);
         }
+        self.drain.note_end();
         result
     }
 
@@ -239,8 +260,20 @@ impl Shared {
         self.next_id.fetch_add(1, Relaxed)
     }
 
-    /// Gives a connection to the oldest waiter, or lets it rest from `since` on.
+    /// What the clock of ages shows when the monotonic one shows that. After a suspend all ages are other than the
+    /// minder knows.
+    fn age_at(&self, monotonic: Instant) -> Instant {
+        if self.ages.look(monotonic) {
+            self.minder.wake();
+        }
+        self.ages.at(monotonic)
+    }
+
+    /// Gives a connection to the oldest waiter, or lets it rest from `since` on, by the clock of ages.
     fn put_back(self: &Arc<Self>, mut pooled: Pooled, since: Instant) {
+        if self.drain.has_begun() {
+            return self.end(pooled, CloseReason::Shutdown);
+        }
         pooled.connection.rest_from(since);
         let (watch, origin) = (Arc::clone(&pooled.watch), pooled.origin().clone());
         self.change(|state, after| state.put_back(&origin, pooled, since, after));
@@ -253,7 +286,7 @@ impl Shared {
     /// A connection that no request has used since it was taken goes on resting, if it still can.
     fn rest_on(self: &Arc<Self>, mut pooled: Pooled) {
         if pooled.watch() {
-            let since = pooled.connection.idle_since().unwrap_or_else(clock::now);
+            let since = pooled.connection.idle_since().unwrap_or_else(|| self.ages.at(clock::now()));
             self.put_back(pooled, since);
         } else {
             let reason = pooled.connection.why_it_ended();
@@ -268,6 +301,18 @@ impl Shared {
         self.change(|state, after| state.release(&origin, after));
     }
 
+    /// Whether nothing is open, being opened, or waiting for its peer's FIN.
+    fn is_empty(&self) -> bool {
+        let stats = self.lock().stats();
+        stats.busy + stats.idle == 0 && self.lingering.load(Relaxed) == 0
+    }
+
+    /// A connection that had been idle for so long got no response: those as old are taken for as dead.
+    fn end_siblings(self: &Arc<Self>, origin: &Origin, idle: Duration) {
+        let Some(since) = self.age_at(clock::now()).checked_sub(idle) else { return };
+        self.change(|state, after| state.close_older(origin, since, after));
+    }
+
     /// Closes a connection whose place has been given up, or is about to be.
     fn close(self: &Arc<Self>, pooled: Pooled, reason: CloseReason) {
         self.lock().counts.count_close(reason);
@@ -275,7 +320,67 @@ impl Shared {
     }
 
     fn shut(self: &Arc<Self>) {
+        self.drain.begin();
         self.change(|state, after| state.close(after));
         self.minder.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener};
+
+    use super::*;
+    use crate::exchange::Exchange;
+
+    /// A peer that answers until it is left.
+    fn peer() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                std::thread::spawn(move || {
+                    while matches!(stream.read(&mut [0; 4096]), Ok(1..)) {
+                        let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    async fn get(pool: &Pool, peer: SocketAddr) -> Exchange {
+        let request = Request::get(format!("http://{peer}/")).body(()).unwrap();
+        pool.send(request).await.unwrap().into_body().finish().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn connections_grow_old_while_the_machine_is_suspended() {
+        let hour = Duration::from_secs(3600);
+        for (config, reason) in [
+            (PoolConfig::default().idle_timeout(Some(hour)), CloseReason::IdleTimeout),
+            (PoolConfig::default().idle_timeout(None).max_lifetime(Some(hour)), CloseReason::MaxLifetime),
+        ] {
+            let (pool, peer) = (Pool::new(config).unwrap(), peer());
+            get(&pool, peer).await;
+            assert_eq!(get(&pool, peer).await.nth, 2);
+            pool.shared().ages.put_forward(hour);
+            assert_eq!(get(&pool, peer).await.nth, 1);
+            assert_eq!(pool.stats().closed.into_iter().collect::<Vec<_>>(), [(reason, 1)]);
+            // What is opened after it is young.
+            assert_eq!(get(&pool, peer).await.nth, 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_suspend_counts_as_idleness() {
+        let hour = Duration::from_secs(3600);
+        let (pool, peer) = (Pool::new(PoolConfig::default().idle_timeout(None)).unwrap(), peer());
+        get(&pool, peer).await;
+        pool.shared().ages.put_forward(hour);
+        assert!(get(&pool, peer).await.idle_before.is_some_and(|idle| idle >= hour));
+        assert!(get(&pool, peer).await.idle_before.is_some_and(|idle| idle < hour));
     }
 }

@@ -18,6 +18,7 @@ use crate::measurement::{Capacity, Ledger, Measurement, Offered, SCHEMA, Slot, T
 use crate::origin::Scheme;
 use crate::plan::{Arm, Model, Pacer, Plan, Schedule, Visit, mix};
 use crate::ports::{self, Demand, PortFacts};
+use crate::retry::RetryPolicy;
 use crate::tls::{TlsClient, TlsConfig};
 
 /// After so many slots in a row without a single answer the target is given up.
@@ -67,7 +68,7 @@ impl Driver {
         let Comparing { plan, load, tls, resolve, command, embedded } = comparing;
         check(&plan, load)?;
         let template = Template::new(&plan.target)?;
-        let pool = PoolConfig::default().resolve(resolve);
+        let pool = PoolConfig::default().resolve(resolve).retry(RetryPolicy::Unsent);
         let mut driver = Driver {
             plan,
             load,

@@ -60,9 +60,11 @@ fn linger(shared: &Arc<Shared>, mut stream: Stream) {
 
 /// After the peer's FIN there is nobody left to say goodbye to: the peer would answer with an RST.
 async fn wait_for_the_peer(mut stream: Stream, mut lingering: Lingering, limit: Duration) {
-    match tokio::time::timeout(limit, wait_for_end(&mut stream)).await {
-        Ok(end) => lingering.end = end,
-        Err(_) => say_goodbye(stream),
+    let shared = Arc::clone(&lingering.shared);
+    let waiting = tokio::time::timeout(limit, wait_for_end(&mut stream));
+    match shared.drain.unless_cut(waiting).await {
+        Some(Ok(end)) => lingering.end = end,
+        Some(Err(_)) | None => say_goodbye(stream),
     }
 }
 
@@ -82,8 +84,9 @@ impl Lingering {
 
 impl Drop for Lingering {
     fn drop(&mut self) {
-        self.shared.lingering.fetch_sub(1, Relaxed);
         count(&self.shared, self.end);
+        self.shared.lingering.fetch_sub(1, Relaxed);
+        self.shared.drain.note_end();
     }
 }
 

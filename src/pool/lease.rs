@@ -1,27 +1,36 @@
 //! [`Lease`]: the right to one exchange on one connection, and how it is come by.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
 
-use super::Shared;
 use super::hand_off::{Given, Place, PlaceBeside, Waiter};
 use super::response::{Body, Progress, Response};
 use super::state::{Kept, Turn};
 use super::stats::Counts;
 use super::watch::Pooled;
+use super::{Shared, drain};
 use crate::body::RequestBody;
 use crate::clock;
 use crate::config::{OnMiss, PoolConfig};
-use crate::connection::{Connection, Limits};
-use crate::error::{Error, ErrorKind};
-use crate::exchange::{ConnectionFacts, ConnectionId, Obtained, Retry, TlsFacts};
+use crate::connection::{Connection, Failure, Limits, Stamps};
+use crate::error::{Error, ErrorKind, Retry};
+use crate::exchange::{ConnectionFacts, ConnectionId, Obtained, TlsFacts};
+use crate::hint::{Hint, Rest};
 use crate::idle::CloseReason;
 use crate::origin::Origin;
 use crate::phase::{ConnectTimings, Phase, Timings};
+use crate::retry::{self, FailedAttempt, RetryPolicy};
+
+/// A response head, or why there is none.
+type Exchanged = Result<(http::Response<Incoming>, Stamps), Failure>;
 
 /// One connection for one exchange. It ends by [`Lease::exchange`]; dropped unused, its connection goes back.
 #[derive(Debug)]
@@ -57,6 +66,27 @@ impl Held {
         &mut pooled.connection
     }
 
+    /// Sends the request and waits for the head of its response; `None`: the pool's end came first.
+    async fn exchange(&mut self, request: Request<RequestBody>, limits: Limits) -> Option<Exchanged> {
+        let pooled = self.pooled.as_mut().expect("held until it is given up");
+        let (watch, drain) = (&pooled.watch, &self.shared.drain);
+        let mut exchanging = pin!(pooled.connection.exchange(request, limits));
+        poll_fn(|cx| match exchanging.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => {
+                watch.hold(cx.waker());
+                if drain.is_cut() { Poll::Ready(None) } else { Poll::Pending }
+            }
+        })
+        .await
+    }
+
+    /// Whoever waits for the connection's peer says so; answers whether the pool's end has come.
+    pub(super) fn is_cut(&self, waker: &Waker) -> bool {
+        self.pooled.as_ref().expect("held until it is given up").watch.hold(waker);
+        self.shared.drain.is_cut()
+    }
+
     pub(super) fn connection(&mut self) -> &mut Connection {
         &mut self.pooled.as_mut().expect("held until it is given up").connection
     }
@@ -69,13 +99,24 @@ impl Held {
         self.as_ref().facts()
     }
 
+    fn origin(&self) -> &Origin {
+        self.pooled.as_ref().expect("held until it is given up").origin()
+    }
+
     fn as_ref(&self) -> &Connection {
         &self.pooled.as_ref().expect("held until it is given up").connection
+    }
+
+    fn heed(&mut self, hint: Option<Hint>) -> Option<Hint> {
+        let pooled = self.pooled.as_mut().expect("held until it is given up");
+        pooled.heed(hint, self.shared.config.hint);
+        hint
     }
 
     /// Its exchange is over. It goes back if it may be used again, and ends otherwise, with the reason.
     pub(super) fn finish(mut self, now: Instant) {
         let Some(mut pooled) = self.pooled.take() else { return };
+        let now = self.shared.ages.at(now);
         match why_not_again(&mut pooled, &self.shared, now) {
             None => self.shared.put_back(pooled, now),
             Some(reason) => self.shared.end(pooled, reason),
@@ -112,17 +153,38 @@ fn why_not_again(pooled: &mut Pooled, shared: &Shared, now: Instant) -> Option<C
     if config.max_exchanges.is_some_and(|most| pooled.connection.exchanges() >= most) {
         return Some(CloseReason::MaxExchanges);
     }
+    if shared.drain.has_begun() {
+        return Some(CloseReason::Shutdown);
+    }
     if !usable {
         return Some(pooled.connection.why_it_cannot_go_on());
     }
-    pooled.dies().is_some_and(|dies| now >= dies).then_some(CloseReason::MaxLifetime)
+    if pooled.dies().is_some_and(|dies| now >= dies) {
+        return Some(CloseReason::MaxLifetime);
+    }
+    (pooled.rest == Rest::Never).then_some(CloseReason::Hint)
 }
 
-/// Finds a connection. `asked` is when the request first wanted one.
-pub(super) async fn check_out(shared: &Arc<Shared>, origin: &Origin, asked: Instant) -> Result<Lease, Error> {
-    match shared.change(|state, after| state.ask(origin, asked, after)) {
+/// Finds a connection. `asked` is when the request first wanted one, `retries` are its attempts so far: after some of
+/// them it needs a connection that was opened for it.
+pub(super) async fn check_out(
+    shared: &Arc<Shared>,
+    origin: &Origin,
+    asked: Instant,
+    retries: &[Retry],
+) -> Result<Lease, Error> {
+    let fresh = retry::wants_fresh(retries);
+    let now = shared.age_at(if retries.is_empty() { asked } else { clock::now() });
+    let turn = shared.change(|state, after| match fresh {
+        false => state.ask(origin, now, after),
+        true => state.ask_fresh(origin, after),
+    });
+    match turn {
         Turn::Reuse(pooled) => Ok(Lease::returned(pooled, shared, asked, false)),
         Turn::Open => open(Place::new(shared, origin), asked).await,
+        Turn::Wait(ticket) if fresh => {
+            queue_for_place(shared, Waiter::new(shared, origin, ticket), asked).await
+        }
         Turn::Wait(ticket) => queue(shared, Waiter::new(shared, origin, ticket), asked).await,
         Turn::Full => Err(Error::new(ErrorKind::QueueFull).at(Phase::Blocked)),
         Turn::Closed => Err(Error::new(ErrorKind::Closed)),
@@ -173,9 +235,36 @@ fn too_late(limit: Option<Duration>) -> Error {
     Error::new(ErrorKind::AcquireTimeout).at(Phase::Blocked).with_detail(text)
 }
 
+/// Waits for a connection that nobody has used: one that comes back makes room for it.
+async fn queue_for_place(
+    shared: &Arc<Shared>,
+    mut waiter: Waiter<Arc<Shared>>,
+    asked: Instant,
+) -> Result<Lease, Error> {
+    match wait(&mut waiter, &shared.config).await? {
+        Given::Connection { connection, .. } | Given::Own(connection) => {
+            open(make_room(shared, connection), asked).await
+        }
+        Given::Place(place) => open(place, asked).await,
+        // What is opened beside the queue need not be what this request is given.
+        Given::PlaceBeside(beside) => open(beside.into_place(), asked).await,
+        Given::Failed(error) => Err(error),
+        Given::Closed => Err(Error::new(ErrorKind::Closed)),
+    }
+}
+
+/// Closes a connection, good as it may be, and keeps its place.
+fn make_room(shared: &Arc<Shared>, pooled: Pooled) -> Place<Arc<Shared>> {
+    let origin = pooled.origin().clone();
+    shared.close(pooled, CloseReason::Evicted);
+    shared.change(|state, _| state.reopen(&origin));
+    Place::new(shared, &origin)
+}
+
 async fn open(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Error> {
     let (shared, origin) = (Arc::clone(place.desk()), place.origin().clone());
-    match connect(&shared, &origin, shared.config.latest(asked)).await {
+    let opening = connect(&shared, &origin, shared.config.latest(asked));
+    match shared.drain.unless_cut(opening).await.unwrap_or_else(cut_opening) {
         Ok(connection) => {
             place.fill(|counts| count_opening(counts, connection.facts().tls.as_ref()));
             Ok(Lease::opened(Pooled::new(Box::new(connection), &origin, &shared), &shared, asked))
@@ -191,7 +280,8 @@ async fn open(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Error>
 /// time is none of its own.
 async fn open_beside(beside: PlaceBeside<Arc<Shared>>) {
     let (shared, origin) = (Arc::clone(beside.place().desk()), beside.place().origin().clone());
-    match connect(&shared, &origin, None).await {
+    let opening = connect(&shared, &origin, None);
+    match shared.drain.unless_cut(opening).await.unwrap_or_else(cut_opening) {
         Ok(connection) => {
             let facts = Arc::clone(connection.facts());
             let pooled = Pooled::new(Box::new(connection), &origin, &shared);
@@ -199,6 +289,10 @@ async fn open_beside(beside: PlaceBeside<Arc<Shared>>) {
         }
         Err(error) => beside.fail(error),
     }
+}
+
+fn cut_opening() -> Result<Connection, Error> {
+    Err(drain::cut_error().at(Phase::Connect))
 }
 
 async fn connect(
@@ -270,8 +364,15 @@ impl Lease {
         self.held.as_ref().exchanges() > 0
     }
 
-    pub(super) fn remember_retries(&mut self, retries: &mut Vec<Retry>) {
-        self.retries.append(retries);
+    pub(super) fn remember_retries(&mut self, retries: Vec<Retry>) {
+        self.retries = retries;
+    }
+
+    /// A copy of the request, if it can be needed: a fresh connection's failure is final.
+    pub(super) fn copy_for_retry(&self, request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+        let rested = self.held.as_ref().idle_since().is_some();
+        let wanted = rested && self.held.shared.config.retry.wants_copy(request);
+        if wanted { retry::copy_of(request) } else { None }
     }
 
     /// Gives the connection back unused.
@@ -293,16 +394,26 @@ impl Lease {
         let config = &held.shared.config;
         let last = config.max_exchanges.is_some_and(|most| held.as_ref().exchanges() + 1 >= most);
         // A request to upgrade has its own Connection field; HTTP ends on its connection in any case.
-        if (!config.keep_alive || last) && !request.headers().contains_key(UPGRADE) {
+        let ends = !config.keep_alive || last || held.shared.drain.has_begun();
+        if ends && !request.headers().contains_key(UPGRADE) {
             request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let connects = request.method() == Method::CONNECT;
         let limits = Limits { asked, total: config.total_timeout, response: config.response_timeout };
         let latest = config.latest(asked);
+        let granted = held.shared.ages.at(granted);
         let connection = held.begin();
         let idle_before = connection.idle_since().map(|since| granted.saturating_duration_since(since));
-        match connection.exchange(request, limits).await {
+        let written_before = connection.wire().written();
+        let Some(exchanged) = held.exchange(request, limits).await else {
+            let written = held.connection().wire().written() - written_before;
+            held.end(CloseReason::Shutdown);
+            let error = drain::cut_error().at(Phase::Wait).after_sending(written).after_idle(idle_before);
+            return Err(LeaseError { error, request: None, idle_before, retries });
+        };
+        match exchanged {
             Ok((head, stamps)) => {
+                let hint = held.heed(Hint::of(head.headers()));
                 let switches = head.status() == StatusCode::SWITCHING_PROTOCOLS
                     || (connects && head.status().is_success());
                 let connection = held.connection();
@@ -322,6 +433,7 @@ impl Lease {
                         receive: Duration::ZERO,
                     },
                     retries,
+                    hint,
                     stamps,
                     latest,
                 };
@@ -333,8 +445,13 @@ impl Lease {
                     kind if kind.is_timeout() => CloseReason::TimedOut,
                     _ => CloseReason::Failed,
                 };
+                let (shared, origin) = (Arc::clone(&held.shared), held.origin().clone());
                 held.end(reason);
-                Err(LeaseError { error: failure.error, request: failure.request, idle_before, retries })
+                if let Some(idle) = idle_before.filter(|_| failure.error.kind().is_unanswered()) {
+                    shared.end_siblings(&origin, idle);
+                }
+                let error = failure.error.after_idle(idle_before);
+                Err(LeaseError { error, request: failure.request, idle_before, retries })
             }
         }
     }
@@ -359,9 +476,9 @@ impl LeaseError {
         self.idle_before
     }
 
-    /// The error alone.
+    /// The error alone, with the attempts before.
     pub fn into_error(self) -> Error {
-        self.error
+        self.error.after_retries(self.retries)
     }
 
     /// The request, if no byte of it was written and the connection had been idle before, so that another
@@ -369,9 +486,30 @@ impl LeaseError {
     pub fn take_retry(&mut self) -> Option<(Request<RequestBody>, Vec<Retry>)> {
         let idle_before = self.idle_before?;
         let request = self.request.take()?;
+        Some((request, self.account(idle_before)))
+    }
+
+    /// The request for another attempt and the account of all so far, if the policy allows one; else the error. `copy`
+    /// stands for a request of which something was written.
+    pub(super) fn again(
+        mut self,
+        copy: Option<Request<RequestBody>>,
+        policy: &RetryPolicy,
+    ) -> Result<(Request<RequestBody>, Vec<Retry>), Error> {
+        let (Some(idle_before), Some(request)) = (self.idle_before, self.request.take().or(copy)) else {
+            return Err(self.into_error());
+        };
+        let (kind, retries) = (self.error.kind(), &self.retries);
+        if !policy.allows(&FailedAttempt { kind, idle_before, request: &request, retries }) {
+            return Err(self.into_error());
+        }
+        Ok((request, self.account(idle_before)))
+    }
+
+    fn account(&mut self, idle_before: Duration) -> Vec<Retry> {
         let mut retries = std::mem::take(&mut self.retries);
         retries.push(Retry { kind: self.error.kind(), idle_before });
-        Some((request, retries))
+        retries
     }
 }
 

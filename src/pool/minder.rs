@@ -64,9 +64,12 @@ async fn mind(alive: Alive) {
             look_at(shared, &watch);
         }
         let news = shared.minder.news.notified();
-        let now = clock::now();
+        let now = shared.age_at(clock::now());
         match shared.change(|state, after| state.expire(now, after)) {
-            Some(at) => drop(tokio::time::timeout_at(at.into(), news).await),
+            Some(at) => {
+                let at = at.checked_sub(shared.ages.ahead()).unwrap_or_else(clock::now);
+                drop(tokio::time::timeout_at(at.into(), news).await);
+            }
             None => news.await,
         }
     }

@@ -10,12 +10,14 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use super::drain;
 use super::lease::Held;
 use super::upgraded::Upgraded;
 use crate::clock;
 use crate::connection::Stamps;
-use crate::error::{Error, ErrorKind};
-use crate::exchange::{Exchange, Obtained, Retry};
+use crate::error::{Error, ErrorKind, Retry};
+use crate::exchange::{Exchange, Obtained};
+use crate::hint::Hint;
 use crate::idle::CloseReason;
 use crate::phase::{Phase, Timings};
 
@@ -31,6 +33,7 @@ pub(super) struct Progress {
     pub(super) idle_before: Option<Duration>,
     pub(super) timings: Timings,
     pub(super) retries: Vec<Retry>,
+    pub(super) hint: Option<Hint>,
     pub(super) stamps: Stamps,
     /// When the exchange must be over.
     pub(super) latest: Option<Instant>,
@@ -171,12 +174,15 @@ impl Body {
 
     fn fail(&mut self, source: hyper::Error) -> Error {
         let mut kind = ErrorKind::Partial;
-        if let State::Reading(mut held, _) = std::mem::replace(&mut self.state, State::Failed) {
+        let mut retries = Vec::new();
+        if let State::Reading(mut held, progress) = std::mem::replace(&mut self.state, State::Failed) {
             kind = held.connection().classify_body();
+            retries = progress.retries;
             held.end(CloseReason::Failed);
         }
         let detail = format!("{} {}", kind.sentence(), self.so_far());
-        Error::new(kind).at(Phase::Receive).with_detail(detail).with_source(source)
+        let error = Error::new(kind).at(Phase::Receive).with_detail(detail);
+        error.with_source(source).after_retries(retries)
     }
 
     /// Why the caller need not wait any longer for the next piece.
@@ -201,13 +207,14 @@ impl Body {
 
     fn time_out(&mut self, kind: ErrorKind) -> Error {
         let so_far = format!(" {}", self.so_far());
-        let mut limit = None;
-        if let State::Reading(held, _) = std::mem::replace(&mut self.state, State::Failed) {
+        let (mut limit, mut retries) = (None, Vec::new());
+        if let State::Reading(held, progress) = std::mem::replace(&mut self.state, State::Failed) {
             let config = held.config();
             limit = if kind == ErrorKind::Timeout { config.total_timeout } else { config.body_idle_timeout };
+            retries = progress.retries;
             held.end(CloseReason::TimedOut);
         }
-        Error::out_of_time(kind, limit, Phase::Receive, &so_far)
+        Error::out_of_time(kind, limit, Phase::Receive, &so_far).after_retries(retries)
     }
 
     /// How much of the body had come, for the text of an error.
@@ -218,6 +225,20 @@ impl Body {
             }
             None => format!("({} bytes of its body had come)", self.received),
         }
+    }
+
+    /// Whether the pool's end came before the body's.
+    fn is_cut(&self, cx: &Context<'_>) -> bool {
+        matches!(&self.state, State::Reading(held, _) if held.is_cut(cx.waker()))
+    }
+
+    fn cut(&mut self) -> Error {
+        let mut retries = Vec::new();
+        if let State::Reading(held, progress) = std::mem::replace(&mut self.state, State::Failed) {
+            retries = progress.retries;
+            held.end(CloseReason::Shutdown);
+        }
+        drain::cut_error().at(Phase::Receive).after_retries(retries)
     }
 
     /// One frame from hyper: what it has, or what it gets by reading now.
@@ -236,7 +257,7 @@ impl Body {
 
 fn exchange(held: &mut Held, progress: Progress, done: Instant) -> Exchange {
     let connection = held.connection();
-    let Progress { obtained, nth, age, idle_before, mut timings, retries, stamps, .. } = progress;
+    let Progress { obtained, nth, age, idle_before, mut timings, retries, hint, stamps, .. } = progress;
     timings.receive = done.saturating_duration_since(stamps.head);
     Exchange {
         obtained,
@@ -245,6 +266,7 @@ fn exchange(held: &mut Held, progress: Progress, done: Instant) -> Exchange {
         idle_before,
         timings,
         retries,
+        hint,
         bytes_out: connection.wire().written() - stamps.written_before,
         bytes_in: connection.wire().read() - stamps.read_before,
         connection: connection.facts().clone(),
@@ -261,6 +283,9 @@ impl HttpBody for Body {
             return Poll::Ready(None);
         }
         let Poll::Ready(polled) = this.poll_incoming(cx) else {
+            if this.is_cut(cx) {
+                return Poll::Ready(Some(Err(this.cut())));
+            }
             return this.poll_limit(cx).map(|error| Some(Err(error)));
         };
         this.waiting = None;

@@ -23,6 +23,10 @@ use crate::origin::Origin;
 pub(super) trait Kept {
     /// When its lifetime ends.
     fn dies(&self) -> Option<Instant>;
+    /// How long it may rest, and the reason then: as is `usual`, unless its server has said otherwise.
+    fn may_rest(&self, usual: Option<Duration>) -> Option<(Duration, CloseReason)> {
+        usual.map(|timeout| (timeout, CloseReason::IdleTimeout))
+    }
     /// It rests from now on, in that slot.
     fn rests_in(&self, slot: usize);
 }
@@ -235,6 +239,46 @@ impl<C: Kept> State<C> {
             return Turn::Reuse(connection);
         }
         self.miss(origin, after)
+    }
+
+    /// As [`State::ask`], for a connection that was never used. At the limit the longest idle one of its origin makes
+    /// room for it.
+    pub(super) fn ask_fresh(&mut self, origin: &Origin, after: &mut After<C>) -> Turn<C> {
+        if self.closed {
+            return Turn::Closed;
+        }
+        let places = self.origins.entry(origin.clone()).or_default();
+        if !places.may_open(&self.limits) && places.idle.len() > 0 {
+            self.evict(origin, after);
+        }
+        let places = self.origins.entry(origin.clone()).or_default();
+        let is_full = places.queued >= self.limits.waiting_per_origin;
+        if places.may_open(&self.limits) && self.make_room(after) {
+            self.reserve(origin);
+            return Turn::Open;
+        }
+        if is_full {
+            self.tidy(origin);
+            return Turn::Full;
+        }
+        Turn::Wait(self.enqueue(origin, Stage::Wanting))
+    }
+
+    /// A connection that was handed over is not used but ended, and another is opened in its place.
+    pub(super) fn reopen(&mut self, origin: &Origin) {
+        self.counts.reused -= 1;
+        self.places(origin).opening += 1;
+        self.opening += 1;
+        self.settle(origin);
+    }
+
+    /// Closes the origin's connections that have been idle since then or longer.
+    pub(super) fn close_older(&mut self, origin: &Origin, since: Instant, after: &mut After<C>) {
+        while let Some(places) = self.origins.get_mut(origin) {
+            let Some(older) = self.idle.take_older(&mut places.idle, since) else { return };
+            after.closing.push((older, CloseReason::StaleSibling));
+            self.release(origin, after);
+        }
     }
 
     fn miss(&mut self, origin: &Origin, after: &mut After<C>) -> Turn<C> {
@@ -453,7 +497,7 @@ impl<C: Kept> State<C> {
     }
 
     fn rest(&mut self, origin: &Origin, connection: C, since: Instant, after: &mut After<C>) {
-        let end = end_of_rest(since, self.limits.idle_timeout, connection.dies());
+        let end = end_of_rest(since, connection.may_rest(self.limits.idle_timeout), connection.dies());
         let places = self.origins.get_mut(origin).expect("an origin with a connection has its places");
         let slot = self.idle.offer(&mut places.idle, (origin.clone(), connection), since, end);
         self.idle.at(slot).expect("offered above").rests_in(slot);

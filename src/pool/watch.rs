@@ -1,13 +1,15 @@
 //! [`Pooled`]: a connection of the pool, with the waker that notices when its socket stirs while it is idle.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Wake, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Shared;
 use super::state::Kept;
 use crate::connection::Connection;
+use crate::hint::{Hint, HintPolicy, Rest};
+use crate::idle::CloseReason;
 use crate::origin::Origin;
 
 /// A connection of the pool: in use, idle, or on its way from one request to the next.
@@ -15,29 +17,43 @@ use crate::origin::Origin;
 pub(super) struct Pooled {
     pub(super) connection: Box<Connection>,
     pub(super) watch: Arc<Watch>,
+    /// What the server last announced.
+    hint: Option<Hint>,
+    /// What is made of it.
+    pub(super) rest: Rest,
     dies: Option<Instant>,
 }
 
 impl Pooled {
     pub(super) fn new(connection: Box<Connection>, origin: &Origin, shared: &Arc<Shared>) -> Pooled {
-        let dies = shared.config.max_lifetime.and_then(|lifetime| connection.born().checked_add(lifetime));
+        let (number, born) = (connection.facts().id.0, shared.ages.at(connection.born()));
+        let dies = shared.lifetimes.and_then(|lifetimes| lifetimes.end(born, number));
         let watch = Arc::new(Watch {
             slot: AtomicUsize::new(0),
             origin: origin.clone(),
             resting: AtomicBool::new(false),
             stirred: AtomicBool::new(false),
+            holder: Mutex::new(None),
             shared: Arc::downgrade(shared),
         });
-        Pooled { connection, watch, dies }
+        shared.drain.remember(&watch);
+        Pooled { connection, watch, hint: None, rest: Rest::Usual, dies }
     }
 
     pub(super) fn origin(&self) -> &Origin {
         &self.watch.origin
     }
 
+    /// A hint holds until another comes: a server may give it only to those requests that ask.
+    pub(super) fn heed(&mut self, hint: Option<Hint>, policy: HintPolicy) {
+        self.hint = hint.or(self.hint);
+        self.rest = policy.rest(self.hint);
+    }
+
     /// Lets the connection read, and arranges that the pool hears of the next thing that happens on the
     /// socket. Answers whether it can still be used.
     pub(super) fn watch(&mut self) -> bool {
+        self.watch.forget_holder();
         self.watch.stirred.store(false, SeqCst);
         self.watch.resting.store(true, SeqCst);
         let waker = Waker::from(Arc::clone(&self.watch));
@@ -48,6 +64,14 @@ impl Pooled {
 impl Kept for Pooled {
     fn dies(&self) -> Option<Instant> {
         self.dies
+    }
+
+    fn may_rest(&self, usual: Option<Duration>) -> Option<(Duration, CloseReason)> {
+        match self.rest {
+            Rest::Usual => usual.map(|timeout| (timeout, CloseReason::IdleTimeout)),
+            Rest::Hinted(rest) => Some((rest, CloseReason::Hint)),
+            Rest::Never => Some((Duration::ZERO, CloseReason::Hint)),
+        }
     }
 
     fn rests_in(&self, slot: usize) {
@@ -68,6 +92,8 @@ pub(super) struct Watch {
     origin: Origin,
     resting: AtomicBool,
     stirred: AtomicBool,
+    /// Whoever waits for the peer in an exchange: to be woken if the pool is to end before.
+    holder: Mutex<Option<Waker>>,
     shared: Weak<Shared>,
 }
 
@@ -75,6 +101,29 @@ impl Watch {
     /// An exchange begins: whoever makes it hears of the socket from now on.
     pub(super) fn ends_rest(&self) {
         self.resting.store(false, SeqCst);
+    }
+
+    /// That one waits for the peer.
+    pub(super) fn hold(&self, waker: &Waker) {
+        let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        if !holder.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *holder = Some(waker.clone());
+        }
+    }
+
+    /// A waker kept for longer than it is needed would keep its whole task from being freed.
+    fn forget_holder(&self) {
+        drop(self.take_holder());
+    }
+
+    pub(super) fn wake_holder(&self) {
+        if let Some(holder) = self.take_holder() {
+            holder.wake();
+        }
+    }
+
+    fn take_holder(&self) -> Option<Waker> {
+        self.holder.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(super) fn has_stirred(&self) -> bool {

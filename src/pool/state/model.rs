@@ -149,7 +149,11 @@ impl Plain {
 
     fn ended(&self, id: u32, now: Instant) -> Option<CloseReason> {
         let open = &self.connections[&id];
-        let end = end_of_rest(open.rested.expect("it rests"), self.config.idle_timeout, open.stand.dies);
+        let end = end_of_rest(
+            open.rested.expect("it rests"),
+            open.stand.may_rest(self.config.idle_timeout),
+            open.stand.dies,
+        );
         end.and_then(|(at, reason)| (at <= now).then_some(reason))
     }
 

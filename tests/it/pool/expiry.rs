@@ -82,7 +82,12 @@ async fn without_an_idle_timeout_connections_stay() {
 async fn each_idle_connection_is_closed_when_its_own_lifetime_ends() {
     let lifetime = Duration::from_millis(400);
     for idle_timeout in [None, Some(Duration::from_secs(30))] {
-        let pool = pool(PoolConfig::default().idle_timeout(idle_timeout).max_lifetime(Some(lifetime)));
+        let pool = pool(
+            PoolConfig::default()
+                .idle_timeout(idle_timeout)
+                .max_lifetime(Some(lifetime))
+                .lifetime_jitter(0.0),
+        );
         let mut late = Duration::MAX;
         for _ in 0..ATTEMPTS {
             let (peer, lives) = chronicler();
@@ -110,6 +115,39 @@ async fn each_idle_connection_is_closed_when_its_own_lifetime_ends() {
         let stats = pool.stats();
         assert_eq!(stats.closed.keys().collect::<Vec<_>>(), [&CloseReason::MaxLifetime]);
     }
+}
+
+#[tokio::test]
+async fn a_hundred_lifetimes_end_within_their_jitter_and_not_together() {
+    let (lifetime, jitter) = (Duration::from_secs(1), 0.5);
+    let config = PoolConfig::default().max_lifetime(Some(lifetime)).lifetime_jitter(jitter);
+    let mut late = Duration::MAX;
+    for _ in 0..ATTEMPTS {
+        let pool = pool(config.clone().max_idle_per_origin(100));
+        let (peer, lives) = chronicler();
+        let (mut asked, mut responses) = (Vec::new(), Vec::new());
+        for _ in 0..100 {
+            asked.push(now());
+            responses.push(send(&pool, &url(peer.addr())).await.expect("a response"));
+        }
+        let opened = now();
+        for response in responses {
+            response.into_body().finish().await.expect("a whole body");
+        }
+        let all = || Some(lives.lock().expect("no script panics").clone()).filter(|lives| lives.len() == 100);
+        let lives = soon("all ends", all).await;
+        let lived = |life: &Life| life.ended - asked[life.number - 1];
+        assert!(lives.iter().all(|life| lived(life) >= lifetime.mul_f64(1.0 - jitter)), "{lives:?}");
+        let last = lives.iter().map(|life| life.ended).max().expect("a hundred");
+        let young = lives.iter().filter(|life| lived(life) < lifetime.mul_f64(1.0 - jitter / 2.0)).count();
+        assert_eq!(pool.stats().closed.into_iter().collect::<Vec<_>>(), [(CloseReason::MaxLifetime, 100)]);
+        late = late.min(last.saturating_duration_since(opened + lifetime));
+        // Half of them by their jitter; fewer than 20 would be a wonder of one in a thousand million.
+        if late <= LATE && (20..=80).contains(&young) {
+            return;
+        }
+    }
+    panic!("in no attempt were they spread and in time: {late:?} late");
 }
 
 #[tokio::test]

@@ -268,17 +268,3 @@ async fn what_ends_before_its_head_is_named_by_what_came() {
         assert_eq!(peer.connections(), 1, "a request that was written is not sent again");
     }
 }
-
-#[tokio::test]
-async fn a_written_request_is_not_sent_again_on_a_reused_connection_either() {
-    let peer = Scripted::start(|conn| {
-        conn.read_request();
-        conn.write(HI);
-        conn.read_request();
-    });
-    let pool = pool(PoolConfig::default());
-    get(&pool, &url(peer.addr())).await;
-    let error = send(&pool, &url(peer.addr())).await.expect_err("the peer leaves instead of answering");
-    assert_eq!(error.kind(), ErrorKind::NoResponse);
-    assert_eq!((peer.connections(), peer.received().len()), (1, 2));
-}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keeplive::server::{Behaviour, Running, Server};
-use keeplive::{CloseReason, Error, ErrorKind, Keepalive, Pool, PoolConfig};
+use keeplive::{CloseReason, Error, ErrorKind, Keepalive, Pool, PoolConfig, RetryPolicy};
 
 use super::{get, pool, send};
 use crate::support::link::{Link, SERVER_IP};
@@ -15,7 +15,11 @@ const KEEPALIVE: Keepalive =
 
 /// The only lifelines are those of TCP.
 fn no_other_limit() -> PoolConfig {
-    PoolConfig::default().idle_timeout(None).tcp_keepalive(None).tcp_user_timeout(None)
+    PoolConfig::default()
+        .retry(RetryPolicy::Never)
+        .idle_timeout(None)
+        .tcp_keepalive(None)
+        .tcp_user_timeout(None)
 }
 
 fn link() -> Link {

@@ -1,11 +1,13 @@
 //! The peers that facts are established with: raw sockets, real servers, a link with a round-trip time.
 
+pub(crate) mod apache;
 pub(crate) mod certificate;
 pub(crate) mod deaf;
 pub(crate) mod gate;
 pub(crate) mod haproxy;
 pub(crate) mod link;
 pub(crate) mod nginx;
+pub(crate) mod node;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod scripted;

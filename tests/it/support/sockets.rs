@@ -22,14 +22,25 @@ pub(crate) fn state(local: impl Into<Address>, remote: impl Into<Address>) -> Op
     };
     let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux shows its TCP connections");
     let row = format!("{} {} ", address(local), address(remote));
-    let rest = table.lines().find_map(|line| line.split_once(&row))?.1;
-    let number = u8::from_str_radix(&rest[..2], 16).expect("a state is two hexadecimal digits");
-    Some(match number {
+    table.lines().find_map(|line| line.split_once(&row)).map(|(_, rest)| state_at(rest))
+}
+
+/// How many connections to `remote` are in that state at their local ends.
+pub(crate) fn count(remote: SocketAddr, sought: State) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux shows its TCP connections");
+    // The local address ends with its port, before a blank.
+    let to_remote = format!(" {} ", address(remote));
+    let rows = table.lines().filter_map(|line| line.split_once(": ")?.1.split_once(&to_remote));
+    rows.filter(|(_, rest)| state_at(rest) == sought).count()
+}
+
+fn state_at(rest: &str) -> State {
+    match u8::from_str_radix(&rest[..2], 16).expect("a state is two hexadecimal digits") {
         1 => State::Established,
         6 => State::TimeWait,
         8 => State::CloseWait,
         other => State::Other(other),
-    })
+    }
 }
 
 /// How many connections to `remote` wait for an answer to their SYN.
@@ -69,5 +80,6 @@ fn both_ends_of_an_open_connection_are_established() {
     let (local, remote) = (client.local_addr().expect("an address"), client.peer_addr().expect("an address"));
     assert_eq!(state(local, remote), Some(State::Established));
     assert_eq!(state(remote, local), Some(State::Established));
+    assert_eq!((count(remote, State::Established), count(remote, State::CloseWait)), (1, 0));
     drop((client, listener));
 }
