@@ -235,6 +235,10 @@ fn prepare<B: Into<RequestBody>>(request: Request<B>) -> Result<(Origin, Request
     Ok((origin, request))
 }
 
+/// A connection that ends after less rest than this has not ended of age: no server's idle timeout is near it, and a
+/// server that resets a busy client now and then would cost it all its connections each time.
+const YOUNGEST_STALE: Duration = Duration::from_millis(100);
+
 impl Shared {
     /// The lock is held for arithmetic only, so a panic elsewhere cannot leave the state half changed.
     fn lock(&self) -> MutexGuard<'_, State<Pooled>> {
@@ -309,6 +313,9 @@ impl Shared {
 
     /// A connection that had been idle for so long got no response: those as old are taken for as dead.
     fn end_siblings(self: &Arc<Self>, origin: &Origin, idle: Duration) {
+        if idle < YOUNGEST_STALE {
+            return;
+        }
         let Some(since) = self.age_at(clock::now()).checked_sub(idle) else { return };
         self.change(|state, after| state.close_older(origin, since, after));
     }

@@ -254,6 +254,36 @@ async fn connections_idle_for_as_long_as_one_that_got_no_response_are_closed() {
 }
 
 #[tokio::test]
+async fn a_connection_that_failed_after_no_rest_to_speak_of_takes_no_other_with_it() {
+    let peer = Scripted::start(|conn| {
+        conn.read_request();
+        conn.write(HI);
+        if conn.number() == 2 {
+            conn.read_request();
+            return conn.reset();
+        }
+        while conn.read_request().is_some() {
+            conn.write(HI);
+        }
+    });
+    let pool = pool(PoolConfig::default());
+    let first = send(&pool, &url(peer.addr())).await.expect("a response");
+    let second = send(&pool, &url(peer.addr())).await.expect("a response");
+    first.into_body().finish().await.expect("a whole body");
+    second.into_body().finish().await.expect("a whole body");
+    let exchange = get(&pool, &url(peer.addr())).await;
+    assert_eq!((id(&exchange), kinds(&exchange.retries)), (3, vec![ErrorKind::Reset]));
+    // On a machine that is busy enough it may have rested for long all the same.
+    let young = exchange.retries[0].idle_before < Duration::from_millis(100);
+    assert_eq!(
+        pool.stats().closed.contains_key(&CloseReason::StaleSibling),
+        !young,
+        "{:?}",
+        exchange.retries
+    );
+}
+
+#[tokio::test]
 async fn the_next_attempt_does_not_go_over_another_connection_that_rests() {
     let (asked, go) = (Gate::default(), Gate::default());
     let (was_asked, may_go) = (asked.clone(), go.clone());
