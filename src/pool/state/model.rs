@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -695,4 +695,79 @@ proptest! {
         }
         world.close();
     }
+}
+
+/// Counts how often anybody was woken.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+/// A state with one place, which is taken, and as many waiters, each with a waker.
+fn with_waiters(number: u64, woken: &Arc<Count>) -> (State<Stand>, Origin) {
+    let origin: Origin = "http://a".parse().expect("an origin");
+    let mut state = State::new(&PoolConfig::default().max_connections_per_origin(Some(1)));
+    let mut after = After::default();
+    assert!(matches!(state.ask(&origin, clock::now(), &mut after), Turn::Open));
+    for ticket in 1..=number {
+        assert!(matches!(state.ask(&origin, clock::now(), &mut after), Turn::Wait(_)));
+        assert!(state.look(&origin, ticket, &mut Some(Waker::from(Arc::clone(woken)))).is_none());
+    }
+    (state, origin)
+}
+
+#[test]
+fn ten_thousand_waiters_that_leave_wake_nobody() {
+    let woken = Arc::new(Count::default());
+    let (mut state, origin) = with_waiters(10_000, &woken);
+    let mut after = After::default();
+    for ticket in 1..=10_000 {
+        assert!(state.forget(&origin, ticket, &mut after).0.is_none());
+    }
+    state.unopened(&origin, &mut after);
+    after.wake();
+    let stats = state.stats();
+    assert_eq!((stats.waiting, stats.busy, stats.origins, woken.0.load(Relaxed)), (0, 0, 0, 0));
+}
+
+#[test]
+fn a_place_that_ten_thousand_waiters_decline_wakes_each_of_them_once() {
+    let woken = Arc::new(Count::default());
+    let (mut state, origin) = with_waiters(10_000, &woken);
+    for ticket in 1..=10_000 {
+        let mut after = After::default();
+        state.unopened(&origin, &mut after);
+        after.wake();
+        assert_eq!(woken.0.load(Relaxed), ticket as usize);
+        assert!(matches!(state.forget(&origin, ticket, &mut after).0, Some(Grant::Place)));
+    }
+    state.unopened(&origin, &mut After::default());
+    assert_eq!((state.stats().busy, state.stats().origins), (0, 0));
+}
+
+#[test]
+fn ten_thousand_origins_stay_within_the_caps_and_leave_nothing_behind() {
+    let config = PoolConfig::default().max_idle(100).idle_timeout(Some(Duration::from_secs(1)));
+    let (mut state, mut now, mut closed) = (State::new(&config), clock::now(), Vec::new());
+    for id in 0..10_000 {
+        let origin: Origin = format!("http://host-{id}").parse().expect("an origin");
+        let mut after = After::default();
+        now += Duration::from_micros(1);
+        assert!(matches!(state.ask(&origin, now, &mut after), Turn::Open));
+        state.opened(&origin, &mut after);
+        state.put_back(&origin, Stand { id, dies: None, slot: Rc::default() }, now, &mut after);
+        closed.extend(after.closing.into_iter().map(|(stand, reason)| (stand.id, reason)));
+        let stats = state.stats();
+        assert!(stats.idle <= 100 && stats.origins <= 100, "{stats:?}");
+    }
+    // The longest idle of whatever origin went first.
+    let expected: Vec<_> = (0..9_900).map(|id| (id, CloseReason::Evicted)).collect();
+    assert_eq!(closed, expected);
+    let mut after = After::default();
+    assert_eq!(state.expire(now + Duration::from_secs(1), &mut after), None);
+    assert_eq!((after.closing.len(), state.stats().origins), (100, 0));
 }

@@ -20,7 +20,7 @@ fn everywhere() -> Running {
     Server::new(Behaviour::default()).listen(anywhere).start().expect("a free port")
 }
 
-/// One of ten thousand origins and more, all of them the same server.
+/// One of many origins, all of them the same server.
 fn nth_url(server: &Running, nth: usize) -> String {
     let [_, _, high, low] = u32::try_from(nth).expect("few").to_be_bytes();
     format!("http://127.1.{high}.{low}:{}/", server.addr().port())
@@ -104,21 +104,22 @@ async fn beyond_max_idle_the_longest_idle_of_any_origin_goes() {
 }
 
 #[tokio::test]
-async fn ten_thousand_origins_stay_within_the_caps_and_leave_nothing_behind() {
-    let (server, caps) = (everywhere(), 100);
+async fn a_thousand_origins_stay_within_the_caps_and_leave_nothing_behind() {
+    // Each that is evicted is a TIME_WAIT of ours, and other tests count those: ten thousand are left to the model.
+    let (server, caps) = (everywhere(), 50);
     let before = descriptors();
     let config = PoolConfig::default().max_idle(caps).idle_timeout(Some(Duration::from_secs(1)));
     let pool = pool(config);
-    for nth in 0..10_000 {
+    for nth in 0..1_000 {
         get(&pool, &nth_url(&server, nth)).await;
         let stats = pool.stats();
         assert!(stats.idle <= caps && stats.origins <= caps, "{stats:?}");
-        if nth % 1_000 == 999 {
+        if nth % 200 == 199 {
             // Each connection has two ends in this process, and the peer hears of the close a moment later.
             soon("closed descriptors", || (descriptors() <= before + 3 * caps).then_some(())).await;
         }
     }
-    assert_eq!(server.counts().connections, 10_000);
+    assert_eq!(server.counts().connections, 1_000);
     soon("the idle timeout", || (pool.stats().origins == 0).then_some(())).await;
     assert_nothing_is_lost(&pool);
 }
