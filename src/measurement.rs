@@ -392,18 +392,28 @@ impl Measurement {
     /// [`io::ErrorKind::InvalidData`] when it is not a keeplive result of a version that is understood, with
     /// the place; otherwise what the file system says.
     pub fn load(path: &Path) -> io::Result<Measurement> {
-        let told =
-            |text: String| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {text}", path.display()));
         let bytes = std::fs::read(path).map_err(|error| {
             io::Error::new(error.kind(), format!("could not read {}: {error}", path.display()))
         })?;
+        Measurement::from_slice(&bytes)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+    }
+
+    /// Reads a saved measurement from its bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidData`] when it is not a keeplive result of a version that is understood, with
+    /// the place.
+    pub fn from_slice(bytes: &[u8]) -> io::Result<Measurement> {
+        let told = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
         #[derive(Deserialize)]
         struct Head {
             schema: Option<String>,
         }
         let not_ours = "not a keeplive result (JSON with \"schema\": \"keeplive.result/1\")";
         let head: Head =
-            serde_json::from_slice(&bytes).map_err(|error| told(format!("{not_ours}: {error}")))?;
+            serde_json::from_slice(bytes).map_err(|error| told(format!("{not_ours}: {error}")))?;
         match head.schema.as_deref() {
             Some(SCHEMA) => {}
             Some(other) if other.starts_with("keeplive.result/") => {
@@ -412,6 +422,6 @@ impl Measurement {
             Some(other) => return Err(told(format!("{not_ours}, but \"{other}\""))),
             None => return Err(told(not_ours.into())),
         }
-        serde_json::from_slice(&bytes).map_err(|error| told(format!("a damaged result: {error}")))
+        serde_json::from_slice(bytes).map_err(|error| told(format!("a damaged result: {error}")))
     }
 }

@@ -68,9 +68,14 @@ impl Origin {
         if authority.as_str().contains('@') {
             return invalid("a URL with user information: give credentials in a header".into());
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        // Brackets hold an IPv6 address, and nothing else stands beside them (RFC 3986, section 3.2.2).
+        let bracketed = authority.host().strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host = bracketed.unwrap_or(authority.host());
         if host.is_empty() {
             return invalid(format!("`{uri}` has no host"));
+        }
+        if host.contains(['[', ']']) || host.contains(':') != bracketed.is_some() {
+            return invalid(format!("`{authority}` is no host: brackets are for an IPv6 address alone"));
         }
         let port = match authority.port() {
             Some(port) => port.as_u16(),
@@ -133,6 +138,13 @@ fn normal(host: &str) -> String {
     }
 }
 
+/// What to ask an origin for: the path and query of an absolute URI (origin-form, RFC 9112, section 3.2.1). An empty
+/// path is asked for as `/`, and so it is when a fragment follows the host at once.
+pub(crate) fn origin_form(uri: &Uri) -> Uri {
+    let asked = uri.path_and_query().cloned().map(Uri::from);
+    asked.filter(|asked| !asked.path().is_empty()).unwrap_or_else(|| Uri::from_static("/"))
+}
+
 impl FromStr for Origin {
     type Err = Error;
 
@@ -170,6 +182,15 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_path_is_asked_for_as_the_root() {
+        for (text, path) in
+            [("http://h", "/"), ("http://h#x", "/"), ("http://h?q", "/?q"), ("http://h/a?b#c", "/a?b")]
+        {
+            assert_eq!(origin_form(&text.parse().unwrap()).to_string(), path, "{text}");
+        }
+    }
+
+    #[test]
     fn an_ipv6_host_loses_its_brackets_inside_and_wears_them_outside() {
         let origin: Origin = "http://[::1]:8080/".parse().unwrap();
         assert_eq!(origin.host(), "::1");
@@ -194,6 +215,8 @@ mod tests {
             ("http://user:secret@example.test/", "in a header"),
             ("http://example.test:0/", "port 0"),
             ("http://example.test:99999/", ""),
+            ("http://h[::1]:80/", "brackets"),
+            ("http://[abc]/", "brackets"),
         ] {
             let error = text.parse::<Origin>().unwrap_err();
             assert!(error.to_string().contains(hint), "{text}: {error}");

@@ -15,7 +15,7 @@ use crate::connect::Connector;
 use crate::error::{Error, ErrorKind, Retry};
 use crate::idle::CloseReason;
 use crate::lifetime::Lifetimes;
-use crate::origin::Origin;
+use crate::origin::{Origin, origin_form};
 use crate::phase::Phase;
 #[cfg(feature = "tls")]
 use crate::tls::TlsClient;
@@ -222,13 +222,11 @@ impl Pool {
     }
 }
 
-/// Splits an absolute URI into the origin to connect to and the path to ask for (origin-form, RFC 9112,
-/// section 3.2.1), and names the host.
+/// Splits an absolute URI into the origin to connect to and the path to ask for, and names the host.
 fn prepare<B: Into<RequestBody>>(request: Request<B>) -> Result<(Origin, Request<RequestBody>), Error> {
     let origin = Origin::from_uri(request.uri())?;
     let mut request = request.map(Into::into);
-    let path = request.uri().path_and_query().cloned();
-    *request.uri_mut() = path.map_or_else(|| http::Uri::from_static("/"), http::Uri::from);
+    *request.uri_mut() = origin_form(request.uri());
     if !request.headers().contains_key(HOST) {
         request.headers_mut().insert(HOST, origin.host_header());
     }

@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, Request, Uri};
 
 use super::Refusal;
 use crate::body::RequestBody;
-use crate::origin::Origin;
+use crate::origin::{Origin, origin_form};
 use crate::plan::Target;
 
 #[derive(Clone, Debug)]
@@ -50,8 +50,7 @@ impl Template {
         if !headers.contains_key(HOST) {
             headers.insert(HOST, origin.host_header());
         }
-        let path = uri.path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from);
-        Ok(Template { origin, method, path, headers, body: target.body.clone().into() })
+        Ok(Template { origin, method, path: origin_form(&uri), headers, body: target.body.clone().into() })
     }
 
     pub(super) fn request(&self) -> Request<RequestBody> {
