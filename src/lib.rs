@@ -47,6 +47,7 @@ mod connection;
 mod pool;
 #[cfg(feature = "load")]
 pub mod server;
+mod service;
 #[cfg(feature = "tls")]
 mod tls;
 mod wire;
@@ -68,6 +69,7 @@ pub use idle::CloseReason;
 pub use origin::{Origin, Scheme};
 pub use phase::{ConnectTimings, Phase, Timings};
 pub use pool::{Body, Lease, LeaseError, Pool, PoolStats, Response};
+pub use service::Sending;
 #[cfg(feature = "tls")]
 pub use tls::{TlsClient, TlsConfig, TlsVersion};
 

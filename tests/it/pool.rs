@@ -8,6 +8,7 @@ mod off;
 mod opening;
 mod protocol;
 mod reuse;
+mod service;
 mod stale;
 mod timings;
 mod tls;
