@@ -24,6 +24,7 @@ mod config;
 mod error;
 mod exchange;
 mod idle;
+mod observer;
 mod origin;
 mod phase;
 
@@ -66,6 +67,9 @@ pub use config::{PoolConfig, Resolve};
 pub use error::{Error, ErrorKind};
 pub use exchange::{ConnectionFacts, ConnectionId, Exchange, Retry, TlsFacts};
 pub use idle::CloseReason;
+#[cfg(feature = "tracing")]
+pub use observer::TracingObserver;
+pub use observer::{Event, Observer};
 pub use origin::{Origin, Scheme};
 pub use phase::{ConnectTimings, Phase, Timings};
 pub use pool::{Body, Lease, LeaseError, Pool, PoolStats, Response};

@@ -13,6 +13,7 @@ use crate::config::PoolConfig;
 use crate::connect::Connector;
 use crate::error::{Error, ErrorKind};
 use crate::idle::CloseReason;
+use crate::observer::{Event, Observer, Watched};
 use crate::origin::Origin;
 #[cfg(feature = "tls")]
 use crate::tls::TlsClient;
@@ -64,6 +65,7 @@ struct Shared {
     minder: Minder,
     next_id: AtomicU64,
     lingering: AtomicU64,
+    watched: Watched,
 }
 
 impl Pool {
@@ -101,8 +103,22 @@ impl Pool {
             minder: Minder::default(),
             next_id: AtomicU64::new(1),
             lingering: AtomicU64::new(0),
+            watched: Watched::default(),
         };
         Ok(Pool { handle: Arc::new(Handle(Arc::new(shared))) })
+    }
+
+    /// Has an [`Observer`] told of everything that happens from now on, by this handle or any other of the pool.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidRequest`] when there is one already: a pair of two observers is one.
+    pub fn observed_by(self, observer: impl Observer) -> Result<Pool, Error> {
+        if self.shared().watched.set(observer) {
+            return Ok(self);
+        }
+        let text = "the pool has an observer already: give it both at once, as a pair".to_owned();
+        Err(Error::new(ErrorKind::InvalidRequest).with_detail(text))
     }
 
     /// Sends a request with an absolute URI and waits for the head of its response.
@@ -138,7 +154,7 @@ impl Pool {
         let mut retries = Vec::new();
         let asked = clock::now();
         loop {
-            let mut lease = lease::check_out(self.shared(), origin, asked).await?;
+            let mut lease = self.ask(origin, asked).await?;
             lease.remember_retries(&mut retries);
             match lease.exchange(request).await {
                 Ok(response) => return Ok(response),
@@ -146,6 +162,9 @@ impl Pool {
                     Some((back, so_far)) => {
                         request = back;
                         retries = so_far;
+                        if let Some(&retry) = retries.last() {
+                            self.shared().watched.tell(|| Event::Retried { origin, retry });
+                        }
                     }
                     None => return Err(failure.into_error()),
                 },
@@ -162,7 +181,17 @@ impl Pool {
     ///
     /// [`ErrorKind::AcquireTimeout`], [`ErrorKind::Closed`], or why a connection could not be opened.
     pub async fn lease(&self, origin: &Origin) -> Result<Lease, Error> {
-        lease::check_out(self.shared(), origin, clock::now()).await
+        self.ask(origin, clock::now()).await
+    }
+
+    async fn ask(&self, origin: &Origin, asked: Instant) -> Result<Lease, Error> {
+        let watched = &self.shared().watched;
+        watched.tell(|| Event::Asked { origin });
+        let lease = lease::check_out(self.shared(), origin, asked).await;
+        if let Err(error) = &lease {
+            watched.tell(|| Event::Refused { origin, error });
+        }
+        lease
     }
 
     /// What the pool has done and holds.
@@ -197,6 +226,20 @@ fn prepare<B: Into<RequestBody>>(request: Request<B>) -> Result<(Origin, Request
         request.headers_mut().insert(HOST, origin.host_header());
     }
     Ok((origin, request))
+}
+
+fn closed(pooled: &Pooled, reason: CloseReason) -> Event<'_> {
+    let (connection, now) = (&pooled.connection, clock::now());
+    // One that has written since it came back is in use.
+    let idle_since = connection.idle_since().filter(|since| connection.wire().last_write() <= *since);
+    Event::Closed {
+        origin: pooled.origin(),
+        connection: connection.facts(),
+        reason,
+        exchanges: connection.exchanges(),
+        age: now.saturating_duration_since(connection.born()),
+        idle: idle_since.map(|since| now.saturating_duration_since(since)),
+    }
 }
 
 impl Shared {
@@ -263,6 +306,7 @@ impl Shared {
     /// Closes a connection whose place has been given up, or is about to be.
     fn close(self: &Arc<Self>, pooled: Pooled, reason: CloseReason) {
         self.lock().counts.count_close(reason);
+        self.watched.tell(|| closed(&pooled, reason));
         closing::close(self, *pooled.connection, reason);
     }
 

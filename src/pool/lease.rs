@@ -18,6 +18,7 @@ use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
 use crate::exchange::{ConnectionFacts, ConnectionId, Retry, TlsFacts};
 use crate::idle::CloseReason;
+use crate::observer::Event;
 use crate::origin::Origin;
 use crate::phase::{ConnectTimings, Phase, Timings};
 
@@ -62,11 +63,23 @@ impl Held {
         &self.pooled.as_ref().expect("held until it is given up").connection
     }
 
+    pub(super) fn origin(&self) -> &Origin {
+        self.pooled.as_ref().expect("held until it is given up").origin()
+    }
+
+    /// Tells the observer of the pool; the event is not made when there is none.
+    pub(super) fn tell<'a>(&'a self, event: impl FnOnce(&'a Origin, &'a ConnectionFacts) -> Event<'a>) {
+        self.shared.watched.tell(|| event(self.origin(), self.as_ref().facts()));
+    }
+
     /// Its exchange is over. It goes back if it may be used again, and ends otherwise, with the reason.
     pub(super) fn finish(mut self, now: Instant) {
         let Some(mut pooled) = self.pooled.take() else { return };
         match why_not_again(&mut pooled, &self.shared, now) {
-            None => self.shared.put_back(pooled, now),
+            None => {
+                self.shared.watched.tell(|| returned(&pooled));
+                self.shared.put_back(pooled, now);
+            }
             Some(reason) => self.shared.end(pooled, reason),
         }
     }
@@ -82,10 +95,17 @@ impl Drop for Held {
     fn drop(&mut self) {
         match self.pooled.take() {
             Some(pooled) if self.begun => self.shared.end(pooled, CloseReason::Cancelled),
-            Some(pooled) => self.shared.rest_on(pooled),
+            Some(pooled) => {
+                self.shared.watched.tell(|| returned(&pooled));
+                self.shared.rest_on(pooled);
+            }
             None => {}
         }
     }
+}
+
+fn returned(pooled: &Pooled) -> Event<'_> {
+    Event::Returned { origin: pooled.origin(), connection: pooled.connection.facts() }
 }
 
 /// Why a connection whose exchange is complete is not used again; `None` when it is.
@@ -117,10 +137,14 @@ pub(super) async fn check_out(shared: &Arc<Shared>, origin: &Origin, asked: Inst
     match turn {
         Turn::Reuse(pooled) => Ok(Lease::new(Held::new(pooled, shared), asked, None)),
         Turn::Open => open(Place::new(shared, origin), asked).await,
-        Turn::Wait(ticket, waiting) => match Waiter::new(shared, origin, ticket, waiting).granted().await? {
-            Ok(held) => Ok(Lease::new(held, asked, None)),
-            Err(place) => open(place, asked).await,
-        },
+        Turn::Wait(ticket, waiting) => {
+            let waiter = Waiter::new(shared, origin, ticket, waiting);
+            shared.watched.tell(|| Event::Waiting { origin });
+            match waiter.granted().await? {
+                Ok(held) => Ok(Lease::new(held, asked, None)),
+                Err(place) => open(place, asked).await,
+            }
+        }
         Turn::Closed => Err(Error::new(ErrorKind::Closed)),
     }
 }
@@ -148,10 +172,12 @@ impl Drop for Place<'_> {
 
 async fn open(mut place: Place<'_>, asked: Instant) -> Result<Lease, Error> {
     let (shared, origin) = (place.shared, place.origin);
+    shared.watched.tell(|| Event::Opening { origin });
     let opened = match connect(shared, origin).await {
         Ok(connection) => connection,
         Err(error) => {
             shared.lock().counts.failed_to_open += 1;
+            shared.watched.tell(|| Event::NotOpened { origin, error: &error });
             return Err(error);
         }
     };
@@ -159,7 +185,9 @@ async fn open(mut place: Place<'_>, asked: Instant) -> Result<Lease, Error> {
     place.filled = true;
     let mut connection = Box::new(opened);
     let opening = connection.take_opening();
-    Ok(Lease::new(Held::new(Pooled::new(connection, origin, shared), shared), asked, opening))
+    let held = Held::new(Pooled::new(connection, origin, shared), shared);
+    shared.watched.tell(|| Event::Opened { origin, connection: held.as_ref().facts(), timings: opening });
+    Ok(Lease::new(held, asked, opening))
 }
 
 async fn connect(shared: &Arc<Shared>, origin: &Origin) -> Result<Connection, Error> {
@@ -227,7 +255,18 @@ impl Drop for Waiter<'_> {
 
 impl Lease {
     fn new(held: Held, asked: Instant, opening: Option<ConnectTimings>) -> Lease {
-        Lease { held, asked, granted: clock::now(), opening, retries: Vec::new() }
+        let granted = clock::now();
+        held.shared.watched.tell(|| {
+            let (connection, origin) = (held.as_ref(), held.origin());
+            Event::Granted {
+                origin,
+                connection: connection.facts(),
+                exchanges: connection.exchanges(),
+                idle: connection.idle_since().map(|since| granted.saturating_duration_since(since)),
+                waited: granted.saturating_duration_since(asked),
+            }
+        });
+        Lease { held, asked, granted, opening, retries: Vec::new() }
     }
 
     /// The connection's number, addresses and TLS.
@@ -286,6 +325,8 @@ impl Lease {
                     retries,
                     stamps,
                 };
+                let (status, Timings { send, wait, .. }) = (head.status(), progress.timings);
+                held.tell(|origin, connection| Event::Head { origin, connection, status, send, wait });
                 Ok(Body::response(head, held, progress))
             }
             Err(failure) => {
@@ -293,6 +334,8 @@ impl Lease {
                     ErrorKind::NotSent => held.as_ref().why_it_ended(),
                     _ => CloseReason::Failed,
                 };
+                let error = &failure.error;
+                held.tell(|origin, connection| Event::Failed { origin, connection, error });
                 held.end(reason);
                 Err(LeaseError { error: failure.error, request: failure.request, idle_before, retries })
             }

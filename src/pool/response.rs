@@ -16,6 +16,7 @@ use crate::connection::Stamps;
 use crate::error::{Error, ErrorKind};
 use crate::exchange::{Exchange, Retry};
 use crate::idle::CloseReason;
+use crate::observer::Event;
 use crate::phase::{Phase, Timings};
 
 /// A response whose body is still to be read.
@@ -112,19 +113,21 @@ impl Body {
             return;
         };
         let exchange = exchange(&mut held, progress, done);
+        held.tell(|origin, _| Event::Exchanged { origin, exchange: &exchange });
         held.finish(done);
         self.state = State::Done(exchange);
     }
 
     fn fail(&mut self, source: hyper::Error) -> Error {
-        let mut kind = ErrorKind::Partial;
-        if let State::Reading(mut held, _) = std::mem::replace(&mut self.state, State::Failed) {
-            if held.connection().was_reset() {
-                kind = ErrorKind::Reset;
-            }
-            held.end(CloseReason::Failed);
-        }
-        Error::new(kind).at(Phase::Receive).with_source(source)
+        let error = |kind| Error::new(kind).at(Phase::Receive).with_source(source);
+        let State::Reading(mut held, _) = std::mem::replace(&mut self.state, State::Failed) else {
+            return error(ErrorKind::Partial);
+        };
+        let reset = held.connection().was_reset();
+        let error = error(if reset { ErrorKind::Reset } else { ErrorKind::Partial });
+        held.tell(|origin, connection| Event::Failed { origin, connection, error: &error });
+        held.end(CloseReason::Failed);
+        error
     }
 
     /// One frame from hyper: what it has, or what it gets by reading now.

@@ -4,6 +4,7 @@ mod cancelling;
 mod ending;
 mod expiry;
 mod limits;
+mod observer;
 mod off;
 mod opening;
 mod protocol;
