@@ -1,5 +1,6 @@
 //! [`Error`] and [`ErrorKind`]: what went wrong, as a kind to count and a text that tells the cure.
 
+use std::any::Any;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
@@ -128,11 +129,13 @@ struct Inner {
     phase: Option<Phase>,
     detail: Option<String>,
     source: Option<Source>,
+    /// What a room further down the stairs knows of it, in a type of its own.
+    facts: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind) -> Error {
-        Error(Box::new(Inner { kind, phase: None, detail: None, source: None }))
+        Error(Box::new(Inner { kind, phase: None, detail: None, source: None, facts: None }))
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Source>) -> Error {
@@ -148,6 +151,15 @@ impl Error {
     pub(crate) fn at(mut self, phase: Phase) -> Error {
         self.0.phase = Some(phase);
         self
+    }
+
+    pub(crate) fn with_facts(mut self, facts: impl Any + Send + Sync) -> Error {
+        self.0.facts = Some(Box::new(facts));
+        self
+    }
+
+    pub(crate) fn facts<T: Any>(&self) -> Option<&T> {
+        self.0.facts.as_deref()?.downcast_ref()
     }
 
     /// What went wrong, to count by.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::phase::Timings;
 
 /// A connection's number, counted from 1 within one pool.
@@ -69,5 +69,14 @@ impl Exchange {
     /// Whether the request went over a connection that an earlier exchange had opened.
     pub fn is_reused(&self) -> bool {
         self.nth > 1
+    }
+}
+
+impl Error {
+    /// The exchange as far as it came, when it had its connection: which one, how long that had been idle, the bytes
+    /// both ways, earlier attempts, and the time so far, of which the last belongs to the phase that failed. `None`
+    /// when there was no connection to fail on.
+    pub fn exchange(&self) -> Option<&Exchange> {
+        self.facts()
     }
 }

@@ -14,7 +14,7 @@ use super::state::{Grant, Turn};
 use super::watch::Pooled;
 use crate::body::RequestBody;
 use crate::clock;
-use crate::connection::Connection;
+use crate::connection::{Connection, Stamps};
 use crate::error::{Error, ErrorKind};
 use crate::exchange::{ConnectionFacts, ConnectionId, Retry, TlsFacts};
 use crate::idle::CloseReason;
@@ -59,7 +59,7 @@ impl Held {
         &mut self.pooled.as_mut().expect("held until it is given up").connection
     }
 
-    fn as_ref(&self) -> &Connection {
+    pub(super) fn as_ref(&self) -> &Connection {
         &self.pooled.as_ref().expect("held until it is given up").connection
     }
 
@@ -305,26 +305,10 @@ impl Lease {
         }
         let connection = held.begin();
         let idle_before = connection.idle_since().map(|since| granted.saturating_duration_since(since));
+        let (written_before, read_before) = (connection.wire().written(), connection.wire().read());
         match connection.exchange(request).await {
             Ok((head, stamps)) => {
-                let connection = held.connection();
-                let waited = stamps.began.saturating_duration_since(asked);
-                let blocked =
-                    waited.saturating_sub(opening.map_or(Duration::ZERO, |opening| opening.total()));
-                let progress = Progress {
-                    nth: connection.exchanges(),
-                    age: stamps.began.saturating_duration_since(connection.born()),
-                    idle_before,
-                    timings: Timings {
-                        blocked,
-                        connect: opening,
-                        send: stamps.sent - stamps.began,
-                        wait: stamps.head - stamps.sent,
-                        receive: Duration::ZERO,
-                    },
-                    retries,
-                    stamps,
-                };
+                let progress = progress(held.as_ref(), asked, opening, idle_before, retries, stamps);
                 let (status, Timings { send, wait, .. }) = (head.status(), progress.timings);
                 held.tell(|origin, connection| Event::Head { origin, connection, status, send, wait });
                 Ok(Body::response(head, held, progress))
@@ -334,13 +318,39 @@ impl Lease {
                     ErrorKind::NotSent => held.as_ref().why_it_ended(),
                     _ => CloseReason::Failed,
                 };
-                let error = &failure.error;
-                held.tell(|origin, connection| Event::Failed { origin, connection, error });
+                let ended = clock::now();
+                let wire = held.as_ref().wire();
+                let sent = if wire.written() > written_before { wire.last_write() } else { ended };
+                let sent = sent.clamp(granted, ended);
+                let stamps = Stamps { began: granted, sent, head: ended, written_before, read_before };
+                let so_far = progress(held.as_ref(), asked, opening, idle_before, retries.clone(), stamps);
+                let error = failure.error.with_facts(so_far.exchange(held.as_ref(), ended));
+                held.tell(|origin, connection| Event::Failed { origin, connection, error: &error });
                 held.end(reason);
-                Err(LeaseError { error: failure.error, request: failure.request, idle_before, retries })
+                Err(LeaseError { error, request: failure.request, idle_before, retries })
             }
         }
     }
+}
+
+fn progress(
+    connection: &Connection,
+    asked: Instant,
+    opening: Option<ConnectTimings>,
+    idle_before: Option<Duration>,
+    retries: Vec<Retry>,
+    stamps: Stamps,
+) -> Progress {
+    let waited = stamps.began.saturating_duration_since(asked);
+    let timings = Timings {
+        blocked: waited.saturating_sub(opening.map_or(Duration::ZERO, |opening| opening.total())),
+        connect: opening,
+        send: stamps.sent - stamps.began,
+        wait: stamps.head - stamps.sent,
+        receive: Duration::ZERO,
+    };
+    let age = stamps.began.saturating_duration_since(connection.born());
+    Progress { nth: connection.exchanges(), age, idle_before, timings, retries, stamps }
 }
 
 /// Why an exchange failed, with the request when it can be sent elsewhere without any risk.

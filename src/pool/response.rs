@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 
 use super::lease::Held;
 use crate::clock;
-use crate::connection::Stamps;
+use crate::connection::{Connection, Stamps};
 use crate::error::{Error, ErrorKind};
 use crate::exchange::{Exchange, Retry};
 use crate::idle::CloseReason;
@@ -109,10 +109,10 @@ impl Body {
 
     fn complete(&mut self) {
         let done = clock::now();
-        let State::Reading(mut held, progress) = std::mem::replace(&mut self.state, State::Failed) else {
+        let State::Reading(held, progress) = std::mem::replace(&mut self.state, State::Failed) else {
             return;
         };
-        let exchange = exchange(&mut held, progress, done);
+        let exchange = progress.exchange(held.as_ref(), done);
         held.tell(|origin, _| Event::Exchanged { origin, exchange: &exchange });
         held.finish(done);
         self.state = State::Done(exchange);
@@ -120,11 +120,12 @@ impl Body {
 
     fn fail(&mut self, source: hyper::Error) -> Error {
         let error = |kind| Error::new(kind).at(Phase::Receive).with_source(source);
-        let State::Reading(mut held, _) = std::mem::replace(&mut self.state, State::Failed) else {
+        let State::Reading(held, progress) = std::mem::replace(&mut self.state, State::Failed) else {
             return error(ErrorKind::Partial);
         };
-        let reset = held.connection().was_reset();
-        let error = error(if reset { ErrorKind::Reset } else { ErrorKind::Partial });
+        let reset = held.as_ref().was_reset();
+        let so_far = progress.exchange(held.as_ref(), clock::now());
+        let error = error(if reset { ErrorKind::Reset } else { ErrorKind::Partial }).with_facts(so_far);
         held.tell(|origin, connection| Event::Failed { origin, connection, error: &error });
         held.end(CloseReason::Failed);
         error
@@ -144,19 +145,20 @@ impl Body {
     }
 }
 
-fn exchange(held: &mut Held, progress: Progress, done: Instant) -> Exchange {
-    let connection = held.connection();
-    let Progress { nth, age, idle_before, mut timings, retries, stamps } = progress;
-    timings.receive = done.saturating_duration_since(stamps.head);
-    Exchange {
-        nth,
-        age,
-        idle_before,
-        timings,
-        retries,
-        bytes_out: connection.wire().written() - stamps.written_before,
-        bytes_in: connection.wire().read() - stamps.read_before,
-        connection: connection.facts().clone(),
+impl Progress {
+    pub(super) fn exchange(self, connection: &Connection, done: Instant) -> Exchange {
+        let Progress { nth, age, idle_before, mut timings, retries, stamps } = self;
+        timings.receive = done.saturating_duration_since(stamps.head);
+        Exchange {
+            nth,
+            age,
+            idle_before,
+            timings,
+            retries,
+            bytes_out: connection.wire().written() - stamps.written_before,
+            bytes_in: connection.wire().read() - stamps.read_before,
+            connection: connection.facts().clone(),
+        }
     }
 }
 

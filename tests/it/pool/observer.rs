@@ -84,6 +84,10 @@ async fn an_observer_hears_of_a_failure_and_of_a_second_attempt() {
     assert_eq!(diary.take().join("; "), story);
     let error = send(&pool, &url(peer.addr())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoResponse);
+    let so_far = error.exchange().expect("it had a connection");
+    assert_eq!((so_far.connection.id.0, so_far.nth, so_far.bytes_in), (2, 2, 0));
+    assert_eq!(so_far.bytes_out, peer.received()[2].request.len() as u64);
+    assert!(so_far.idle_before.is_some() && so_far.retries.is_empty());
     assert_eq!(diary.take(), ["asked", "granted 1", "failed no_response", "closed failed idle=false"]);
 }
 
@@ -92,8 +96,24 @@ async fn an_observer_hears_of_a_connection_that_could_not_be_opened() {
     let diary = Diary::default();
     let pool = diary.pool(PoolConfig::default());
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    send(&pool, &url(nobody)).await.unwrap_err();
+    let error = send(&pool, &url(nobody)).await.unwrap_err();
+    assert!(error.exchange().is_none());
     assert_eq!(diary.take(), ["asked", "opening", "not_opened connect_refused", "refused connect_refused"]);
+}
+
+#[tokio::test]
+async fn a_body_cut_short_tells_how_far_its_exchange_came() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n";
+    let peer = Scripted::start(move |conn| {
+        conn.read_request();
+        conn.write(format!("{head}half"));
+    });
+    let pool = pool(PoolConfig::default());
+    let error = send(&pool, &url(peer.addr())).await.unwrap().into_body().finish().await.unwrap_err();
+    let so_far = error.exchange().expect("it had a connection");
+    assert_eq!((error.kind(), so_far.nth), (ErrorKind::Partial, 1));
+    assert_eq!(so_far.bytes_in, (head.len() + 4) as u64);
+    assert!(so_far.timings.connect.is_some() && so_far.idle_before.is_none());
 }
 
 #[tokio::test]
