@@ -1,20 +1,31 @@
 //! [`RequestBody`]: what a request may carry.
 
+use std::any::Any;
 use std::error::Error as StdError;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
+type Stream = Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>;
 
 /// The body of a request. Empty and in-memory bodies cost no allocation and can be sent again; any other
 /// [`http_body::Body`] is boxed and is sent at most once.
+///
+/// `()`, strings, vectors and [`Bytes`] become one by `into`, as [`Pool::send`](crate::Pool::send) wants it; any
+/// `http_body::Body` by [`RequestBody::new`]:
+///
+/// ```
+/// # fn upload() -> http_body_util::Empty<bytes::Bytes> { http_body_util::Empty::new() }
+/// let request = http::Request::post("http://example.com/").body(upload()).expect("a valid request");
+/// let request = request.map(keeplive::RequestBody::new);
+/// ```
 #[derive(Default)]
 pub struct RequestBody(Kind);
 
@@ -23,7 +34,8 @@ enum Kind {
     #[default]
     Empty,
     Full(Bytes),
-    Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>, Option<Arc<Feed>>),
+    /// The mutex is never contended: it makes a body that need not be `Sync` part of errors that are.
+    Boxed(Mutex<Stream>, Option<Arc<Feed>>),
 }
 
 /// What may be known of a streamed body while hyper owns it. When nobody else holds it any more, the body is over.
@@ -43,8 +55,9 @@ impl RequestBody {
         RequestBody::default()
     }
 
-    /// Any body.
-    pub fn new<B>(body: B) -> RequestBody
+    /// Any body. A `RequestBody` stays what it is, and one in memory (`Full<Bytes>`, `String`) is known as such, so
+    /// that it costs no box and can be sent again.
+    pub fn new<B>(mut body: B) -> RequestBody
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -52,7 +65,8 @@ impl RequestBody {
         if body.is_end_stream() {
             return RequestBody::empty();
         }
-        RequestBody(Kind::Boxed(Box::pin(body.map_err(Into::into)), None))
+        in_memory(&mut body)
+            .unwrap_or_else(|| RequestBody(Kind::Boxed(Mutex::new(Box::pin(body.map_err(Into::into))), None)))
     }
 
     /// From now on it tells whether it keeps its request waiting; `None`: one that never does.
@@ -70,6 +84,21 @@ impl RequestBody {
             Kind::Full(bytes) => Some(RequestBody(Kind::Full(bytes.clone()))),
             Kind::Boxed(..) => None,
         }
+    }
+}
+
+/// Takes a body that is one of the types known to hold all their bytes.
+fn in_memory(body: &mut dyn Any) -> Option<RequestBody> {
+    if let Some(body) = body.downcast_mut::<RequestBody>() {
+        return Some(std::mem::take(body));
+    }
+    if let Some(text) = body.downcast_mut::<String>() {
+        return Some(std::mem::take(text).into());
+    }
+    let full = body.downcast_mut::<Full<Bytes>>()?;
+    match Pin::new(full).poll_frame(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Some(Ok(frame))) => frame.into_data().ok().map(RequestBody::from),
+        _ => None,
     }
 }
 
@@ -91,6 +120,18 @@ impl From<String> for RequestBody {
     }
 }
 
+impl From<Vec<u8>> for RequestBody {
+    fn from(bytes: Vec<u8>) -> RequestBody {
+        Bytes::from(bytes).into()
+    }
+}
+
+impl From<&'static [u8]> for RequestBody {
+    fn from(bytes: &'static [u8]) -> RequestBody {
+        Bytes::from_static(bytes).into()
+    }
+}
+
 impl From<&'static str> for RequestBody {
     fn from(text: &'static str) -> RequestBody {
         Bytes::from_static(text.as_bytes()).into()
@@ -107,7 +148,7 @@ impl HttpBody for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let kind = &mut self.get_mut().0;
         if let Kind::Boxed(body, feed) = kind {
-            let frame = body.as_mut().poll_frame(cx);
+            let frame = body.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll_frame(cx);
             if let Some(feed) = feed {
                 feed.0.store(frame.is_pending(), Relaxed);
             }
@@ -123,7 +164,7 @@ impl HttpBody for RequestBody {
         match &self.0 {
             Kind::Empty => true,
             Kind::Full(_) => false,
-            Kind::Boxed(body, _) => body.is_end_stream(),
+            Kind::Boxed(body, _) => lock(body).is_end_stream(),
         }
     }
 
@@ -131,9 +172,13 @@ impl HttpBody for RequestBody {
         match &self.0 {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Boxed(body, _) => body.size_hint(),
+            Kind::Boxed(body, _) => lock(body).size_hint(),
         }
     }
+}
+
+fn lock(body: &Mutex<Stream>) -> MutexGuard<'_, Stream> {
+    body.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for RequestBody {
@@ -143,5 +188,42 @@ impl fmt::Debug for RequestBody {
             Kind::Full(_) => "RequestBody(bytes)",
             Kind::Boxed(..) => "RequestBody(stream)",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Empty;
+
+    use super::*;
+
+    #[test]
+    fn a_body_in_memory_is_known_as_such_whatever_type_brought_it() {
+        let again = |body: RequestBody| body.try_clone().map(|body| format!("{body:?}"));
+        let (empty, bytes) = (Some("RequestBody(empty)".to_owned()), Some("RequestBody(bytes)".to_owned()));
+        assert_eq!(again(RequestBody::new(Empty::new())), empty);
+        assert_eq!(again(RequestBody::new(Full::from("abc"))), bytes);
+        assert_eq!(again(RequestBody::new(String::from("abc"))), bytes);
+        assert_eq!(again(RequestBody::new(RequestBody::from(vec![1, 2, 3]))), bytes);
+        assert_eq!(again(RequestBody::from(&b"abc"[..])), bytes);
+    }
+
+    #[test]
+    fn a_stream_is_read_only_once_however_often_it_is_wrapped() {
+        assert!(RequestBody::new(RequestBody::new(Once)).try_clone().is_none());
+    }
+
+    struct Once;
+
+    impl HttpBody for Once {
+        type Data = Bytes;
+        type Error = std::io::Error;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+            Poll::Ready(None)
+        }
     }
 }

@@ -173,6 +173,11 @@ impl Connection {
         self.idle_since = Some(now);
     }
 
+    /// The timings of its opening, until they are taken.
+    pub(crate) fn opening(&self) -> Option<ConnectTimings> {
+        self.opening
+    }
+
     /// The timings of its opening, for the first who asks.
     pub(crate) fn take_opening(&mut self) -> Option<ConnectTimings> {
         self.opening.take()

@@ -1,5 +1,6 @@
 //! [`Error`] and [`ErrorKind`]: what went wrong, as a kind to count and a text that tells the cure.
 
+use std::any::Any;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
@@ -177,6 +178,8 @@ struct Inner {
     idle_before: Option<Duration>,
     bytes_out: Option<u64>,
     retries: Vec<Retry>,
+    /// What a room further down the stairs knows of it, in a type of its own.
+    facts: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Error {
@@ -191,6 +194,7 @@ impl Error {
             idle_before: None,
             bytes_out: None,
             retries: Vec::new(),
+            facts: None,
         }))
     }
 
@@ -243,6 +247,15 @@ impl Error {
     pub(crate) fn after_retries(mut self, retries: Vec<Retry>) -> Error {
         self.0.retries = retries;
         self
+    }
+
+    pub(crate) fn with_facts(mut self, facts: impl Any + Send + Sync) -> Error {
+        self.0.facts = Some(Box::new(facts));
+        self
+    }
+
+    pub(crate) fn facts<T: Any>(&self) -> Option<&T> {
+        self.0.facts.as_deref()?.downcast_ref()
     }
 
     /// What went wrong, to count by.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::Retry;
+use crate::error::{Error, Retry};
 use crate::hint::Hint;
 use crate::phase::Timings;
 
@@ -38,6 +38,14 @@ impl Address {
     pub fn ip(self) -> Option<IpAddr> {
         match self {
             Address::Ip(address) => Some(address.ip()),
+            Address::Unix => None,
+        }
+    }
+
+    /// The port; `None` for a Unix socket.
+    pub fn port(self) -> Option<u16> {
+        match self {
+            Address::Ip(address) => Some(address.port()),
             Address::Unix => None,
         }
     }
@@ -121,5 +129,14 @@ impl Exchange {
     /// Whether the request went over a connection that an earlier exchange had opened.
     pub fn is_reused(&self) -> bool {
         self.nth > 1
+    }
+}
+
+impl Error {
+    /// The exchange as far as it came, when it had its connection: which one, how long that had been idle, the bytes
+    /// both ways, earlier attempts, and the time so far, of which the last belongs to the phase that failed. `None`
+    /// when there was no connection to fail on.
+    pub fn exchange(&self) -> Option<&Exchange> {
+        self.facts()
     }
 }

@@ -28,6 +28,7 @@ mod hint;
 mod idle;
 mod informational;
 mod lifetime;
+mod observer;
 mod origin;
 mod phase;
 mod proxy;
@@ -57,6 +58,7 @@ mod connection;
 mod pool;
 #[cfg(feature = "load")]
 pub mod server;
+mod service;
 #[cfg(feature = "tls")]
 mod tls;
 mod wire;
@@ -79,6 +81,9 @@ pub use exchange::{Address, ConnectionFacts, ConnectionId, Exchange, Obtained, T
 pub use hint::{Hint, HintPolicy};
 pub use idle::CloseReason;
 pub use informational::OnInformational;
+#[cfg(feature = "tracing")]
+pub use observer::TracingObserver;
+pub use observer::{Event, Observer};
 pub use origin::{Origin, Scheme};
 pub use phase::{ConnectTimings, Phase, Timings};
 pub use pool::{Body, Drained, Lease, LeaseError, Pool, PoolStats, Response, Upgraded};
@@ -86,6 +91,7 @@ pub use proxy::Proxy;
 pub use resolver::{Lookup, Resolver};
 pub use retry::{FailedAttempt, Idempotent, RetryPolicy};
 pub use route::Route;
+pub use service::Sending;
 #[cfg(feature = "tls")]
 pub use tls::{ClientCertificate, TlsClient, TlsConfig, TlsVersion};
 

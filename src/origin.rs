@@ -118,14 +118,13 @@ impl Origin {
 
     /// What the `Host` field says: the port only when it is not the scheme's own (RFC 9110, section 7.2).
     pub fn host_header(&self) -> HeaderValue {
-        let host = self.host_without_zone();
-        let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-        let text = if self.port == self.scheme.default_port() {
-            bracketed
-        } else {
-            format!("{bracketed}:{}", self.port)
-        };
+        let text = self.authority_of(self.host_without_zone());
         HeaderValue::try_from(text).expect("a host out of a parsed URI has only visible ASCII characters")
+    }
+
+    fn authority_of(&self, host: &str) -> String {
+        let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        if self.port == self.scheme.default_port() { bracketed } else { format!("{bracketed}:{}", self.port) }
     }
 }
 
@@ -164,8 +163,9 @@ impl FromStr for Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = self.host_header();
-        write!(f, "{}://{}", self.scheme.as_str(), host.to_str().unwrap_or(&self.host))
+        // With its zone: two origins that differ in it alone are two.
+        let host = self.host.replacen('%', "%25", 1);
+        write!(f, "{}://{}", self.scheme.as_str(), self.authority_of(&host))
     }
 }
 

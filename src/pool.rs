@@ -15,6 +15,7 @@ use crate::connect::Connector;
 use crate::error::{Error, ErrorKind, Retry};
 use crate::idle::CloseReason;
 use crate::lifetime::Lifetimes;
+use crate::observer::{Event, Observer, Watched};
 use crate::origin::{Origin, origin_form};
 use crate::phase::Phase;
 #[cfg(feature = "tls")]
@@ -77,6 +78,7 @@ struct Shared {
     drain: Drain,
     next_id: AtomicU64,
     lingering: AtomicU64,
+    watched: Watched,
 }
 
 impl Pool {
@@ -119,8 +121,22 @@ impl Pool {
             drain: Drain::default(),
             next_id: AtomicU64::new(1),
             lingering: AtomicU64::new(0),
+            watched: Watched::default(),
         };
         Ok(Pool { handle: Arc::new(Handle(Arc::new(shared))) })
+    }
+
+    /// Has an [`Observer`] told of everything that happens from now on, by this handle or any other of the pool.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidRequest`] when there is one already: a pair of two observers is one.
+    pub fn observed_by(self, observer: impl Observer) -> Result<Pool, Error> {
+        if self.shared().watched.set(observer) {
+            return Ok(self);
+        }
+        let text = "the pool has an observer already: give it both at once, as a pair".to_owned();
+        Err(Error::new(ErrorKind::InvalidRequest).with_detail(text))
     }
 
     /// Sends a request with an absolute URI and waits for the head of its response.
@@ -155,7 +171,7 @@ impl Pool {
         let mut retries = Vec::new();
         let asked = clock::now();
         loop {
-            let mut lease = match self.check_out(origin, asked, &retries).await {
+            let mut lease = match self.ask(origin, asked, &retries).await {
                 Ok(lease) => lease,
                 Err(error) => return Err(error.after_retries(retries)),
             };
@@ -163,7 +179,12 @@ impl Pool {
             let copy = lease.copy_for_retry(&request);
             match lease.exchange(request).await {
                 Ok(response) => return Ok(response),
-                Err(failure) => (request, retries) = failure.again(copy, &self.config().retry)?,
+                Err(failure) => {
+                    (request, retries) = failure.again(copy, &self.config().retry)?;
+                    if let Some(&retry) = retries.last() {
+                        self.shared().watched.tell(|| Event::Retried { origin, retry });
+                    }
+                }
             }
         }
     }
@@ -178,7 +199,17 @@ impl Pool {
     ///
     /// [`ErrorKind::AcquireTimeout`], [`ErrorKind::QueueFull`], [`ErrorKind::Closed`], or why a connection could not be opened.
     pub async fn lease(&self, origin: &Origin) -> Result<Lease, Error> {
-        self.check_out(origin, clock::now(), &[]).await
+        self.ask(origin, clock::now(), &[]).await
+    }
+
+    async fn ask(&self, origin: &Origin, asked: Instant, retries: &[Retry]) -> Result<Lease, Error> {
+        let watched = &self.shared().watched;
+        watched.tell(|| Event::Asked { origin });
+        let lease = self.check_out(origin, asked, retries).await;
+        if let Err(error) = &lease {
+            watched.tell(|| Event::Refused { origin, error });
+        }
+        lease
     }
 
     /// The total timeout includes the wait for a connection. While one is being opened the connector ends it itself,
@@ -236,6 +267,21 @@ fn prepare<B: Into<RequestBody>>(request: Request<B>) -> Result<(Origin, Request
 /// A connection that ends after less rest than this has not ended of age: no server's idle timeout is near it, and a
 /// server that resets a busy client now and then would cost it all its connections each time.
 const YOUNGEST_STALE: Duration = Duration::from_millis(100);
+
+fn closed<'a>(pooled: &'a Pooled, reason: CloseReason, ages: &AgeClock) -> Event<'a> {
+    let (connection, now) = (&pooled.connection, clock::now());
+    // One that has written since it came back is in use.
+    let idle_since =
+        connection.idle_since().filter(|since| ages.at(connection.wire().last_write()) <= *since);
+    Event::Closed {
+        origin: pooled.origin(),
+        connection: connection.facts(),
+        reason,
+        exchanges: connection.exchanges(),
+        age: now.saturating_duration_since(connection.born()),
+        idle: idle_since.map(|since| ages.at(now).saturating_duration_since(since)),
+    }
+}
 
 impl Shared {
     /// The lock is held for arithmetic only, so a panic elsewhere cannot leave the state half changed.
@@ -321,6 +367,7 @@ impl Shared {
     /// Closes a connection whose place has been given up, or is about to be.
     fn close(self: &Arc<Self>, pooled: Pooled, reason: CloseReason) {
         self.lock().counts.count_close(reason);
+        self.watched.tell(|| closed(&pooled, reason, &self.ages));
         closing::close(self, *pooled.connection, reason);
     }
 

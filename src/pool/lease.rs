@@ -25,6 +25,7 @@ use crate::error::{Error, ErrorKind, Retry};
 use crate::exchange::{ConnectionFacts, ConnectionId, Obtained, TlsFacts};
 use crate::hint::{Hint, Rest};
 use crate::idle::CloseReason;
+use crate::observer::Event;
 use crate::origin::Origin;
 use crate::phase::{ConnectTimings, Phase, Timings};
 use crate::retry::{self, FailedAttempt, RetryPolicy};
@@ -99,11 +100,11 @@ impl Held {
         self.as_ref().facts()
     }
 
-    fn origin(&self) -> &Origin {
+    pub(super) fn origin(&self) -> &Origin {
         self.pooled.as_ref().expect("held until it is given up").origin()
     }
 
-    fn as_ref(&self) -> &Connection {
+    pub(super) fn as_ref(&self) -> &Connection {
         &self.pooled.as_ref().expect("held until it is given up").connection
     }
 
@@ -113,12 +114,20 @@ impl Held {
         hint
     }
 
+    /// Tells the observer of the pool; the event is not made when there is none.
+    pub(super) fn tell<'a>(&'a self, event: impl FnOnce(&'a Origin, &'a ConnectionFacts) -> Event<'a>) {
+        self.shared.watched.tell(|| event(self.origin(), self.as_ref().facts()));
+    }
+
     /// Its exchange is over. It goes back if it may be used again, and ends otherwise, with the reason.
     pub(super) fn finish(mut self, now: Instant) {
         let Some(mut pooled) = self.pooled.take() else { return };
         let now = self.shared.ages.at(now);
         match why_not_again(&mut pooled, &self.shared, now) {
-            None => self.shared.put_back(pooled, now),
+            None => {
+                self.shared.watched.tell(|| returned(&pooled));
+                self.shared.put_back(pooled, now);
+            }
             Some(reason) => self.shared.end(pooled, reason),
         }
     }
@@ -134,10 +143,17 @@ impl Drop for Held {
     fn drop(&mut self) {
         match self.pooled.take() {
             Some(pooled) if self.begun => self.shared.end(pooled, CloseReason::Cancelled),
-            Some(pooled) => self.shared.rest_on(pooled),
+            Some(pooled) => {
+                self.shared.watched.tell(|| returned(&pooled));
+                self.shared.rest_on(pooled);
+            }
             None => {}
         }
     }
+}
+
+fn returned(pooled: &Pooled) -> Event<'_> {
+    Event::Returned { origin: pooled.origin(), connection: pooled.connection.facts() }
 }
 
 /// Why a connection whose exchange is complete is not used again; `None` when it is.
@@ -182,10 +198,14 @@ pub(super) async fn check_out(
     match turn {
         Turn::Reuse(pooled) => Ok(Lease::returned(pooled, shared, asked, false)),
         Turn::Open => open(Place::new(shared, origin), asked).await,
-        Turn::Wait(ticket) if fresh => {
-            queue_for_place(shared, Waiter::new(shared, origin, ticket), asked).await
+        Turn::Wait(ticket) => {
+            let waiter = Waiter::new(shared, origin, ticket);
+            shared.watched.tell(|| Event::Waiting { origin });
+            match fresh {
+                true => queue_for_place(shared, waiter, asked).await,
+                false => queue(shared, waiter, asked).await,
+            }
         }
-        Turn::Wait(ticket) => queue(shared, Waiter::new(shared, origin, ticket), asked).await,
         Turn::Full => Err(Error::new(ErrorKind::QueueFull).at(Phase::Blocked)),
         Turn::Closed => Err(Error::new(ErrorKind::Closed)),
     }
@@ -263,14 +283,17 @@ fn make_room(shared: &Arc<Shared>, pooled: Pooled) -> Place<Arc<Shared>> {
 
 async fn open(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Error> {
     let (shared, origin) = (Arc::clone(place.desk()), place.origin().clone());
+    shared.watched.tell(|| Event::Opening { origin: &origin });
     let opening = connect(&shared, &origin, shared.config.latest(asked));
     match shared.drain.unless_cut(opening).await.unwrap_or_else(cut_opening) {
         Ok(connection) => {
+            shared.watched.tell(|| opened(&origin, &connection));
             place.fill(|counts| count_opening(counts, connection.facts().tls.as_ref()));
             Ok(Lease::opened(Pooled::new(Box::new(connection), &origin, &shared), &shared, asked))
         }
         Err(error) => {
             shared.lock().counts.failed_to_open += 1;
+            shared.watched.tell(|| Event::NotOpened { origin: &origin, error: &error });
             Err(error)
         }
     }
@@ -280,15 +303,24 @@ async fn open(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Error>
 /// time is none of its own.
 async fn open_beside(beside: PlaceBeside<Arc<Shared>>) {
     let (shared, origin) = (Arc::clone(beside.place().desk()), beside.place().origin().clone());
+    shared.watched.tell(|| Event::Opening { origin: &origin });
     let opening = connect(&shared, &origin, None);
     match shared.drain.unless_cut(opening).await.unwrap_or_else(cut_opening) {
         Ok(connection) => {
+            shared.watched.tell(|| opened(&origin, &connection));
             let facts = Arc::clone(connection.facts());
             let pooled = Pooled::new(Box::new(connection), &origin, &shared);
             beside.deliver(pooled, |counts| count_opening(counts, facts.tls.as_ref()));
         }
-        Err(error) => beside.fail(error),
+        Err(error) => {
+            shared.watched.tell(|| Event::NotOpened { origin: &origin, error: &error });
+            beside.fail(error);
+        }
     }
+}
+
+fn opened<'a>(origin: &'a Origin, connection: &'a Connection) -> Event<'a> {
+    Event::Opened { origin, connection: connection.facts(), timings: connection.opening() }
 }
 
 fn cut_opening() -> Result<Connection, Error> {
@@ -346,7 +378,18 @@ impl Lease {
         opening: Option<ConnectTimings>,
     ) -> Lease {
         let held = Held::new(pooled, shared);
-        Lease { held, asked, granted: clock::now(), obtained, opening, retries: Vec::new() }
+        let granted = clock::now();
+        shared.watched.tell(|| {
+            let (connection, origin, now) = (held.as_ref(), held.origin(), shared.ages.at(granted));
+            Event::Granted {
+                origin,
+                connection: connection.facts(),
+                exchanges: connection.exchanges(),
+                idle: connection.idle_since().map(|since| now.saturating_duration_since(since)),
+                waited: granted.saturating_duration_since(asked),
+            }
+        });
+        Lease { held, asked, granted, obtained, opening, retries: Vec::new() }
     }
 
     /// The connection's number, addresses and TLS.
@@ -401,42 +444,26 @@ impl Lease {
         let connects = request.method() == Method::CONNECT;
         let limits = Limits { asked, total: config.total_timeout, response: config.response_timeout };
         let latest = config.latest(asked);
-        let granted = held.shared.ages.at(granted);
+        let (began, granted) = (granted, held.shared.ages.at(granted));
         let connection = held.begin();
         let idle_before = connection.idle_since().map(|since| granted.saturating_duration_since(since));
-        let written_before = connection.wire().written();
+        let (written_before, read_before) = (connection.wire().written(), connection.wire().read());
         let Some(exchanged) = held.exchange(request, limits).await else {
             let written = held.connection().wire().written() - written_before;
-            held.end(CloseReason::Shutdown);
             let error = drain::cut_error().at(Phase::Wait).after_sending(written).after_idle(idle_before);
+            held.tell(|origin, connection| Event::Failed { origin, connection, error: &error });
+            held.end(CloseReason::Shutdown);
             return Err(LeaseError { error, request: None, idle_before, retries });
         };
+        let story = Story { asked, obtained, opening, idle_before, latest };
         match exchanged {
             Ok((head, stamps)) => {
                 let hint = held.heed(Hint::of(head.headers()));
                 let switches = head.status() == StatusCode::SWITCHING_PROTOCOLS
                     || (connects && head.status().is_success());
-                let connection = held.connection();
-                let waited = stamps.began.saturating_duration_since(asked);
-                let blocked =
-                    waited.saturating_sub(opening.map_or(Duration::ZERO, |opening| opening.total()));
-                let progress = Progress {
-                    obtained,
-                    nth: connection.exchanges(),
-                    age: stamps.began.saturating_duration_since(connection.born()),
-                    idle_before,
-                    timings: Timings {
-                        blocked,
-                        connect: opening,
-                        send: stamps.sent - stamps.began,
-                        wait: stamps.head - stamps.sent,
-                        receive: Duration::ZERO,
-                    },
-                    retries,
-                    hint,
-                    stamps,
-                    latest,
-                };
+                let progress = story.progress(held.as_ref(), retries, hint, stamps);
+                let (status, Timings { send, wait, .. }) = (head.status(), progress.timings);
+                held.tell(|origin, connection| Event::Head { origin, connection, status, send, wait });
                 Ok(Body::response(head, held, progress, switches))
             }
             Err(failure) => {
@@ -445,15 +472,56 @@ impl Lease {
                     kind if kind.is_timeout() => CloseReason::TimedOut,
                     _ => CloseReason::Failed,
                 };
+                let ended = clock::now();
+                let wire = held.as_ref().wire();
+                let sent = if wire.written() > written_before { wire.last_write() } else { ended };
+                let sent = sent.clamp(began, ended);
+                let stamps = Stamps { began, sent, head: ended, written_before, read_before };
+                let so_far = story.progress(held.as_ref(), retries.clone(), None, stamps);
+                let facts = so_far.exchange(held.as_ref(), ended);
+                let error = failure.error.after_idle(idle_before).with_facts(facts);
+                held.tell(|origin, connection| Event::Failed { origin, connection, error: &error });
                 let (shared, origin) = (Arc::clone(&held.shared), held.origin().clone());
                 held.end(reason);
-                if let Some(idle) = idle_before.filter(|_| failure.error.kind().is_unanswered()) {
+                if let Some(idle) = idle_before.filter(|_| error.kind().is_unanswered()) {
                     shared.end_siblings(&origin, idle);
                 }
-                let error = failure.error.after_idle(idle_before);
                 Err(LeaseError { error, request: failure.request, idle_before, retries })
             }
         }
+    }
+}
+
+/// What is known of an exchange before it begins.
+struct Story {
+    asked: Instant,
+    obtained: Obtained,
+    opening: Option<ConnectTimings>,
+    idle_before: Option<Duration>,
+    latest: Option<Instant>,
+}
+
+impl Story {
+    /// With what is known when its head has come, or it has failed.
+    fn progress(
+        self,
+        connection: &Connection,
+        retries: Vec<Retry>,
+        hint: Option<Hint>,
+        stamps: Stamps,
+    ) -> Progress {
+        let Story { asked, obtained, opening, idle_before, latest } = self;
+        let waited = stamps.began.saturating_duration_since(asked);
+        let timings = Timings {
+            blocked: waited.saturating_sub(opening.map_or(Duration::ZERO, |opening| opening.total())),
+            connect: opening,
+            send: stamps.sent - stamps.began,
+            wait: stamps.head - stamps.sent,
+            receive: Duration::ZERO,
+        };
+        let age = stamps.began.saturating_duration_since(connection.born());
+        let nth = connection.exchanges();
+        Progress { obtained, nth, age, idle_before, timings, retries, hint, stamps, latest }
     }
 }
 

@@ -14,11 +14,12 @@ use super::drain;
 use super::lease::Held;
 use super::upgraded::Upgraded;
 use crate::clock;
-use crate::connection::Stamps;
+use crate::connection::{Connection, Stamps};
 use crate::error::{Error, ErrorKind, Retry};
 use crate::exchange::{Exchange, Obtained};
 use crate::hint::Hint;
 use crate::idle::CloseReason;
+use crate::observer::Event;
 use crate::phase::{Phase, Timings};
 
 /// A response whose body is still to be read.
@@ -150,10 +151,11 @@ impl Body {
 
     fn complete(&mut self) {
         let done = clock::now();
-        let State::Reading(mut held, progress) = std::mem::replace(&mut self.state, State::Failed) else {
+        let State::Reading(held, progress) = std::mem::replace(&mut self.state, State::Failed) else {
             return;
         };
-        let exchange = exchange(&mut held, progress, done);
+        let exchange = progress.exchange(held.as_ref(), done);
+        held.tell(|origin, _| Event::Exchanged { origin, exchange: &exchange });
         held.finish(done);
         self.state = State::Done(exchange);
     }
@@ -163,7 +165,8 @@ impl Body {
         let State::Reading(mut held, progress) = std::mem::replace(&mut self.state, State::Failed) else {
             return;
         };
-        let exchange = exchange(&mut held, progress, clock::now());
+        let exchange = progress.exchange(held.as_ref(), clock::now());
+        held.tell(|origin, _| Event::Exchanged { origin, exchange: &exchange });
         self.state = if held.connection().stream().is_some() {
             State::Switched(held, exchange)
         } else {
@@ -174,15 +177,25 @@ impl Body {
 
     fn fail(&mut self, source: hyper::Error) -> Error {
         let mut kind = ErrorKind::Partial;
-        let mut retries = Vec::new();
-        if let State::Reading(mut held, progress) = std::mem::replace(&mut self.state, State::Failed) {
+        if let State::Reading(held, _) = &mut self.state {
             kind = held.connection().classify_body();
-            retries = progress.retries;
-            held.end(CloseReason::Failed);
         }
         let detail = format!("{} {}", kind.sentence(), self.so_far());
-        let error = Error::new(kind).at(Phase::Receive).with_detail(detail);
-        error.with_source(source).after_retries(retries)
+        let error = Error::new(kind).at(Phase::Receive).with_detail(detail).with_source(source);
+        self.end(error, CloseReason::Failed)
+    }
+
+    /// The exchange ends here, with what is known of it.
+    fn end(&mut self, error: Error, reason: CloseReason) -> Error {
+        let State::Reading(held, progress) = std::mem::replace(&mut self.state, State::Failed) else {
+            return error;
+        };
+        let retries = progress.retries.clone();
+        let so_far = progress.exchange(held.as_ref(), clock::now());
+        let error = error.after_retries(retries).with_facts(so_far);
+        held.tell(|origin, connection| Event::Failed { origin, connection, error: &error });
+        held.end(reason);
+        error
     }
 
     /// Why the caller need not wait any longer for the next piece.
@@ -207,14 +220,13 @@ impl Body {
 
     fn time_out(&mut self, kind: ErrorKind) -> Error {
         let so_far = format!(" {}", self.so_far());
-        let (mut limit, mut retries) = (None, Vec::new());
-        if let State::Reading(held, progress) = std::mem::replace(&mut self.state, State::Failed) {
+        let mut limit = None;
+        if let State::Reading(held, _) = &self.state {
             let config = held.config();
             limit = if kind == ErrorKind::Timeout { config.total_timeout } else { config.body_idle_timeout };
-            retries = progress.retries;
-            held.end(CloseReason::TimedOut);
         }
-        Error::out_of_time(kind, limit, Phase::Receive, &so_far).after_retries(retries)
+        let error = Error::out_of_time(kind, limit, Phase::Receive, &so_far);
+        self.end(error, CloseReason::TimedOut)
     }
 
     /// How much of the body had come, for the text of an error.
@@ -233,12 +245,7 @@ impl Body {
     }
 
     fn cut(&mut self) -> Error {
-        let mut retries = Vec::new();
-        if let State::Reading(held, progress) = std::mem::replace(&mut self.state, State::Failed) {
-            retries = progress.retries;
-            held.end(CloseReason::Shutdown);
-        }
-        drain::cut_error().at(Phase::Receive).after_retries(retries)
+        self.end(drain::cut_error().at(Phase::Receive), CloseReason::Shutdown)
     }
 
     /// One frame from hyper: what it has, or what it gets by reading now.
@@ -255,21 +262,22 @@ impl Body {
     }
 }
 
-fn exchange(held: &mut Held, progress: Progress, done: Instant) -> Exchange {
-    let connection = held.connection();
-    let Progress { obtained, nth, age, idle_before, mut timings, retries, hint, stamps, .. } = progress;
-    timings.receive = done.saturating_duration_since(stamps.head);
-    Exchange {
-        obtained,
-        nth,
-        age,
-        idle_before,
-        timings,
-        retries,
-        hint,
-        bytes_out: connection.wire().written() - stamps.written_before,
-        bytes_in: connection.wire().read() - stamps.read_before,
-        connection: connection.facts().clone(),
+impl Progress {
+    pub(super) fn exchange(self, connection: &Connection, done: Instant) -> Exchange {
+        let Progress { obtained, nth, age, idle_before, mut timings, retries, hint, stamps, .. } = self;
+        timings.receive = done.saturating_duration_since(stamps.head);
+        Exchange {
+            obtained,
+            nth,
+            age,
+            idle_before,
+            timings,
+            retries,
+            hint,
+            bytes_out: connection.wire().written() - stamps.written_before,
+            bytes_in: connection.wire().read() - stamps.read_before,
+            connection: connection.facts().clone(),
+        }
     }
 }
 

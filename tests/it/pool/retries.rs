@@ -156,7 +156,9 @@ async fn a_single_byte_of_a_response_forbids_another_attempt() {
 async fn a_body_that_was_begun_and_can_be_read_only_once_forbids_another_attempt() {
     let peer = leaving();
     let pool = pool(PoolConfig::default());
-    let once = RequestBody::new(http_body_util::Full::new(bytes::Bytes::from("once")));
+    let once = RequestBody::new(http_body_util::BodyExt::boxed_unsync(
+        http_body_util::Full::<bytes::Bytes>::from("once"),
+    ));
     let put = Request::put(url(peer.addr())).body(once).expect("a request");
     let error = second(&pool, put).await.expect_err("no response");
     assert_eq!((error.kind(), peer.received().len()), (ErrorKind::NoResponse, 2));

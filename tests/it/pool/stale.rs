@@ -8,6 +8,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
 use keeplive::{CloseReason, ErrorKind, Exchange, Pool, PoolConfig, RequestBody};
 
 use super::{HI, answering, assert_nothing_is_lost, get, pool, post, url};
@@ -62,7 +64,7 @@ impl Troublemaker {
 
 /// A POST whose body can be sent only once.
 async fn post_once(pool: &Pool, url: &str) -> Exchange {
-    let body = RequestBody::new(http_body_util::Full::new(bytes::Bytes::from("once")));
+    let body = RequestBody::new(Full::<Bytes>::from("once").boxed_unsync());
     let response = pool.send(post(url, body)).await.expect("a response");
     let (body, exchange) = response.into_body().collect_all().await.expect("a whole body");
     assert_eq!(body, "hi", "the response to another question");

@@ -1,0 +1,190 @@
+//! [`TracingObserver`]: a pool's events as events of `tracing`.
+
+use std::time::Duration;
+
+use tracing::debug;
+
+use super::{Event, Observer};
+use crate::exchange::ConnectionFacts;
+use crate::phase::ConnectTimings;
+
+/// Tells `tracing` what a pool tells its observer: events of the level `DEBUG` and the target `keeplive`, inside the
+/// span that the request's own task is in.
+///
+/// Fields are named by OpenTelemetry's semantic conventions where those have a word: `server.address`, `server.port`,
+/// `network.peer.address`, `network.peer.port`, `network.local.port`, `tls.protocol.version`, `tls.resumed`,
+/// `http.response.status_code`, `http.request.resend_count`, `http.connection.state` (`active`, `idle`), `error.type`.
+/// Where they have none, by `keeplive.` and the library's own: `keeplive.connection.id`, `keeplive.close.reason`,
+/// `keeplive.exchanges`. Durations are in seconds, as there.
+///
+/// With a subscriber that does not want them an event costs what `tracing` takes to see that: a load and a branch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TracingObserver;
+
+/// One event, with the origin that every event has.
+macro_rules! told {
+    ($event:expr, { $($field:tt)* }, $text:literal) => {
+        debug!(
+            target: "keeplive",
+            {
+                server.address = $event.origin().host(),
+                server.port = $event.origin().port(),
+                keeplive.connection.id = $event.connection().map(|connection| connection.id.0),
+                $($field)*
+            },
+            $text
+        )
+    };
+}
+
+impl Observer for TracingObserver {
+    fn event(&self, event: &Event<'_>) {
+        match *event {
+            Event::Asked { .. } => told!(event, {}, "a request asks for a connection"),
+            Event::Waiting { .. } => told!(event, {}, "a request waits for its turn"),
+            Event::Opening { .. } => told!(event, {}, "a connection is being opened"),
+            Event::Opened { connection, timings, .. } => opened(event, connection, timings),
+            Event::NotOpened { error, .. } => {
+                told!(event, { error.type = error.kind().as_str(), %error, }, "a connection could not be opened");
+            }
+            Event::Granted { exchanges, idle, waited, .. } => told!(event, {
+                http.connection.state = "active",
+                keeplive.exchanges = exchanges,
+                keeplive.idle = idle.map(seconds),
+                keeplive.waited = seconds(waited),
+            }, "a request has a connection"),
+            Event::Refused { error, .. } => {
+                told!(event, { error.type = error.kind().as_str(), %error, }, "a request gets no connection");
+            }
+            Event::Head { status, send, wait, .. } => told!(event, {
+                http.response.status_code = status.as_u16(),
+                keeplive.send = seconds(send),
+                keeplive.wait = seconds(wait),
+            }, "a response's head has come"),
+            Event::Exchanged { exchange, .. } => told!(event, {
+                http.request.resend_count = exchange.retries.len(),
+                keeplive.exchanges = exchange.nth,
+                keeplive.total = seconds(exchange.timings.total()),
+                keeplive.bytes.out = exchange.bytes_out,
+                keeplive.bytes.in = exchange.bytes_in,
+            }, "an exchange is complete"),
+            Event::Failed { error, .. } => {
+                told!(event, { error.type = error.kind().as_str(), %error, }, "an exchange failed");
+            }
+            Event::Retried { retry, .. } => told!(event, {
+                error.type = retry.kind.as_str(),
+                keeplive.idle = seconds(retry.idle_before),
+            }, "a request is made again"),
+            Event::Returned { .. } => {
+                told!(event, { http.connection.state = "idle", }, "a connection goes back")
+            }
+            Event::Closed { reason, exchanges, age, idle, .. } => told!(event, {
+                keeplive.close.reason = reason.as_str(),
+                keeplive.exchanges = exchanges,
+                keeplive.age = seconds(age),
+                keeplive.idle = idle.map(seconds),
+            }, "a connection is closed"),
+        }
+    }
+}
+
+fn opened(event: &Event<'_>, connection: &ConnectionFacts, timings: Option<ConnectTimings>) {
+    let tls = connection.tls.as_ref();
+    told!(event, {
+        network.peer.address = connection.remote.ip().map(display),
+        network.peer.port = connection.remote.port(),
+        network.local.port = connection.local.port(),
+        tls.protocol.version = tls.map(|tls| tls.version.as_str()),
+        tls.resumed = tls.map(|tls| tls.resumed),
+        keeplive.dns = timings.and_then(|timings| timings.dns).map(seconds),
+        keeplive.connect = timings.map(|timings| seconds(timings.tcp)),
+        keeplive.tls = timings.and_then(|timings| timings.tls).map(seconds),
+    }, "a connection was opened");
+}
+
+fn seconds(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fmt::Debug;
+    use std::sync::{Arc, Mutex};
+
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Level, Metadata, Subscriber};
+
+    use super::*;
+    use crate::error::{Error, ErrorKind};
+    use crate::exchange::ConnectionId;
+    use crate::idle::CloseReason;
+    use crate::origin::Origin;
+
+    #[derive(Clone, Default)]
+    struct Collected(Arc<Mutex<Vec<BTreeMap<String, String>>>>);
+
+    struct Fields(BTreeMap<String, String>);
+
+    impl Visit for Fields {
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            self.0.insert(field.name().into(), format!("{value:?}"));
+        }
+    }
+
+    impl Subscriber for Collected {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() == Level::DEBUG && metadata.target() == "keeplive"
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, event: &tracing::Event<'_>) {
+            let mut fields = Fields(BTreeMap::new());
+            event.record(&mut fields);
+            self.0.lock().unwrap().push(fields.0);
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn an_event_has_the_names_of_opentelemetry_and_no_field_that_says_nothing() {
+        let origin: Origin = "http://example.com".parse().unwrap();
+        let connection = ConnectionFacts {
+            id: ConnectionId(7),
+            remote: "192.0.2.1:80".parse::<std::net::SocketAddr>().unwrap().into(),
+            local: "192.0.2.2:4000".parse::<std::net::SocketAddr>().unwrap().into(),
+            tls: None,
+        };
+        let (origin, connection) = (&origin, &connection);
+        let collected = Collected::default();
+        tracing::subscriber::with_default(collected.clone(), || {
+            let (reason, age) = (CloseReason::PeerFin, Duration::from_millis(1500));
+            TracingObserver.event(&Event::Opened { origin, connection, timings: None });
+            let idle = None;
+            TracingObserver.event(&Event::Closed { origin, connection, reason, exchanges: 3, age, idle });
+            TracingObserver.event(&Event::Refused { origin, error: &Error::new(ErrorKind::AcquireTimeout) });
+        });
+        let told = collected.0.lock().unwrap();
+        let field = |n: usize, name: &str| told[n].get(name).map(String::as_str);
+        assert_eq!(field(0, "server.address"), Some("\"example.com\""));
+        assert_eq!(field(0, "server.port"), Some("80"));
+        assert_eq!(field(0, "network.peer.address"), Some("192.0.2.1"));
+        assert_eq!(field(0, "keeplive.connection.id"), Some("7"));
+        assert_eq!(field(0, "tls.resumed"), None);
+        assert_eq!(field(1, "keeplive.close.reason"), Some("\"peer_fin\""));
+        assert_eq!(field(1, "keeplive.age"), Some("1.5"));
+        assert_eq!(field(2, "error.type"), Some("\"acquire_timeout\""));
+        assert_eq!(field(2, "keeplive.connection.id"), None);
+    }
+}
