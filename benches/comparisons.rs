@@ -10,11 +10,15 @@
 #[path = "../tests/it/support/mod.rs"]
 mod support;
 
+#[path = "results.rs"]
+mod results;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use results::{commit, date, machine, write_block};
 use support::certificate::{Tls, Version};
 use support::link::Link;
 use support::nginx::Nginx;
@@ -35,8 +39,7 @@ fn main() {
     }
     std::env::set_current_dir(env!("CARGO_MANIFEST_DIR")).expect("the package's own folder");
     let commit = commit();
-    let folder = PathBuf::from(format!("results/{}-{}", output("date", &["-u", "+%Y-%m-%d"]), &commit[..7]));
-    fs::create_dir_all(&folder).expect("results/ can be written");
+    let folder = results::folder(&commit);
     let shown = [
         embedded(&folder),
         nginx(&folder, "nginx-plain", None, None),
@@ -93,16 +96,8 @@ fn show(folder: &Path, name: &'static str, mut command: Command, words: &[&str])
 /// One section per comparison: its command, its first sentence, and the files.
 fn story(shown: &[Shown], commit: &str, folder: &Path) -> String {
     let folder = folder.strip_prefix("results").expect("it is in there").display().to_string();
-    let machine = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model =
-        machine.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
-    let mut text = format!(
-        "Commit `{commit}`, {}, {} x {}, Linux {}. Made by `cargo bench --bench comparisons`.\n",
-        output("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
-        std::thread::available_parallelism().map_or(1, usize::from),
-        model.map_or("processor", |(_, model)| model),
-        output("uname", &["-r"]),
-    );
+    let mut text =
+        format!("Commit `{commit}`, {}, {}. Made by `cargo bench --bench comparisons`.\n", date(), machine());
     for Shown { name, command, report } in shown {
         let first: Vec<&str> = report.lines().take_while(|line| !line.is_empty()).collect();
         text += &format!("\n### {name}\n\n`{command}`\n\n> {}\n\n", first.join("\n> "));
@@ -113,27 +108,4 @@ fn story(shown: &[Shown], commit: &str, folder: &Path) -> String {
 
 fn fenced(text: &str) -> String {
     format!("```text\n{}```\n", text)
-}
-
-/// Replaces what stands between `<!-- BEGIN name -->` and `<!-- END name -->`.
-fn write_block(file: &str, name: &str, block: &str) {
-    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{file}: {error}"));
-    let (begin, end) = (format!("<!-- BEGIN {name} -->\n"), format!("<!-- END {name} -->"));
-    let (head, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("{file}: no {begin}"));
-    let (_, tail) = rest.split_once(&end).unwrap_or_else(|| panic!("{file}: no {end}"));
-    fs::write(file, format!("{head}{begin}{block}{end}{tail}"))
-        .unwrap_or_else(|error| panic!("{file}: {error}"));
-}
-
-/// The commit that is measured; a result of changes that nobody can look up is worth little.
-fn commit() -> String {
-    let dirty = output("git", &["status", "--porcelain", "src", "Cargo.toml"]);
-    assert!(dirty.is_empty(), "commit first: {dirty}");
-    output("git", &["rev-parse", "HEAD"])
-}
-
-fn output(program: &str, words: &[&str]) -> String {
-    let output =
-        Command::new(program).args(words).output().unwrap_or_else(|error| panic!("{program}: {error}"));
-    String::from_utf8(output.stdout).expect("text").trim().to_owned()
 }

@@ -1,0 +1,366 @@
+//! Who is compared. Each does what its own documentation shows, with the same request (a GET with nothing but `Host`),
+//! reads the body to its end without collecting it, and sets TCP_NODELAY.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST, HeaderValue};
+use http::{Request, Uri};
+use http_body::Body as _;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, Connection, SendRequest};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use keeplive::{Origin, Pool, PoolConfig, RequestBody};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::echo::BODY;
+
+/// Where requests go, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct To {
+    pub(crate) addr: SocketAddr,
+    /// Whether connections are used again.
+    pub(crate) keep: bool,
+    /// Loops that send at the same time.
+    pub(crate) loops: usize,
+}
+
+/// A client, as one of several loops uses it.
+pub(crate) trait Contender: Send + Sync + Sized + 'static {
+    fn new(to: To) -> Self;
+
+    /// The client of the next loop: the same pool, where there is one.
+    fn another(&self) -> Self;
+
+    /// One request, and its response to the end.
+    fn request(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+async fn connect(addr: SocketAddr) -> TcpStream {
+    let tcp = TcpStream::connect(addr).await.expect("the other side listens");
+    tcp.set_nodelay(true).expect("a TCP socket");
+    tcp
+}
+
+fn host(addr: SocketAddr) -> HeaderValue {
+    HeaderValue::try_from(addr.to_string()).expect("an address is visible ASCII")
+}
+
+/// The floor: the request's bytes are ready, and a response is over when as many bytes have come as it has.
+pub(crate) struct Floor {
+    to: To,
+    request: Bytes,
+    tcp: Option<TcpStream>,
+    buf: Box<[u8; 1024]>,
+}
+
+impl Contender for Floor {
+    fn new(to: To) -> Floor {
+        let close = if to.keep { "" } else { "connection: close\r\n" };
+        let request = format!("GET / HTTP/1.1\r\nhost: {}\r\n{close}\r\n", to.addr).into();
+        Floor { to, request, tcp: None, buf: Box::new([0; 1024]) }
+    }
+
+    fn another(&self) -> Floor {
+        Floor::new(self.to)
+    }
+
+    async fn request(&mut self) {
+        let tcp = match &mut self.tcp {
+            Some(tcp) => tcp,
+            none => none.insert(connect(self.to.addr).await),
+        };
+        tcp.write_all(&self.request).await.expect("written");
+        let mut filled = 0;
+        while filled == 0 || (self.to.keep && !self.buf[..filled].ends_with(BODY)) {
+            let n = tcp.read(&mut self.buf[filled..]).await.expect("read");
+            assert!(n > 0, "the response ended early");
+            filled += n;
+        }
+        if !self.to.keep {
+            while tcp.read(&mut self.buf[..]).await.expect("read") > 0 {}
+            self.tcp = None;
+        }
+    }
+}
+
+/// What both kinds of bare hyper send.
+#[derive(Clone)]
+struct Template {
+    to: To,
+    path: Uri,
+    host: HeaderValue,
+}
+
+impl Template {
+    fn new(to: To) -> Template {
+        Template { to, path: Uri::from_static("/"), host: host(to.addr) }
+    }
+
+    fn request<B>(&self, body: B) -> Request<B> {
+        let mut request = Request::new(body);
+        *request.uri_mut() = self.path.clone();
+        request.headers_mut().insert(HOST, self.host.clone());
+        request
+    }
+
+    fn for_bare_hyper(&self) -> Request<Empty<Bytes>> {
+        let mut request = self.request(Empty::new());
+        if !self.to.keep {
+            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        request
+    }
+}
+
+async fn read_to_end(mut body: Incoming) {
+    let mut read = 0;
+    while let Some(frame) = body.frame().await {
+        read += frame.expect("a whole body").data_ref().map_or(0, Bytes::len);
+    }
+    assert_eq!(read, BODY.len());
+}
+
+/// hyper's connection in a task of its own, as its documentation shows.
+pub(crate) struct Spawned {
+    template: Template,
+    sender: Option<SendRequest<Empty<Bytes>>>,
+}
+
+impl Contender for Spawned {
+    fn new(to: To) -> Spawned {
+        Spawned { template: Template::new(to), sender: None }
+    }
+
+    fn another(&self) -> Spawned {
+        Spawned { template: self.template.clone(), sender: None }
+    }
+
+    async fn request(&mut self) {
+        let sender = match &mut self.sender {
+            Some(sender) => sender,
+            none => {
+                let io = TokioIo::new(connect(self.template.to.addr).await);
+                let (sender, connection) = http1::handshake(io).await.expect("no I/O yet");
+                tokio::spawn(connection);
+                none.insert(sender)
+            }
+        };
+        sender.ready().await.expect("an open connection");
+        let response = sender.send_request(self.template.for_bare_hyper()).await.expect("a response");
+        read_to_end(response.into_body()).await;
+        if !self.template.to.keep {
+            self.sender = None;
+        }
+    }
+}
+
+/// hyper's connection polled by the task that sends the request, as keeplive does: what is left between this and
+/// keeplive is the pool.
+pub(crate) struct Inline {
+    template: Template,
+    open: Option<(SendRequest<Empty<Bytes>>, HyperConnection)>,
+}
+
+type HyperConnection = Connection<TokioIo<TcpStream>, Empty<Bytes>>;
+
+impl Contender for Inline {
+    fn new(to: To) -> Inline {
+        Inline { template: Template::new(to), open: None }
+    }
+
+    fn another(&self) -> Inline {
+        Inline { template: self.template.clone(), open: None }
+    }
+
+    async fn request(&mut self) {
+        let (sender, connection) = match &mut self.open {
+            Some(open) => open,
+            none => {
+                let io = TokioIo::new(connect(self.template.to.addr).await);
+                let mut builder = http1::Builder::new();
+                none.insert(builder.writev(false).handshake(io).await.expect("no I/O yet"))
+            }
+        };
+        let mut answer = pin!(sender.send_request(self.template.for_bare_hyper()));
+        let mut done = false;
+        let mut drive = |connection: &mut HyperConnection, cx: &mut Context<'_>| {
+            if !done {
+                done = Pin::new(connection).poll(cx).is_ready();
+            }
+        };
+        let response = poll_fn(|cx| {
+            drive(connection, cx);
+            answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        });
+        let mut body = response.await.expect("a response").into_body();
+        let mut read = 0;
+        while !body.is_end_stream() {
+            let frame = poll_fn(|cx| {
+                let mut quietly = Context::from_waker(Waker::noop());
+                if let Poll::Ready(frame) = Pin::new(&mut body).poll_frame(&mut quietly) {
+                    return Poll::Ready(frame);
+                }
+                drive(connection, cx);
+                Pin::new(&mut body).poll_frame(&mut quietly)
+            });
+            let Some(frame) = frame.await else { break };
+            read += frame.expect("a whole body").data_ref().map_or(0, Bytes::len);
+        }
+        assert_eq!(read, BODY.len());
+        if self.template.to.keep {
+            // hyper says only after one more poll that the next request may come.
+            poll_fn(|cx| {
+                drive(connection, cx);
+                Poll::Ready(())
+            })
+            .await;
+            assert!(sender.is_ready());
+        } else {
+            if !done {
+                let _ = connection.await;
+            }
+            self.open = None;
+        }
+    }
+}
+
+/// keeplive: `Pool::send_to`.
+pub(crate) struct SendTo(Keeplive);
+
+/// keeplive: `Pool::lease`, then `Lease::exchange`.
+pub(crate) struct Leased(Keeplive);
+
+#[derive(Clone)]
+pub(crate) struct Keeplive {
+    pub(crate) pool: Pool,
+    pub(crate) origin: Origin,
+    template: Template,
+}
+
+impl Keeplive {
+    pub(crate) fn new(to: To) -> Keeplive {
+        let config = PoolConfig::default().keep_alive(to.keep).max_idle_per_origin(to.loops);
+        Keeplive::with(Pool::new(config).expect("a pool"), &format!("http://{}/", to.addr), to)
+    }
+
+    pub(crate) fn with(pool: Pool, url: &str, to: To) -> Keeplive {
+        Keeplive { pool, origin: url.parse().expect("an origin"), template: Template::new(to) }
+    }
+
+    pub(crate) fn request(&self) -> Request<RequestBody> {
+        self.template.request(RequestBody::empty())
+    }
+
+    async fn read_to_end(response: keeplive::Response) {
+        let exchange = response.into_body().finish().await.expect("a whole body");
+        assert!(exchange.bytes_in > BODY.len() as u64);
+    }
+}
+
+impl Contender for SendTo {
+    fn new(to: To) -> SendTo {
+        SendTo(Keeplive::new(to))
+    }
+
+    fn another(&self) -> SendTo {
+        SendTo(self.0.clone())
+    }
+
+    async fn request(&mut self) {
+        let response = self.0.pool.send_to(&self.0.origin, self.0.request()).await.expect("a response");
+        Keeplive::read_to_end(response).await;
+    }
+}
+
+impl Contender for Leased {
+    fn new(to: To) -> Leased {
+        Leased(Keeplive::new(to))
+    }
+
+    fn another(&self) -> Leased {
+        Leased(self.0.clone())
+    }
+
+    async fn request(&mut self) {
+        let lease = self.0.pool.lease(&self.0.origin).await.expect("a lease");
+        let response = lease.exchange(self.0.request()).await.expect("a response");
+        Keeplive::read_to_end(response).await;
+    }
+}
+
+/// hyper-util's legacy Client. Its idle connections are closed in time only if it is given a timer, so it is.
+#[derive(Clone)]
+pub(crate) struct Legacy {
+    client: Client<HttpConnector, Empty<Bytes>>,
+    uri: Uri,
+    to: To,
+}
+
+impl Contender for Legacy {
+    fn new(to: To) -> Legacy {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(if to.keep { usize::MAX } else { 0 })
+            .build(connector);
+        Legacy { client, uri: format!("http://{}/", to.addr).parse().expect("a URL"), to }
+    }
+
+    fn another(&self) -> Legacy {
+        self.clone()
+    }
+
+    async fn request(&mut self) {
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = self.uri.clone();
+        if !self.to.keep {
+            // It does not say so by itself, even when it keeps nothing.
+            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let response = self.client.request(request).await.expect("a response");
+        read_to_end(response.into_body()).await;
+    }
+}
+
+/// reqwest, without what it offers beyond HTTP/1.1 (its default features are off).
+#[derive(Clone)]
+pub(crate) struct Reqwest {
+    client: reqwest::Client,
+    url: reqwest::Url,
+    to: To,
+}
+
+impl Contender for Reqwest {
+    fn new(to: To) -> Reqwest {
+        let idle = if to.keep { usize::MAX } else { 0 };
+        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(idle).build();
+        let url = reqwest::Url::parse(&format!("http://{}/", to.addr)).expect("a URL");
+        Reqwest { client: client.expect("a client"), url, to }
+    }
+
+    fn another(&self) -> Reqwest {
+        self.clone()
+    }
+
+    async fn request(&mut self) {
+        let mut request = self.client.get(self.url.clone());
+        if !self.to.keep {
+            request = request.header(CONNECTION, "close");
+        }
+        let mut response = request.send().await.expect("a response");
+        let mut read = 0;
+        while let Some(chunk) = response.chunk().await.expect("a whole body") {
+            read += chunk.len();
+        }
+        assert_eq!(read, BODY.len());
+    }
+}

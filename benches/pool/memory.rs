@@ -1,0 +1,250 @@
+//! Memory: an allocator that counts when it is asked to, and what a connection holds.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use keeplive::{Pool, PoolConfig, TlsConfig};
+use tokio::task::JoinSet;
+
+use crate::contenders::{Contender, Keeplive, Legacy, Reqwest, Spawned, To};
+use crate::echo::Echo;
+use crate::visit::Setting;
+
+/// The system's allocator. It counts only between [`count`] and [`Counting::end`], so that elsewhere a contender that
+/// allocates much pays for no more than that.
+pub(crate) struct Counted;
+
+static ON: AtomicBool = AtomicBool::new(false);
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static BYTES: AtomicU64 = AtomicU64::new(0);
+static LIVE: AtomicI64 = AtomicI64::new(0);
+
+fn note(allocated: usize, freed: usize) {
+    if ON.load(Relaxed) {
+        if allocated > 0 {
+            ALLOCATIONS.fetch_add(1, Relaxed);
+            BYTES.fetch_add(allocated as u64, Relaxed);
+        }
+        LIVE.fetch_add(allocated as i64 - freed as i64, Relaxed);
+    }
+}
+
+// SAFETY: every call is handed to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(layout.size(), 0);
+        // SAFETY: as promised by our caller.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note(layout.size(), 0);
+        // SAFETY: as promised by our caller.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note(size, layout.size());
+        // SAFETY: as promised by our caller.
+        unsafe { System.realloc(at, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        note(0, layout.size());
+        // SAFETY: as promised by our caller.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+/// What was allocated since counting began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heap {
+    pub(crate) allocations: u64,
+    pub(crate) bytes: u64,
+    /// Allocated and not freed.
+    pub(crate) live: i64,
+}
+
+/// The allocator counts until this ends.
+pub(crate) struct Counting;
+
+/// Counts from now on, the whole process.
+pub(crate) fn count() -> Counting {
+    ALLOCATIONS.store(0, Relaxed);
+    BYTES.store(0, Relaxed);
+    LIVE.store(0, Relaxed);
+    ON.store(true, Relaxed);
+    Counting
+}
+
+impl Counting {
+    fn so_far(&self) -> Heap {
+        Heap { allocations: ALLOCATIONS.load(Relaxed), bytes: BYTES.load(Relaxed), live: LIVE.load(Relaxed) }
+    }
+
+    pub(crate) fn end(self) -> Heap {
+        ON.store(false, Relaxed);
+        self.so_far()
+    }
+}
+
+/// What one connection holds in our process, bytes.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub(crate) struct Held {
+    /// On the heap, as asked of the allocator.
+    pub(crate) heap: f64,
+    /// Resident, with what the allocator and the pages add.
+    pub(crate) resident: f64,
+}
+
+/// A row of the table.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct PerConnection {
+    pub(crate) client: &'static str,
+    pub(crate) idle: Held,
+    pub(crate) busy: Held,
+}
+
+/// Connections that are opened to be weighed.
+const CONNECTIONS: usize = 500;
+
+/// Everyone who keeps connections, over plain TCP, and keeplive over TLS.
+pub(crate) fn per_connection(echo: &Echo) -> Vec<PerConnection> {
+    let plain = |client, weigh: fn(SocketAddr, Stay) -> Held| PerConnection {
+        client,
+        idle: weigh(echo.keeps, Stay::Idle),
+        busy: weigh(echo.holds, Stay::Busy),
+    };
+    vec![
+        plain("hyper, spawned", weigh::<Spawned>),
+        plain("keeplive", weigh::<Plain>),
+        plain("hyper-util legacy", weigh::<Legacy>),
+        plain("reqwest", weigh::<Reqwest>),
+        PerConnection {
+            client: "keeplive, TLS 1.3",
+            idle: weigh::<Secure>(echo.tls, Stay::Idle),
+            busy: weigh::<Secure>(echo.tls_holds, Stay::Busy),
+        },
+    ]
+}
+
+/// In what state a connection is weighed.
+#[derive(Clone, Copy)]
+enum Stay {
+    /// After one exchange.
+    Idle,
+    /// Its request is written and not answered; the task that waits for it is weighed too.
+    Busy,
+}
+
+struct Plain(Keeplive);
+struct Secure(Keeplive);
+
+fn patient(to: To) -> PoolConfig {
+    PoolConfig::default().max_idle_per_origin(to.loops).idle_timeout(None)
+}
+
+impl Contender for Plain {
+    fn new(to: To) -> Plain {
+        let pool = Pool::new(patient(to)).expect("a pool");
+        Plain(Keeplive::with(pool, &format!("http://{}/", to.addr), to))
+    }
+
+    fn another(&self) -> Plain {
+        Plain(self.0.clone())
+    }
+
+    async fn request(&mut self) {
+        exchange(&self.0).await;
+    }
+}
+
+impl Contender for Secure {
+    fn new(to: To) -> Secure {
+        let mut tls = TlsConfig::default();
+        tls.verify = false;
+        let pool = Pool::with_tls(patient(to), tls.build().expect("a TLS client")).expect("a pool");
+        Secure(Keeplive::with(pool, &format!("https://{}/", to.addr), to))
+    }
+
+    fn another(&self) -> Secure {
+        Secure(self.0.clone())
+    }
+
+    async fn request(&mut self) {
+        exchange(&self.0).await;
+    }
+}
+
+async fn exchange(client: &Keeplive) {
+    let response = client.pool.send_to(&client.origin, client.request()).await.expect("a response");
+    response.into_body().finish().await.expect("a whole body");
+}
+
+fn weigh<C: Contender>(addr: SocketAddr, stay: Stay) -> Held {
+    let to = To { addr, keep: true, loops: CONNECTIONS };
+    let setting = Setting { to, requests: 0, workers: 0 };
+    setting.runtime().block_on(async {
+        let first = C::new(to);
+        let (resident, sockets) = (resident(), sockets());
+        let counting = count();
+        let mut tasks = JoinSet::new();
+        let mut kept = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let mut contender = first.another();
+            tasks.spawn(async move {
+                contender.request().await;
+                contender
+            });
+        }
+        if matches!(stay, Stay::Idle) {
+            // What a loop holds of its own is small and stays: a connection of bare hyper lives in it.
+            while let Some(done) = tasks.join_next().await {
+                kept.push(done.expect("no task fails"));
+            }
+        }
+        let live = settled(&counting).await;
+        let open = (self::sockets() - sockets) as f64;
+        let held = Held { heap: live as f64 / open, resident: (self::resident() - resident) / open };
+        counting.end();
+        tasks.abort_all();
+        while tasks.join_next().await.is_some() {}
+        held
+    })
+}
+
+/// What is live once nothing changes any more.
+async fn settled(counting: &Counting) -> i64 {
+    let mut same = 0;
+    let mut last = counting.so_far().live;
+    while same < 5 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let live = counting.so_far().live;
+        same = if live == last { same + 1 } else { 0 };
+        last = live;
+    }
+    last
+}
+
+fn resident() -> f64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kb| kb.parse::<f64>().ok()).unwrap_or(f64::NAN) * 1024.0
+}
+
+/// Open sockets of this process.
+fn sockets() -> usize {
+    let Ok(descriptors) = fs::read_dir("/proc/self/fd") else { return 0 };
+    let names = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    names.filter(|name| name.to_string_lossy().starts_with("socket:")).count()
+}
+
+/// What the kernel keeps for a TCP socket besides the bytes in its queues: the size of its object, where it says.
+pub(crate) fn kernel_socket() -> Option<u64> {
+    let slabs = fs::read_to_string("/proc/slabinfo").ok()?;
+    let tcp = slabs.lines().find(|line| line.split_whitespace().next() == Some("TCP"))?;
+    tcp.split_whitespace().nth(3)?.parse().ok()
+}
