@@ -1,8 +1,10 @@
 //! [`Origin`]: scheme, host and port, the key under which connections are kept.
 
+use std::collections::hash_map::RandomState;
 use std::fmt;
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::Uri;
 use http::header::HeaderValue;
@@ -39,11 +41,40 @@ impl Scheme {
 /// Where connections lead: scheme, host and port (RFC 9110, section 4.3.1). Two requests may share a
 /// connection only when their origins are equal. The host is kept in lower case, IPv6 addresses without
 /// their brackets.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
     scheme: Scheme,
     host: Arc<str>,
     port: u16,
+    /// Of the three above, made once: a pool asks for it several times per request.
+    hash: u64,
+}
+
+impl Hash for Origin {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// Builds the hasher of maps whose key is an [`Origin`]: its hash is a good one already, keyed at random so that who
+/// chooses the hosts cannot choose collisions.
+pub(crate) type ByOrigin = BuildHasherDefault<HashedAlready>;
+
+#[derive(Debug, Default)]
+pub(crate) struct HashedAlready(u64);
+
+impl Hasher for HashedAlready {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("an Origin writes one u64");
+    }
 }
 
 impl Origin {
@@ -87,7 +118,13 @@ impl Origin {
         if port == 0 {
             return invalid("port 0 cannot be connected to".into());
         }
-        Ok(Origin { scheme, host: normal(host).into(), port })
+        Ok(Origin::new(scheme, normal(host).into(), port))
+    }
+
+    fn new(scheme: Scheme, host: Arc<str>, port: u16) -> Origin {
+        static KEYS: OnceLock<RandomState> = OnceLock::new();
+        let hash = KEYS.get_or_init(RandomState::new).hash_one((scheme, &*host, port));
+        Origin { scheme, host, port, hash }
     }
 
     /// `http` or `https`.

@@ -17,7 +17,7 @@ use super::stats::Counts;
 use crate::config::{OnMiss, PoolConfig, ReuseOrder};
 use crate::error::Error;
 use crate::idle::{CloseReason, IdleSet, Lane, end_of_rest};
-use crate::origin::Origin;
+use crate::origin::{ByOrigin, Origin};
 
 /// A connection, as far as the arithmetic knows one.
 pub(super) trait Kept {
@@ -126,7 +126,7 @@ impl Limits {
 #[derive(Debug)]
 pub(super) struct State<C> {
     limits: Limits,
-    origins: HashMap<Origin, Places>,
+    origins: HashMap<Origin, Places, ByOrigin>,
     idle: IdleSet<Origin, C>,
     /// Being opened, in use and idle together.
     taken: usize,
@@ -215,7 +215,7 @@ impl<C: Kept> State<C> {
     pub(super) fn new(config: &PoolConfig) -> State<C> {
         State {
             limits: Limits::new(config),
-            origins: HashMap::new(),
+            origins: HashMap::default(),
             idle: IdleSet::new(),
             taken: 0,
             opening: 0,
