@@ -4,10 +4,12 @@
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use keeplive::server::{Behaviour, Server, ServerTls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Barrier;
 
 use crate::usage;
 
@@ -15,6 +17,9 @@ use crate::usage;
 pub(crate) const BODY: &[u8] = b"Hello, world!";
 const KEPT: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nHello, world!";
 const LAST: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 13\r\n\r\nHello, world!";
+
+/// How many requests the gathering listener waits for.
+pub(crate) const AT_ONCE: usize = 500;
 
 /// The word that makes this program the other side.
 pub(crate) const ROLE: &str = "--echo";
@@ -26,6 +31,8 @@ pub(crate) struct Echo {
     pub(crate) keeps: SocketAddr,
     /// Answers once and closes.
     pub(crate) closes: SocketAddr,
+    /// Answers when [`AT_ONCE`] connections have a request each, so that none can be used for two.
+    pub(crate) gathers: SocketAddr,
     /// Reads requests and never answers.
     pub(crate) holds: SocketAddr,
     /// The embedded server over TLS 1.3, answering.
@@ -47,9 +54,10 @@ impl Echo {
         let stdout = child.stdout.take().expect("it is piped");
         BufReader::new(stdout).read_line(&mut line).expect("the other side tells its ports");
         let mut ports = line.split_whitespace().map(|port| port.parse().expect("a port"));
-        let mut next = || SocketAddr::from((Ipv4Addr::LOCALHOST, ports.next().expect("five ports")));
-        let (keeps, closes, holds, tls, tls_holds) = (next(), next(), next(), next(), next());
-        Echo { child, keeps, closes, holds, tls, tls_holds }
+        let mut next = || SocketAddr::from((Ipv4Addr::LOCALHOST, ports.next().expect("six ports")));
+        let (keeps, closes, gathers) = (next(), next(), next());
+        let (holds, tls, tls_holds) = (next(), next(), next());
+        Echo { child, keeps, closes, gathers, holds, tls, tls_holds }
     }
 }
 
@@ -66,6 +74,7 @@ impl Drop for Echo {
 enum Manner {
     Keep,
     Close,
+    Gather,
     Hold,
 }
 
@@ -80,7 +89,7 @@ pub(crate) fn serve() {
     };
     let servers = [secure(Behaviour::default()), secure(Behaviour::default().stall_after(0))];
     let mut ports = Vec::new();
-    for manner in [Manner::Keep, Manner::Close, Manner::Hold] {
+    for manner in [Manner::Keep, Manner::Close, Manner::Gather, Manner::Hold] {
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
         ports.push(listener.local_addr().expect("bound").port());
         runtime.spawn(accept(listener, manner));
@@ -97,13 +106,14 @@ pub(crate) fn serve() {
 }
 
 async fn accept(listener: TcpListener, manner: Manner) {
+    let gathered = Arc::new(Barrier::new(AT_ONCE));
     while let Ok((tcp, _)) = listener.accept().await {
         let _ = tcp.set_nodelay(true);
-        tokio::spawn(answer(tcp, manner));
+        tokio::spawn(answer(tcp, manner, Arc::clone(&gathered)));
     }
 }
 
-async fn answer(mut tcp: TcpStream, manner: Manner) {
+async fn answer(mut tcp: TcpStream, manner: Manner, gathered: Arc<Barrier>) {
     let mut buf = [0_u8; 1024];
     let mut filled = 0;
     loop {
@@ -119,6 +129,10 @@ async fn answer(mut tcp: TcpStream, manner: Manner) {
         let written = match manner {
             Manner::Keep => tcp.write_all(KEPT).await,
             Manner::Close => return drop(tcp.write_all(LAST).await),
+            Manner::Gather => {
+                gathered.wait().await;
+                tcp.write_all(KEPT).await
+            }
             Manner::Hold => Ok(()),
         };
         if written.is_err() {

@@ -70,6 +70,7 @@ fn main() {
         [.., "--test"] | ["--test", ..] => {}
         [echo::ROLE] => echo::serve(),
         ["visit", name, loops, requests] => visit_once(name, loops, requests),
+        ["weigh", client, stay] => memory::weigh_one(client, stay),
         [] => write_all(),
         _ => {
             let wanted = |name: &str| words.contains(&name);
@@ -257,8 +258,8 @@ fn visit_once(name: &str, loops: &str, requests: &str) {
 }
 
 /// What a connection holds.
-fn memory(echo: &Echo) -> Part {
-    let rows = memory::per_connection(echo);
+fn memory(_: &Echo) -> Part {
+    let rows = memory::per_connection();
     let mut text = String::from("bytes per connection in our process\n\n");
     let _ = writeln!(
         text,

@@ -3,6 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use keeplive::{Pool, PoolConfig, TlsConfig};
 use tokio::task::JoinSet;
 
 use crate::contenders::{Contender, Keeplive, Legacy, Reqwest, Spawned, To};
-use crate::echo::Echo;
+use crate::echo::{AT_ONCE, Echo};
 use crate::visit::Setting;
 
 /// The system's allocator. It counts only between [`count`] and [`Counting::end`], so that elsewhere a contender that
@@ -108,31 +109,49 @@ pub(crate) struct PerConnection {
     pub(crate) busy: Held,
 }
 
-/// Connections that are opened to be weighed.
-const CONNECTIONS: usize = 500;
+type Weigh = fn(&Echo, Stay) -> Held;
 
 /// Everyone who keeps connections, over plain TCP, and keeplive over TLS.
-pub(crate) fn per_connection(echo: &Echo) -> Vec<PerConnection> {
-    let plain = |client, weigh: fn(SocketAddr, Stay) -> Held| PerConnection {
-        client,
-        idle: weigh(echo.keeps, Stay::Idle),
-        busy: weigh(echo.holds, Stay::Busy),
+const WEIGHED: [(&str, Weigh); 5] = [
+    ("hyper, spawned", |echo, stay| weigh::<Spawned>(plain(echo, stay), stay)),
+    ("keeplive", |echo, stay| weigh::<Plain>(plain(echo, stay), stay)),
+    ("hyper-util legacy", |echo, stay| weigh::<Legacy>(plain(echo, stay), stay)),
+    ("reqwest", |echo, stay| weigh::<Reqwest>(plain(echo, stay), stay)),
+    ("keeplive, TLS 1.3", |echo, stay| weigh::<Secure>(secure(echo, stay), stay)),
+];
+
+fn plain(echo: &Echo, stay: Stay) -> SocketAddr {
+    if stay == Stay::Idle { echo.gathers } else { echo.holds }
+}
+
+fn secure(echo: &Echo, stay: Stay) -> SocketAddr {
+    if stay == Stay::Idle { echo.tls } else { echo.tls_holds }
+}
+
+/// Each is weighed in a process of its own: where others have freed memory, nothing new becomes resident.
+pub(crate) fn per_connection() -> Vec<PerConnection> {
+    let apart = |client: &str, stay: &str| {
+        let program = std::env::current_exe().expect("this program's path");
+        let output = Command::new(program).args(["weigh", client, stay]).output().expect("it starts again");
+        let text = String::from_utf8(output.stdout).expect("two numbers");
+        let mut numbers = text.split_whitespace().map(|number| number.parse().expect("a number"));
+        let mut next = || numbers.next().expect("two numbers");
+        Held { heap: next(), resident: next() }
     };
-    vec![
-        plain("hyper, spawned", weigh::<Spawned>),
-        plain("keeplive", weigh::<Plain>),
-        plain("hyper-util legacy", weigh::<Legacy>),
-        plain("reqwest", weigh::<Reqwest>),
-        PerConnection {
-            client: "keeplive, TLS 1.3",
-            idle: weigh::<Secure>(echo.tls, Stay::Idle),
-            busy: weigh::<Secure>(echo.tls_holds, Stay::Busy),
-        },
-    ]
+    let row = |client| PerConnection { client, idle: apart(client, "idle"), busy: apart(client, "busy") };
+    WEIGHED.map(|(client, _)| row(client)).into()
+}
+
+/// What [`per_connection`] asks another process.
+pub(crate) fn weigh_one(client: &str, stay: &str) {
+    let stay = if stay == "idle" { Stay::Idle } else { Stay::Busy };
+    let found = WEIGHED.iter().find(|(name, _)| *name == client);
+    let held = found.expect("one of the table").1(&Echo::start(), stay);
+    println!("{} {}", held.heap, held.resident);
 }
 
 /// In what state a connection is weighed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Stay {
     /// After one exchange.
     Idle,
@@ -185,15 +204,16 @@ async fn exchange(client: &Keeplive) {
 }
 
 fn weigh<C: Contender>(addr: SocketAddr, stay: Stay) -> Held {
-    let to = To { addr, keep: true, loops: CONNECTIONS };
+    let to = To { addr, keep: true, loops: AT_ONCE };
     let setting = Setting { to, requests: 0, workers: 0 };
     setting.runtime().block_on(async {
+        crate::usage::allow_descriptors();
         let first = C::new(to);
         let (resident, sockets) = (resident(), sockets());
         let counting = count();
         let mut tasks = JoinSet::new();
         let mut kept = Vec::new();
-        for _ in 0..CONNECTIONS {
+        for _ in 0..AT_ONCE {
             let mut contender = first.another();
             tasks.spawn(async move {
                 contender.request().await;
@@ -220,7 +240,8 @@ fn weigh<C: Contender>(addr: SocketAddr, stay: Stay) -> Held {
 async fn settled(counting: &Counting) -> i64 {
     let mut same = 0;
     let mut last = counting.so_far().live;
-    while same < 5 {
+    // Half a second: on a machine that others use, either side may stand still for a while.
+    while same < 25 {
         tokio::time::sleep(Duration::from_millis(20)).await;
         let live = counting.so_far().live;
         same = if live == last { same + 1 } else { 0 };
