@@ -1,4 +1,6 @@
-//! An idle timeout chosen from what the server says of its own: one request asks, the pool is made accordingly.
+//! An idle timeout chosen from what the server says of its own. The pool does that by itself for every connection
+//! ([`HintPolicy::Honour`](keeplive::HintPolicy)); this program shows what it hears, and what another client that knows
+//! no hints should be told.
 //!
 //! A server that closes idle connections after N seconds may tell so: `Keep-Alive: timeout=N`. A request that is sent
 //! just then meets the close half way. So the client lets go first, with a margin for the way and for the server's
@@ -10,28 +12,21 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::time::Duration;
 
-use http::{HeaderMap, Request};
-use keeplive::{Pool, PoolConfig};
+use http::Request;
+use http::header::CONNECTION;
+use keeplive::{Hint, Pool, PoolConfig};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How much earlier than the server we let go.
+/// How much earlier than the server a client should let go: the pool's own margin.
 const MARGIN: Duration = Duration::from_secs(1);
-
-/// The seconds in `Keep-Alive: timeout=5, max=100`, in any order and any case.
-pub(crate) fn hint(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get("keep-alive")?.to_str().ok()?;
-    let mut parameters = value.split(',').filter_map(|parameter| parameter.split_once('='));
-    let (_, seconds) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"))?;
-    seconds.trim().parse().ok().map(Duration::from_secs)
-}
 
 /// The idle timeout for a server that says this; the pool's own for one that says nothing. A server that keeps
 /// connections no longer than the margin is one to which none is worth keeping.
-pub(crate) fn idle_timeout(hint: Option<Duration>) -> Option<Duration> {
-    match hint {
+pub(crate) fn idle_timeout(hint: Option<Hint>) -> Option<Duration> {
+    match hint.and_then(|hint| hint.timeout) {
         None => PoolConfig::default().idle_timeout,
-        Some(hint) => Some(hint.saturating_sub(MARGIN)),
+        Some(timeout) => Some(timeout.saturating_sub(MARGIN)),
     }
 }
 
@@ -45,21 +40,17 @@ pub(crate) async fn run(target: Option<String>) -> Result<(), BoxError> {
         Some(url) => url,
         None => a_server_that_hints()?,
     };
-    let ask = Pool::new(PoolConfig::default())?;
-    let response = ask.send(Request::get(&url).body(())?).await?;
-    let hint = hint(response.headers());
-    response.into_body().finish().await?;
-    ask.close();
-
-    let timeout = idle_timeout(hint);
-    println!("{url} says {hint:?}: idle connections are kept for {timeout:?}");
-    let pool = Pool::new(PoolConfig::default().idle_timeout(timeout))?;
+    let pool = Pool::new(PoolConfig::default())?;
     for _ in 0..3 {
-        let exchange = pool.send(Request::get(&url).body(())?).await?.into_body().finish().await?;
+        // Apache httpd and Tomcat tell only those who ask.
+        let request = Request::get(&url).header(CONNECTION, "keep-alive").body(())?;
+        let exchange = pool.send(request).await?.into_body().finish().await?;
         println!(
-            "exchange {} after {:?} of idleness",
+            "exchange {} on its connection, after {:?} of idleness; the server says {:?}: let go after {:?}",
             exchange.nth,
-            exchange.idle_before.unwrap_or_default()
+            exchange.idle_before.unwrap_or_default(),
+            exchange.hint,
+            idle_timeout(exchange.hint)
         );
     }
     Ok(())
@@ -76,7 +67,7 @@ fn a_server_that_hints() -> Result<String, BoxError> {
                 for line in BufReader::new(&stream).lines() {
                     if line?.is_empty() {
                         answers.write_all(
-                            b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5, max=100\r\nContent-Length: 2\r\n\r\nhi",
+                            b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5, max=100\r\nContent-Length: 2\r\n\r\nhi",
                         )?;
                     }
                 }

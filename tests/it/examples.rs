@@ -15,9 +15,9 @@ mod tower_middleware;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Request};
+use http::Request;
 use keeplive::server::{Behaviour, Server};
-use keeplive::{Pool, PoolConfig};
+use keeplive::{Hint, Pool, PoolConfig};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_example_runs_to_its_end() {
@@ -30,11 +30,7 @@ async fn every_example_runs_to_its_end() {
 
 #[test]
 fn an_idle_timeout_from_a_hint_ends_before_the_servers() {
-    let chosen = |value: &'static str| {
-        let mut headers = HeaderMap::new();
-        headers.insert("keep-alive", value.parse().unwrap());
-        idle_timeout_from_hint::idle_timeout(idle_timeout_from_hint::hint(&headers)).unwrap()
-    };
+    let chosen = |value: &str| idle_timeout_from_hint::idle_timeout(Hint::parse(value.as_bytes())).unwrap();
     assert_eq!(chosen("timeout=5, max=100"), Duration::from_secs(4));
     assert_eq!(chosen("max=100, Timeout = 75"), Duration::from_secs(74));
     assert_eq!(chosen("timeout=1"), Duration::ZERO);

@@ -1,6 +1,7 @@
 //! What no input may cause, tried with the corpus and with mutations of it for a few seconds. The same functions run
 //! under libFuzzer, guided by coverage and for as long as one likes: see `fuzz/README.md`.
 
+mod hint;
 mod mutation;
 mod response;
 mod result;
@@ -63,6 +64,15 @@ fn try_all(name: &str, target: fn(&[u8]), tokens: &'static [&'static [u8]]) {
     }
     eprintln!("{name}: {tried} mutations in {:?}", begun.elapsed());
     assert!(tried > 0);
+}
+
+#[test]
+fn no_hint_promises_what_was_not_said() {
+    try_all(
+        "hint",
+        hint::run,
+        &[b"timeout=", b"max=", b",", b"=", b"\"", b"\\", b"0", b"18446744073709551616", b" "],
+    );
 }
 
 #[test]
