@@ -21,6 +21,8 @@ mod timer;
 
 mod body;
 mod config;
+#[cfg(feature = "load")]
+pub mod duration;
 mod error;
 mod exchange;
 mod idle;
@@ -34,6 +36,8 @@ pub mod findings;
 #[cfg(feature = "load")]
 pub mod histogram;
 #[cfg(feature = "load")]
+pub mod known;
+#[cfg(feature = "load")]
 pub mod machine;
 #[cfg(feature = "load")]
 pub mod measurement;
@@ -41,6 +45,8 @@ pub mod measurement;
 pub mod plan;
 #[cfg(feature = "load")]
 pub mod ports;
+#[cfg(feature = "load")]
+pub mod saved;
 
 mod connect;
 mod connection;
@@ -55,7 +61,11 @@ mod wire;
 pub mod load;
 
 #[cfg(feature = "load")]
+pub mod advice;
+#[cfg(feature = "load")]
 pub mod compare;
+#[cfg(feature = "load")]
+pub mod expect;
 
 #[cfg(feature = "load")]
 pub mod report;

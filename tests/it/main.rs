@@ -4,5 +4,6 @@
 mod pool;
 mod program;
 mod server;
+mod snippets;
 mod stairs;
 mod support;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use keeplive::Resolve;
+use keeplive::duration::parse as duration;
 
 /// Measures what HTTP/1.1 keep-alive saves, with confidence intervals.
 ///
@@ -244,29 +245,6 @@ pub(crate) enum ServeTlsArg {
     Both,
 }
 
-/// A duration in curl's form (seconds, with a fraction if need be) or with a unit.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is not a duration: write 2.5 (seconds), 500ms, 5s or 1m");
-    let seconds = match text.find(|c: char| c.is_ascii_alphabetic()) {
-        None => text.parse::<f64>().map_err(|_| wrong())?,
-        Some(unit_at) => {
-            let (number, unit) = text.split_at(unit_at);
-            let factor = match unit {
-                "us" => 1e-6,
-                "ms" => 1e-3,
-                "s" => 1.0,
-                "m" | "min" => 60.0,
-                "h" => 3600.0,
-                _ => return Err(wrong()),
-            };
-            number.trim().parse::<f64>().map_err(|_| wrong())? * factor
-        }
-    };
-    // Rounded to whole nanoseconds, so that 0.1 s is 100 ms and not a hair less.
-    let nanos = (seconds * 1e9).round();
-    if (0.0..=1e18).contains(&nanos) { Ok(Duration::from_nanos(nanos as u64)) } else { Err(wrong()) }
-}
-
 /// curl's `--resolve HOST:PORT:ADDRESS`.
 fn resolve(text: &str) -> Result<Resolve, String> {
     let wrong = || format!("`{text}` is not HOST:PORT:ADDRESS, such as example.com:443:127.0.0.1");
@@ -285,18 +263,6 @@ mod tests {
     #[test]
     fn the_command_line_fits_together() {
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn durations_are_seconds_as_in_curl_or_carry_their_unit() {
-        for (text, ms) in
-            [("2.5", 2500), ("500ms", 500), ("5s", 5000), ("1m", 60_000), ("0", 0), ("0.1", 100)]
-        {
-            assert_eq!(duration(text).unwrap(), Duration::from_millis(ms), "{text}");
-        }
-        for text in ["", "abc", "-1", "5 parsecs", "1e30", "nan", "inf"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
     }
 
     #[test]
