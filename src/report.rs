@@ -1,8 +1,11 @@
 //! Values into text. What the numbers are was settled before; here they find their words, units and places.
 
 mod headline;
+mod html;
 pub mod json;
+mod page;
 mod plot;
+pub mod probe;
 mod table;
 pub mod terminal;
 mod units;

@@ -1,5 +1,7 @@
 //! The command line. clap stops here: what the verbs get is plain data.
 
+mod advice;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,10 +10,13 @@ use clap::{Parser, Subcommand, ValueEnum};
 use keeplive::Resolve;
 use keeplive::duration::parse as duration;
 
+pub(crate) use advice::AdviceArgs;
+
 /// Measures what HTTP/1.1 keep-alive saves, with confidence intervals.
 ///
-/// Exit codes: 0 done; 2 could not run (usage, I/O, target unreachable); 4 invalid (the generator or the set-up
-/// was the limit, not the target); 130 interrupted (what was measured is printed and saved).
+/// Exit codes: 0 done; 1 an expectation did not hold; 2 could not run (usage, I/O, target unreachable); 3 an
+/// expectation was not decided; 4 invalid (the generator or the set-up was the limit, not the target); 130 interrupted
+/// (what was measured is printed and saved).
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub(crate) struct Args {
@@ -160,11 +165,14 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, Parser)]
 #[command(args_override_self = true)]
 pub(crate) struct ReportArgs {
-    /// A result that `keeplive compare` saved
+    /// A saved result
     pub(crate) file: PathBuf,
     /// What goes to stdout
-    #[arg(long, value_enum, default_value_t = FormatArg::Text)]
-    pub(crate) format: FormatArg,
+    #[arg(long, value_enum, default_value_t = ProbeFormatArg::Text)]
+    pub(crate) format: ProbeFormatArg,
+
+    #[command(flatten)]
+    pub(crate) advice: AdviceArgs,
 }
 
 // As in curl, the last of an option that is given twice counts.
@@ -218,6 +226,19 @@ pub(crate) enum FormatArg {
     Text,
     /// One JSON document (schema keeplive.summary/1)
     Json,
+}
+
+/// The forms of a probe's report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProbeFormatArg {
+    /// A report to read
+    Text,
+    /// One JSON document (a comparison: schema keeplive.summary/1; a probe: keeplive.probe/1)
+    Json,
+    /// JUnit XML with a case for each expectation (a probe only)
+    Junit,
+    /// One HTML file with a picture and settings to paste (a probe only)
+    Html,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
