@@ -2,6 +2,8 @@
 //! path's own timer and why, in which order the hops must give up, and whether TCP keepalive helps.
 //!
 //! Pure: the same findings give the same advice. Where the findings hold no timer, no number is made up.
+//!
+#![doc = include_str!("docs/idle-timeouts.md")]
 
 mod risk;
 pub mod snippets;
