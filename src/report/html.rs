@@ -40,8 +40,8 @@ impl Page {
                 body {
                     header {
                         p.title { (self.title) }
-                        h1 { (self.answer) }
-                        p.about { (self.about) }
+                        h1 { (unbroken(&self.answer)) }
+                        p.about { (unbroken(&self.about)) }
                     }
                     main { (self.body) }
                     footer { p { (self.made_by) } }
@@ -57,6 +57,20 @@ pub(super) fn section(heading: &str, body: &Markup) -> Markup {
     html! { section { h2 { (heading) } (body) } }
 }
 
+/// A text whose units stay with their numbers.
+pub(super) fn unbroken(text: &str) -> String {
+    let mut whole = String::with_capacity(text.len());
+    for word in text.split(' ') {
+        let unit = ["ns", "µs", "ms", "s", "%"].contains(&word.trim_end_matches([',', ';', '.', ':', ')']));
+        let after_number = whole.ends_with(|letter: char| letter.is_ascii_digit());
+        if !whole.is_empty() {
+            whole.push(if unit && after_number { '\u{a0}' } else { ' ' });
+        }
+        whole.push_str(word);
+    }
+    whole
+}
+
 /// A picture in two widths, of which the page shows the one that fits; `says` is what it shows in words, `data` the
 /// same as text to unfold.
 pub(super) struct Figure<'a> {
@@ -64,7 +78,7 @@ pub(super) struct Figure<'a> {
     pub(super) narrow: String,
     pub(super) says: &'a str,
     pub(super) legend: Markup,
-    pub(super) data: Markup,
+    pub(super) data: Option<Markup>,
 }
 
 impl Figure<'_> {
@@ -74,8 +88,10 @@ impl Figure<'_> {
                 // The pictures are drawn by us from numbers alone, and escaped where they hold text.
                 div.picture.wide role="img" aria-label=(self.says) { (PreEscaped(&self.wide)) }
                 div.picture.narrow role="img" aria-label=(self.says) { (PreEscaped(&self.narrow)) }
-                figcaption { p { (self.says) } (self.legend) }
-                details { summary { "The same as a table" } div.scroll tabindex="0" { (self.data) } }
+                figcaption { p { (unbroken(self.says)) } (self.legend) }
+                @if let Some(data) = &self.data {
+                    details { summary { "The same as a table" } div.scroll tabindex="0" { (data) } }
+                }
             }
         }
     }

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, PreEscaped, html};
 
-use super::picture::{self, MARKS, Mark, mark};
+use super::picture::{self, MARKS, Mark, View, mark};
 use super::words::{self, facts, hint, sentence, what_was_done};
 use super::{Report, Snippet};
 use crate::advice::{Recommendation, Safety};
 use crate::duration::{say, say_range};
 use crate::expect::Outcome;
 use crate::findings::{Findings, Role, Sample};
-use crate::report::html::{Figure, Page, section};
+use crate::report::html::{Figure, Page, section, unbroken};
 
 /// The picture's two widths in pixels; the page shows the one that fits.
 const WIDE: u32 = 760;
@@ -24,13 +24,13 @@ pub fn page(report: &Report) -> String {
         @if !report.expectations.is_empty() || report.risk.is_some() {
             (section("Expected", &demands(report)))
         }
-        @if let Some(figure) = figure(report) { (section("Every connection", &figure)) }
+        @if let Some(figures) = figures(report) { (section("Every connection", &figures)) }
         (section("Seen", &seen(findings)))
         (section("To set", &advice(&report.recommendation)))
         @if !report.hints.is_empty() { (section("Defaults that fit", &hints(report))) }
         @if !findings.caveats.is_empty() {
             (section("Uncertain", &html! {
-                ul { @for one in &findings.caveats { li { (sentence(&one.text)) } } }
+                ul { @for one in &findings.caveats { li { (unbroken(&sentence(&one.text))) } } }
             }))
         }
         @if !report.snippets.is_empty() { (section("Settings to paste", &snippets(&report.snippets))) }
@@ -73,22 +73,49 @@ fn demands(report: &Report) -> Markup {
     html! {
         ul.plain {
             @for (class, sign, text) in expected.chain(setting) {
-                li { span class={ "sign " (class) } { (sign) } (text) }
+                li { span class={ "sign " (class) } { (sign) } (unbroken(&text)) }
             }
         }
     }
 }
 
-fn figure(report: &Report) -> Option<Markup> {
-    let draw = |width| picture::svg(report.findings, &report.recommendation, width);
-    let figure = Figure {
-        wide: draw(WIDE)?,
-        narrow: draw(NARROW)?,
+fn figures(report: &Report) -> Option<Markup> {
+    let draw = |view, width| picture::svg(report.findings, &report.recommendation, view, width);
+    let whole = Figure {
+        wide: draw(View::Whole, WIDE)?,
+        narrow: draw(View::Whole, NARROW)?,
         says: &in_words(report.findings),
         legend: legend(report),
-        data: table(report.findings),
+        data: Some(table(report.findings)),
     };
-    Some(figure.markup())
+    let near = || {
+        Some(
+            Figure {
+                wide: draw(View::AroundTheTimer, WIDE)?,
+                narrow: draw(View::AroundTheTimer, NARROW)?,
+                says: &near_in_words(report.findings)?,
+                legend: html! {},
+                data: None,
+            }
+            .markup(),
+        )
+    };
+    Some(html! { (whole.markup()) @if let Some(near) = near() { (near) } })
+}
+
+/// What the second picture shows, for those who do not see it.
+fn near_in_words(findings: &Findings) -> Option<String> {
+    let idle = &findings.idle_timeout;
+    let (alive, dead) = (idle.confirmed_alive, idle.confirmed_dead);
+    Some(format!(
+        "The same around the timer, whose bracket of {} is shaded: {} of {} connections that were tried just below it \
+         were alive, {} of {} just above it were dead.",
+        say_range(idle.lower, idle.upper?),
+        alive.hits,
+        alive.of,
+        dead.hits,
+        dead.of
+    ))
 }
 
 /// What the picture shows, for those who do not see it.
@@ -146,7 +173,7 @@ fn table(findings: &Findings) -> Markup {
 }
 
 fn seen(findings: &Findings) -> Markup {
-    html! { dl { @for fact in facts(findings) { dt { (fact.name) } dd { (fact.text) } } } }
+    html! { dl { @for fact in facts(findings) { dt { (fact.name) } dd { (unbroken(&fact.text)) } } } }
 }
 
 fn advice(advice: &Recommendation) -> Markup {
@@ -169,7 +196,7 @@ fn advice(advice: &Recommendation) -> Markup {
                 ", user timeout " (say(it.user_timeout)) "."
             }
         }
-        ul { @for reason in &advice.reasons { li { (reason) } } }
+        ul { @for reason in &advice.reasons { li { (unbroken(reason)) } } }
     }
 }
 

@@ -67,52 +67,81 @@ pub(super) fn mark(sample: &Sample) -> Option<Mark> {
     }
 }
 
-/// The roles that have a place in the picture, in its order from the top. What was sent request after request has no
-/// idle time to show.
-pub(super) fn rows(findings: &Findings) -> Vec<Role> {
-    let mut roles: Vec<Role> = findings
-        .raw
-        .iter()
-        .filter(|sample| mark(sample).is_some() && !matches!(sample.role, Role::Requests | Role::Lifetime))
-        .map(|sample| sample.role)
-        .collect();
-    roles.sort_unstable();
-    roles.dedup();
-    roles
+/// What part of the idle times a picture shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum View {
+    /// All, on a logarithmic axis.
+    Whole,
+    /// Those around a timer that was found, on a linear one.
+    AroundTheTimer,
 }
 
 /// The picture as SVG, `width` pixels wide; `None` where there is nothing to show.
-pub(super) fn svg(findings: &Findings, advice: &Recommendation, width: u32) -> Option<String> {
-    let rows = rows(findings);
-    let shown = |sample: &&Sample| rows.contains(&sample.role) && mark(sample).is_some();
-    let longest = findings.raw.iter().filter(shown).map(|sample| sample.idle).max()?;
+pub(super) fn svg(findings: &Findings, advice: &Recommendation, view: View, width: u32) -> Option<String> {
+    let axis = match view {
+        View::Whole => Axis::of_all(findings)?,
+        View::AroundTheTimer => Axis::around_the_timer(findings)?,
+    };
+    let shown: Vec<(&Sample, Mark)> =
+        samples(findings).filter(|(sample, _)| axis.ends.contains(&axis.place(sample.idle))).collect();
+    let mut rows: Vec<Role> = shown.iter().map(|(sample, _)| sample.role).collect();
+    rows.sort_unstable();
+    rows.dedup();
+    if rows.is_empty() {
+        return None;
+    }
     let mut text = String::new();
     let height = 64 + 44 * u32::try_from(rows.len()).unwrap_or(u32::MAX);
     {
         let area = SVGBackend::with_string(&mut text, (width, height)).into_drawing_area();
-        let axis = Axis::to(longest);
-        draw(&area, findings, advice, &rows, axis).ok()?;
+        draw(&area, findings, advice, &rows, &shown, axis).ok()?;
         area.present().ok()?;
     }
     Some(text)
 }
 
-/// Idle time, logarithmic.
+/// The samples that have a place in the picture. What was sent request after request has no idle time to show.
+fn samples(findings: &Findings) -> impl Iterator<Item = (&Sample, Mark)> {
+    let idle = |sample: &&Sample| !matches!(sample.role, Role::Requests | Role::Lifetime);
+    findings.raw.iter().filter(idle).filter_map(|sample| Some((sample, mark(sample)?)))
+}
+
+/// Idle time in seconds, or its logarithm.
 #[derive(Clone)]
 struct Axis {
-    log: RangedCoordf64,
+    inner: RangedCoordf64,
     ends: Range<f64>,
+    logarithmic: bool,
 }
 
 impl Axis {
-    fn to(longest: Duration) -> Axis {
-        let ends = SHORTEST.log10()..(longest.as_secs_f64().max(1.0) * 1.4).log10();
-        Axis { log: ends.clone().into(), ends }
+    fn of_all(findings: &Findings) -> Option<Axis> {
+        let idle = || samples(findings).map(|(sample, _)| sample.idle.as_secs_f64());
+        let least = idle().fold(f64::INFINITY, f64::min).max(SHORTEST);
+        let most =
+            idle().fold(None, |most: Option<f64>, one| Some(most.map_or(one, |most| most.max(one))))?;
+        Some(Axis::new((least / 1.6).log10()..(most.max(least) * 1.4).log10(), true))
     }
-}
 
-fn log(idle: Duration) -> f64 {
-    idle.as_secs_f64().max(SHORTEST).log10()
+    /// As far to both sides as connections were tried to confirm the bracket.
+    fn around_the_timer(findings: &Findings) -> Option<Axis> {
+        let (lower, upper) = bracket(findings)?;
+        let (lower, upper) = (lower.as_secs_f64(), upper.as_secs_f64());
+        let beside = |idle: f64| (lower - idle).max(idle - upper).max(0.0);
+        let confirmed = samples(findings).filter(|(sample, _)| sample.role == Role::Confirm);
+        let farthest = confirmed.map(|(sample, _)| beside(sample.idle.as_secs_f64())).fold(0.0, f64::max);
+        let room = (farthest * 1.3).max((upper - lower) * 2.0).clamp(0.05, lower.max(0.05));
+        Some(Axis::new((lower - room).max(0.0)..upper + room, false))
+    }
+
+    fn new(ends: Range<f64>, logarithmic: bool) -> Axis {
+        Axis { inner: ends.clone().into(), ends, logarithmic }
+    }
+
+    fn place(&self, idle: Duration) -> f64 {
+        let seconds = idle.as_secs_f64();
+        if self.logarithmic { seconds.max(SHORTEST).log10() } else { seconds }
+    }
 }
 
 impl Ranged for Axis {
@@ -120,11 +149,14 @@ impl Ranged for Axis {
     type ValueType = f64;
 
     fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
-        self.log.map(value, limit)
+        self.inner.map(value, limit)
     }
 
-    /// As many ticks as have room, from the greatest down: where timeouts are.
+    /// On the logarithmic axis as many as have room of the ticks that are timeouts, from the greatest down.
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        if !self.logarithmic {
+            return self.inner.key_points(hint);
+        }
         let within: Vec<f64> =
             TICKS.iter().map(|tick| tick.log10()).filter(|tick| self.ends.contains(tick)).collect();
         let every = within.len().div_ceil(hint.max_num_points().max(1));
@@ -138,7 +170,8 @@ impl Ranged for Axis {
 
 impl plotters::coord::ranged1d::ValueFormatter<f64> for Axis {
     fn format_ext(&self, value: &f64) -> String {
-        say(Duration::from_secs_f64(10f64.powf(*value)))
+        let seconds = if self.logarithmic { 10f64.powf(*value) } else { *value };
+        say(Duration::try_from_secs_f64(seconds).unwrap_or_default())
     }
 }
 
@@ -149,12 +182,13 @@ fn draw(
     findings: &Findings,
     advice: &Recommendation,
     rows: &[Role],
+    shown: &[(&Sample, Mark)],
     axis: Axis,
 ) -> Drawn {
     let (width, _) = area.dim_in_pixel();
     let narrow = width < 500;
     let font = ("sans-serif", if narrow { 12 } else { 13 });
-    let from = axis.ends.start;
+    let (from, places) = (axis.ends.start, axis.clone());
     let mut chart = ChartBuilder::on(area)
         .margin_right(if narrow { 8 } else { 16 })
         .margin_top(22)
@@ -163,8 +197,9 @@ fn draw(
         .build_cartesian_2d(axis, 0.0..rows.len() as f64)?;
     if let Some((lower, upper)) = bracket(findings) {
         // A bracket of milliseconds would be thinner than a pixel.
-        let upper = log(upper).max(log(lower) + 0.012);
-        let whole = [(log(lower), 0.0), (upper, rows.len() as f64)];
+        let thinnest = (places.ends.end - places.ends.start) / 300.0;
+        let lower = places.place(lower);
+        let whole = [(lower, 0.0), (places.place(upper).max(lower + thinnest), rows.len() as f64)];
         chart.draw_series([Rectangle::new(whole, BRACKET.filled())])?;
     }
     chart
@@ -182,17 +217,18 @@ fn draw(
         let at = chart.backend_coord(&(from, middle));
         let style = font.into_font().color(&INK).pos(right_of_text());
         area.draw_text(words::role(*role), &style, (at.0 - 8, at.1))?;
-        for (place, sample) in findings.raw.iter().filter(|sample| sample.role == *role).enumerate() {
-            let Some(mark) = mark(sample) else { continue };
+        let of_row = shown.iter().filter(|(sample, _)| sample.role == *role);
+        for (place, (sample, mark)) in of_row.enumerate() {
             // The golden ratio spreads marks that would cover each other evenly over the row.
             let beside = ((place as f64 * 0.618_034).fract() - 0.5) * 0.6;
-            let at = chart.backend_coord(&(log(sample.idle), middle + beside));
-            shape(area, mark, at)?;
+            let at = chart.backend_coord(&(places.place(sample.idle), middle + beside));
+            shape(area, *mark, at)?;
         }
     }
-    let Some(client) = advice.client_idle_timeout else { return Ok(()) };
-    let (top, bottom) =
-        (chart.backend_coord(&(log(client), rows.len() as f64)), chart.backend_coord(&(log(client), 0.0)));
+    let client = advice.client_idle_timeout.filter(|client| places.ends.contains(&places.place(*client)));
+    let Some(client) = client else { return Ok(()) };
+    let at = places.place(client);
+    let (top, bottom) = (chart.backend_coord(&(at, rows.len() as f64)), chart.backend_coord(&(at, 0.0)));
     area.draw(&PathElement::new(vec![top, bottom], ADVICE.stroke_width(2)))?;
     let style = font.into_font().color(&ADVICE).pos(right_of_text());
     area.draw_text(&format!("set {}", say(client)), &style, (top.0 + 4, top.1 - 10))

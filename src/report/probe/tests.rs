@@ -226,15 +226,17 @@ fn a_page_is_one_file_that_loads_nothing() {
 fn the_picture_tells_by_shape_as_well_as_by_colour_and_in_words() {
     let (findings, questions) = nginx();
     let report = Report::new(&findings, &questions);
-    let page = html::page(&report);
+    let page = html::page(&report).replace('\u{a0}', " ");
     assert!(
         page.contains("23 alive (idle for 15–74.5 s), 27 ended with a FIN (idle for 75–97.5 s)"),
         "{page}"
     );
-    let svg = picture::svg(&findings, &report.recommendation, 760).unwrap();
+    let svg = picture::svg(&findings, &report.recommendation, picture::View::Whole, 760).unwrap();
     let circles = svg.matches("<circle").count();
     assert_eq!(circles, 23, "one for each that lived");
-    assert!(svg.matches("<polygon").count() >= 25, "one for each that died");
+    assert!(svg.matches("<polygon").count() >= 27, "one for each that died");
+    let near = picture::svg(&findings, &report.recommendation, picture::View::AroundTheTimer, 760).unwrap();
+    assert_eq!(near.matches("<circle").count(), 20, "those that were confirmed to be alive");
 }
 
 #[test]
