@@ -115,11 +115,10 @@ frontend here
     default_backend probed
 
 # in front of it: there is no idle timeout on this side; half of the idle
-# connections are closed at every interval, and only requests that may be
-# repeated go first on a reused one
+# connections are closed at every interval, and a client's first request never
+# goes on a reused one
 backend probed
     http-reuse safe
-    retry-on conn-failure empty-response
     server s1 127.0.0.1:8080 pool-purge-delay {purge}
 "
     );
