@@ -45,6 +45,8 @@ fn the_exit_code_says_whether_what_was_demanded_holds() {
     ] {
         assert_eq!(report(&arguments).status.code(), Some(code), "{arguments:?}");
     }
+    let range = ["--expect-idle", ">=80s", "--expect-idle", "<=90s"];
+    assert_eq!(report(&range).status.code(), Some(1), "each of several counts, not only the last");
 }
 
 #[test]

@@ -9,15 +9,16 @@ use keeplive::report::probe::Questions;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Expectations (exit code 1: one does not hold; 3: one is not decided)")]
 pub(crate) struct AdviceArgs {
-    /// Demand an idle timeout: '>=60s', '>60s', '<=2m', '<90s', '=75s' (within 1 s) or '=75s±250ms'
+    /// Demand an idle timeout: '>=60s', '>60s', '<=2m', '<90s', '=75s' (within 1 s) or '=75s±250ms'; may be given
+    /// more than once
     #[arg(long, value_name = "TIME", value_parser = Expectation::idle)]
-    pub(crate) expect_idle: Option<Expectation>,
+    pub(crate) expect_idle: Vec<Expectation>,
     /// Demand how idle connections end: fin, rst, 408, rst-on-send or silent
     #[arg(long, value_name = "HOW", value_parser = Expectation::close)]
-    pub(crate) expect_close: Option<Expectation>,
+    pub(crate) expect_close: Vec<Expectation>,
     /// Demand how many requests a connection carries: '>=1000', '=100'
     #[arg(long, value_name = "N", value_parser = Expectation::requests)]
-    pub(crate) expect_requests: Option<Expectation>,
+    pub(crate) expect_requests: Vec<Expectation>,
     /// Judge a client pool's idle timeout: at risk is exit code 1 [unit: s, or with a suffix]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) client_idle: Option<Duration>,
