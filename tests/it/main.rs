@@ -4,6 +4,7 @@
 mod pool;
 mod program;
 mod server;
+mod snippets;
 mod stairs;
 mod support;
 mod truth;
