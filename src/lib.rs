@@ -53,6 +53,8 @@ mod wire;
 
 #[cfg(feature = "load")]
 pub mod load;
+#[cfg(feature = "load")]
+pub mod probe;
 
 #[cfg(feature = "load")]
 pub mod compare;

@@ -22,6 +22,8 @@ pub(crate) struct Args {
 pub(crate) enum Verb {
     /// What does keep-alive save me? Without a URL it starts its own HTTPS server and measures that.
     Compare(Box<CompareArgs>),
+    /// How long does this path keep an idle connection, and how does it end it?
+    Probe(Box<crate::args_probe::ProbeArgs>),
     /// Shows a saved result again, without any network.
     Report(ReportArgs),
     /// Starts the embedded server and prints its URL.
@@ -245,7 +247,7 @@ pub(crate) enum ServeTlsArg {
 }
 
 /// A duration in curl's form (seconds, with a fraction if need be) or with a unit.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration: write 2.5 (seconds), 500ms, 5s or 1m");
     let seconds = match text.find(|c: char| c.is_ascii_alphabetic()) {
         None => text.parse::<f64>().map_err(|_| wrong())?,

@@ -51,7 +51,7 @@ fn start_embedded() -> io::Result<Running> {
 }
 
 /// As many descriptors as the system lets us have without asking: connections need them.
-fn allow_many_files() {
+pub(crate) fn allow_many_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -116,7 +116,7 @@ fn limits(args: &PoolArgs) -> Limits {
     }
 }
 
-fn tls(args: &TlsArgs) -> io::Result<TlsConfig> {
+pub(crate) fn tls(args: &TlsArgs) -> io::Result<TlsConfig> {
     let mut config = TlsConfig::default();
     config.verify = !args.insecure;
     config.roots_pem = args.cacert.as_deref().map(read).transpose()?;
@@ -130,7 +130,7 @@ fn tls(args: &TlsArgs) -> io::Result<TlsConfig> {
     Ok(config)
 }
 
-fn target(url: String, args: &RequestArgs) -> io::Result<Target> {
+pub(crate) fn target(url: String, args: &RequestArgs) -> io::Result<Target> {
     let body = match args.data.as_deref() {
         None => Vec::new(),
         Some(data) => match data.strip_prefix('@') {

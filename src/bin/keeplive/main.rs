@@ -5,11 +5,13 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod args;
+mod args_probe;
 mod command;
 mod compare;
 mod exit;
 mod interrupt;
 mod outcome;
+mod probe;
 mod progress;
 mod report;
 mod say;
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let exit = match args.verb {
         Verb::Compare(args) => compare::run(*args),
+        Verb::Probe(args) => probe::run(&args),
         Verb::Report(args) => report::run(&args),
         Verb::Serve(args) => serve::run(&args),
     };

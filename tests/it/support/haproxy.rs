@@ -17,6 +17,7 @@ use super::process::{self, Process};
 pub(crate) struct Haproxy<'l> {
     tls: Option<Tls>,
     keep_alive_timeout: Duration,
+    request_timeout: Duration,
     backend: Option<SocketAddr>,
     link: Option<&'l Link>,
 }
@@ -40,7 +41,13 @@ pub(crate) struct Counts {
 impl<'l> Haproxy<'l> {
     /// It answers every request itself, with `Hello, world!`.
     pub(crate) fn new() -> Self {
-        Self { tls: None, keep_alive_timeout: Duration::from_secs(75), backend: None, link: None }
+        Self {
+            tls: None,
+            keep_alive_timeout: Duration::from_secs(75),
+            request_timeout: Duration::from_secs(10),
+            backend: None,
+            link: None,
+        }
     }
 
     pub(crate) fn tls(mut self, tls: Tls) -> Self {
@@ -50,6 +57,12 @@ impl<'l> Haproxy<'l> {
 
     pub(crate) fn keep_alive_timeout(mut self, timeout: Duration) -> Self {
         self.keep_alive_timeout = timeout;
+        self
+    }
+
+    /// How long a client may take over a request, its first included.
+    pub(crate) fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
         self
     }
 
@@ -117,13 +130,14 @@ defaults
   timeout client 75s
   timeout connect 5s
   timeout server 75s
-  timeout http-request 10s
+  timeout http-request {request}ms
   timeout http-keep-alive {timeout}ms
 frontend counted
   {bind}
   {answer}
 {backend}",
             timeout = self.keep_alive_timeout.as_millis(),
+            request = self.request_timeout.as_millis(),
         )
     }
 }

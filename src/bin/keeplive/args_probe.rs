@@ -1,0 +1,63 @@
+//! The command lines of `probe` and `soak`.
+
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::args::{RequestArgs, TlsArgs, duration};
+
+/// Finds how long a path keeps an idle connection, and how it ends it: some connections watch in silence, others
+/// ask again after growing idle times; then both sides of the answer are tried again.
+// As in curl, the last of an option that is given twice counts.
+#[derive(Debug, Parser)]
+#[command(args_override_self = true)]
+pub(crate) struct ProbeArgs {
+    /// http://, https:// or tcp://host:port
+    pub(crate) url: String,
+
+    /// Also wait for the end of connections that send no request at all, up to --max-idle; otherwise they are
+    /// watched only while the rest goes on
+    #[arg(long)]
+    pub(crate) first_request: bool,
+
+    #[command(flatten)]
+    pub(crate) bounds: BoundsArgs,
+    #[command(flatten)]
+    pub(crate) bytes: BytesArgs,
+    #[command(flatten)]
+    pub(crate) request: RequestArgs,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Bounds")]
+pub(crate) struct BoundsArgs {
+    /// The longest idle time to try [unit: s, or with a suffix: ms, s, m, h]
+    #[arg(long, default_value = "10m", value_name = "TIME", value_parser = duration)]
+    pub(crate) max_idle: Duration,
+    /// The longest that the whole probe may take [unit: s, or with a suffix; default: four times --max-idle]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) budget: Option<Duration>,
+    /// Most connections held at a time
+    #[arg(short, long, default_value_t = 32, value_name = "N")]
+    pub(crate) connections: u32,
+    /// Most connections opened in a second
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub(crate) connects_per_second: u32,
+    /// How long lookup, TCP and TLS may take together [unit: s, or with a suffix]
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = duration)]
+    pub(crate) connect_timeout: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Plain TCP (tcp://host:port)")]
+pub(crate) struct BytesArgs {
+    /// Bytes to send first, and again to ask whether the connection lives; \r \n \t \0 \\ and \xHH are understood
+    /// [default: nothing, so that only a close that can be seen is found]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) send: Option<String>,
+    /// What the answer, or the greeting, contains; the same escapes [default: anything]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) expect_bytes: Option<String>,
+}

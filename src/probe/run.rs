@@ -1,0 +1,268 @@
+//! A probe from its settings to its findings.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use super::crew::Crew;
+use super::diag::Diag;
+use super::field::{Field, Notes};
+use super::find::{Found, Search};
+use super::first_look::{self, Looked};
+use super::first_request::Watch;
+use super::gate::Gate;
+use super::judge;
+use super::line::Speech;
+use super::pulse::Pulse;
+use super::{ProbeTarget, Probing, Progress, target};
+use crate::clock;
+use crate::connect::Connector;
+use crate::findings::{
+    Behind, Bounds, Caveat, CaveatKind, Fate, Findings, IdleTimeout, SCHEMA, Sample, Tally, Verdict,
+};
+use crate::load::{Refusal, Stop};
+use crate::machine::Machine;
+use crate::measurement::Tool;
+use crate::origin::Origin;
+use crate::tls::TlsClient;
+
+/// An answer that takes so long is slow.
+const SLOW: Duration = Duration::from_millis(500);
+
+pub(super) fn run(
+    probing: Probing,
+    stop: &Stop,
+    watch: &mut dyn FnMut(Progress),
+) -> Result<Findings, Refusal> {
+    if let Some(fault) = probing.limits.fault() {
+        return Err(Refusal::Usage(fault));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Refusal::Usage(format!("could not start a runtime: {error}")))?;
+    runtime.block_on(probe(probing, stop, watch))
+}
+
+async fn probe(probing: Probing, stop: &Stop, watch: &mut dyn FnMut(Progress)) -> Result<Findings, Refusal> {
+    let (started, machine) = (clock::wall(), Machine::this());
+    let (origin, speech) = target::read(&probing.target)?;
+    let pulse = Arc::new(Pulse::new());
+    let tls = probing.tls.build().map_err(|error| Refusal::Usage(error.to_string()))?;
+    let heart = tokio::spawn({
+        let pulse = Arc::clone(&pulse);
+        async move { pulse.beat().await }
+    });
+    let (field, mut looked, others) = reach(&probing, tls, &origin, &speech, &pulse).await?;
+    watch(Progress::Reached { address: field.address.to_string() });
+    looked.probed.other_addresses = others.iter().map(SocketAddr::to_string).collect();
+    let latest = field.began + probing.limits.budget();
+    let mut crew = Crew::new(Arc::clone(&field), stop.clone(), latest, watch);
+    let watch_first = Watch::begin(&field, probing.limits.max_idle);
+    let found = find(&mut crew, &looked, &probing).await;
+    let wait_for_first = probing.limits.first_request;
+    let until = async {
+        if wait_for_first {
+            crew.until_over().await;
+        }
+    };
+    let (first_request, first_samples) = watch_first.end(until).await;
+    let mut samples: Vec<Sample> =
+        std::mem::take(&mut crew.home).into_iter().map(|home| home.sample).collect();
+    samples.extend(first_samples);
+    heart.abort();
+    let mut caveats = caveats(&field, &looked, &found.timeout, &samples);
+    caveats.splice(0..0, found.caveats);
+    let first_status = looked.probed.status;
+    let notes = field.notes();
+    let round_trip = judge::spread(notes.connects.iter().copied());
+    Ok(Findings {
+        schema: SCHEMA.into(),
+        tool: Tool { name: env!("CARGO_PKG_NAME").into(), version: env!("CARGO_PKG_VERSION").into() },
+        command: probing.command,
+        started: rfc3339(started),
+        took: clock::now() - field.began,
+        machine,
+        target: looked.probed,
+        bounds: Bounds {
+            max_idle: probing.limits.max_idle,
+            budget: probing.limits.budget(),
+            connections: probing.limits.connections,
+            connects_per_s: probing.limits.connects_per_s,
+        },
+        round_trip,
+        idle_timeout: found.timeout,
+        first_request_timeout: Some(first_request),
+        max_requests: None,
+        max_lifetime: None,
+        advertised: looked.advertised,
+        race_window: None,
+        layer: None,
+        behind: behind(&samples, first_status),
+        caveats,
+        raw: samples,
+        interrupted: stop.is_set(),
+    })
+}
+
+/// The first of the target's addresses that answers; it is the one that is probed, and the others are named.
+async fn reach(
+    probing: &Probing,
+    tls: TlsClient,
+    origin: &Origin,
+    speech: &Speech,
+    pulse: &Arc<Pulse>,
+) -> Result<(Arc<Field>, Looked, Vec<SocketAddr>), Refusal> {
+    let url = url(&probing.target);
+    let addresses = first_look::addresses(origin, &probing.resolve).await?;
+    let mut refusal = None;
+    for &address in &addresses {
+        let field = Arc::new(Field {
+            began: clock::now(),
+            origin: origin.clone(),
+            address,
+            connector: Connector { tls: Some(tls.clone()) },
+            connect_timeout: probing.limits.connect_timeout,
+            patience: probing.limits.max_time,
+            speech: speech.clone(),
+            gate: Gate::new(probing.limits.connections, probing.limits.connects_per_s),
+            pulse: Arc::clone(pulse),
+            diag: Diag::new(),
+            notes: Mutex::new(Notes::default()),
+        });
+        match first_look::look(&field, url).await {
+            Ok(looked) => {
+                let others = addresses.iter().copied().filter(|other| *other != address).collect();
+                return Ok((field, looked, others));
+            }
+            Err(error) => refusal = Some(error),
+        }
+    }
+    Err(refusal.unwrap_or_else(|| Refusal::Unreachable(format!("{url}: no address"))))
+}
+
+fn url(target: &ProbeTarget) -> &str {
+    match target {
+        ProbeTarget::Http(target) => &target.url,
+        ProbeTarget::Tcp { url, .. } => url,
+    }
+}
+
+async fn find(crew: &mut Crew<'_>, looked: &Looked, probing: &Probing) -> Found {
+    if !looked.keeps {
+        return Found { timeout: not_kept(), caveats: Vec::new() };
+    }
+    let hints = looked.advertised.as_ref().and_then(|advertised| advertised.timeout);
+    Search::new(crew, probing.limits.max_idle, hints.into_iter().collect()).run().await
+}
+
+fn not_kept() -> IdleTimeout {
+    IdleTimeout {
+        verdict: Verdict::NotKept,
+        lower: Duration::ZERO,
+        upper: None,
+        close: None,
+        seen: None,
+        samples: 1,
+        confirmed_alive: Tally::default(),
+        confirmed_dead: Tally::default(),
+        clusters: Vec::new(),
+    }
+}
+
+/// Gateway errors after idle time, when the first answers were none.
+fn behind(samples: &[Sample], first: Option<u16>) -> Option<Behind> {
+    if first.is_some_and(|status| (502..=504).contains(&status)) {
+        return None;
+    }
+    let errors = || samples.iter().filter(|sample| sample.fate == Fate::GatewayError);
+    let from = errors().map(|sample| sample.idle).min()?;
+    let mut statuses: Vec<u16> = errors().filter_map(|sample| sample.status).collect();
+    statuses.sort_unstable();
+    statuses.dedup();
+    let answered = samples.iter().filter(|sample| sample.status.is_some() && sample.idle >= from);
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    Some(Behind {
+        statuses,
+        from,
+        seen: Tally { hits: count(errors().count()), of: count(answered.count()) },
+    })
+}
+
+fn caveats(field: &Field, looked: &Looked, timeout: &IdleTimeout, samples: &[Sample]) -> Vec<Caveat> {
+    let mut caveats = Vec::new();
+    let mut say = |kind, text: String| caveats.push(Caveat { kind, text });
+    let late = samples.iter().filter(|sample| sample.fate == Fate::Late).count();
+    if late > 0 {
+        say(
+            CaveatKind::Late,
+            format!("{late} samples were discarded: this machine was busy, stopped or asleep"),
+        );
+    }
+    if !looked.has_tcp_info {
+        let text =
+            "this system does not tell of its connections (TCP_INFO): silence and slowness look the same";
+        say(CaveatKind::NoTcpInfo, text.into());
+    }
+    if !looked.probed.other_addresses.is_empty() {
+        let others = looked.probed.other_addresses.join(", ");
+        say(
+            CaveatKind::OtherAddresses,
+            format!("only {} was probed; the name also has {others}", field.address),
+        );
+    }
+    if looked.probed.status.is_some_and(|status| status >= 400) {
+        let status = looked.probed.status.unwrap_or_default();
+        say(
+            CaveatKind::ErrorStatus,
+            format!("the first answer was a {status}: is this the path that is meant?"),
+        );
+    }
+    let unanswered = samples
+        .iter()
+        .filter(|sample| sample.fate == Fate::Dead && sample.close.is_none() && !sample.said_close)
+        .count();
+    if looked.answered_in >= SLOW || unanswered > 0 {
+        let text = format!(
+            "the first answer took {:.1?}, and {unanswered} requests after an idle time got none within {:?}",
+            looked.answered_in, field.patience
+        );
+        say(CaveatKind::Slow, text);
+    }
+    let notes = field.notes();
+    if !notes.failures.is_empty() {
+        let text = format!(
+            "{} connections failed before they were idle, first: {}",
+            notes.failures.len(),
+            notes.failures[0]
+        );
+        say(CaveatKind::Restarted, text);
+    }
+    if notes.peer_probes {
+        let text = "the other side sends TCP keepalive probes, which hide timers of the packet layer";
+        say(CaveatKind::PeerProbes, text.into());
+    }
+    if let Some(text) = advertised_differs(looked, timeout) {
+        say(CaveatKind::AdvertisedDiffers, text);
+    }
+    caveats
+}
+
+/// Whole seconds are advertised, so that less than one is no difference.
+fn advertised_differs(looked: &Looked, timeout: &IdleTimeout) -> Option<String> {
+    let advertised = looked.advertised.as_ref()?.timeout?;
+    let seen = timeout.seen.map(|seen| seen.median).or(timeout.upper)?;
+    if timeout.verdict != Verdict::Found || advertised.abs_diff(seen) < Duration::from_secs(1) {
+        return None;
+    }
+    Some(format!(
+        "the server advertises {} s and closed after {:.2} s",
+        advertised.as_secs(),
+        seen.as_secs_f64()
+    ))
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    jiff::Timestamp::try_from(time)
+        .map_or_else(|_| String::new(), |stamp| stamp.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}

@@ -1,0 +1,46 @@
+//! No false answer: what is no timer is not called one.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::*;
+
+/// Connection n lives this long when it is idle.
+fn each(lives: impl Fn(u64) -> Duration + Send + Sync + 'static) -> Scripted {
+    let opened = AtomicU64::new(0);
+    Scripted::start(move |conn| {
+        let idle = lives(opened.fetch_add(1, Relaxed));
+        while conn.read_request().is_some() {
+            conn.write(ANSWER);
+            if conn.is_idle_for(idle) {
+                return;
+            }
+        }
+    })
+}
+
+/// Numbers without a pattern (SplitMix64, Steele et al. 2014), the same in every run.
+fn random(n: u64) -> u64 {
+    let mut z = n.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[test]
+fn a_server_that_sheds_load_at_random_has_no_timer() {
+    let peer = each(|n| ms(100 + random(n) % 2400));
+    let findings = run(at(peer.addr()));
+    assert_eq!(findings.idle_timeout.verdict, Verdict::Unstable, "{}", brief(&findings));
+    assert!(tells(&findings, CaveatKind::Shedding), "{}", brief(&findings));
+}
+
+#[test]
+fn backends_that_disagree_are_told_apart() {
+    let peer = each(|n| if random(n).is_multiple_of(2) { ms(700) } else { ms(2300) });
+    let findings = run(at(peer.addr()));
+    assert_eq!(findings.idle_timeout.verdict, Verdict::Several, "{}", brief(&findings));
+    let clusters: Vec<_> =
+        findings.idle_timeout.clusters.iter().map(|cluster| cluster.at.median.as_millis() / 100).collect();
+    assert_eq!(clusters, [7, 23], "{}", brief(&findings));
+    assert!(tells(&findings, CaveatKind::BackendsDisagree));
+}
