@@ -22,8 +22,11 @@ mod first_look;
 mod first_request;
 mod gate;
 mod judge;
+mod layer;
+mod limits;
 mod line;
 mod pulse;
+mod race;
 mod run;
 mod target;
 
@@ -74,6 +77,16 @@ pub struct ProbeLimits {
     /// Whether to wait for the end of connections that sent no request, up to `max_idle`; otherwise they are
     /// watched only while the rest goes on. Default: no.
     pub first_request: bool,
+    /// The most requests that are sent on one connection, 200 a second, to see whether their number is limited; 0:
+    /// none. Default: 2,000.
+    pub requests: u64,
+    /// The age up to which connections in use are followed, to see whether that is limited; `None`: it is not tried.
+    /// Default: none.
+    pub lifetime: Option<Duration>,
+    /// Whether to ask close to the timeout, to see from when on requests are lost. Default: no.
+    pub race: bool,
+    /// Whether to try which keep-alive holds the path open: TCP's, or requests. Default: no.
+    pub layer: bool,
     /// How long one answer may take. Default: 5 s.
     pub max_time: Duration,
     /// How long name lookup, TCP and TLS may take together. Default: 10 s.
@@ -88,6 +101,10 @@ impl Default for ProbeLimits {
             connections: 32,
             connects_per_s: 20,
             first_request: false,
+            requests: 2000,
+            lifetime: None,
+            race: false,
+            layer: false,
             max_time: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
         }

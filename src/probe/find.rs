@@ -216,12 +216,9 @@ impl<'a, 'w> Search<'a, 'w> {
         self.crew.home.iter().filter(|home| home.sample.planned_idle.is_some()).filter_map(asked_of)
     }
 
-    /// The longest idle time lived through below the first dead one; `None` when none is dead, or when the two do
-    /// not part.
+    /// Between which idle times the living and the dead part; `None` when none is dead, or when they do not.
     fn bracket(&self) -> Option<Bracket> {
-        let dead = self.asked().filter(|(_, alive)| !alive).map(|(idle, _)| idle).min()?;
-        let alive = self.asked().filter(|(_, alive)| *alive).map(|(idle, _)| idle).max().unwrap_or_default();
-        (alive < dead).then_some(Bracket { alive, dead })
+        part(self.asked())
     }
 
     fn send(&mut self, role: Role, ask_after: Option<Duration>, over: &Over) {
@@ -271,8 +268,7 @@ impl<'a, 'w> Search<'a, 'w> {
     /// arrive before.
     fn just_below(&self, end: Duration) -> Option<Duration> {
         let round_trip = self.crew.field.notes().connects.iter().max().copied().unwrap_or_default();
-        let margin = Duration::from_millis(10).max(end / 500) + round_trip * 3 / 2;
-        end.checked_sub(margin).filter(|below| !below.is_zero())
+        end.checked_sub(margin(end) + round_trip).filter(|below| !below.is_zero())
     }
 
     /// Whether a watcher of this wave lives on though its time has come. One sweep more is allowed to servers that
@@ -355,9 +351,11 @@ impl<'a, 'w> Search<'a, 'w> {
         let within = (1..=REFINERS).map(|n| bracket.alive + step * n).collect();
         self.ask_all(Role::Sender, within).await;
         let Some(finer) = self.bracket() else { return self.mixed() };
+        let margin = margin(finer.dead);
+        let (below, above) = (finer.alive.saturating_sub(margin), finer.dead + margin);
         let n = u32::try_from(confirmations(finer.dead)).unwrap_or(5);
         let before = self.crew.home.len();
-        let sides = (0..n).flat_map(|_| [finer.alive, finer.dead]);
+        let sides = (0..n).flat_map(|_| [below, above]);
         let within = (1..8).map(|n| finer.alive + (finer.dead - finer.alive) / 8 * n);
         let halted = !self.ask_all(Role::Confirm, sides.chain(within).collect()).await;
         let Some(last) = self.bracket() else { return self.mixed() };
@@ -367,7 +365,7 @@ impl<'a, 'w> Search<'a, 'w> {
                     && home
                         .sample
                         .planned_idle
-                        .is_some_and(|idle| if dead { idle >= finer.dead } else { idle <= finer.alive })
+                        .is_some_and(|idle| if dead { idle >= above } else { idle <= below })
             });
             Tally { hits: count(tried.clone().filter(|home| is_alive(home) != dead)), of: count(tried) }
         };
@@ -380,8 +378,8 @@ impl<'a, 'w> Search<'a, 'w> {
         let dead = self.crew.home.iter().filter(|home| home.sample.fate == Fate::Dead);
         IdleTimeout {
             verdict: Verdict::Found,
-            lower: last.alive,
-            upper: Some(last.dead),
+            lower: self.lived_below(last.alive.saturating_sub(margin)),
+            upper: self.dead_above(last.dead + margin).or(Some(last.dead)),
             close: judge::usual_close(dead.filter_map(|home| home.sample.close)),
             seen: None,
             samples: u32::try_from(self.asked().count()).unwrap_or(u32::MAX),
@@ -389,6 +387,18 @@ impl<'a, 'w> Search<'a, 'w> {
             confirmed_dead,
             clusters: Vec::new(),
         }
+    }
+
+    /// The longest idle time up to this that was lived through.
+    fn lived_below(&self, idle: Duration) -> Duration {
+        let alive = self.asked().filter(|(_, alive)| *alive).map(|(idle, _)| idle);
+        alive.filter(|alive| *alive <= idle).max().unwrap_or_default()
+    }
+
+    /// The shortest idle time from this on that found a connection dead.
+    fn dead_above(&self, idle: Duration) -> Option<Duration> {
+        let dead = self.asked().filter(|(_, alive)| !alive).map(|(idle, _)| idle);
+        dead.filter(|dead| *dead >= idle).min()
     }
 
     /// Asks after all these idle times; whether all came home.
@@ -501,6 +511,21 @@ fn confirmations(idle: Duration) -> usize {
     if idle < Duration::from_secs(10) { 5 } else { 10 }
 }
 
+/// How far from an answer its sides are tried: this machine and the server date their events to some milliseconds.
+fn margin(idle: Duration) -> Duration {
+    Duration::from_millis(10).max(idle / 500)
+}
+
+/// The longest idle time that was lived through and the shortest that was not, if they part: to within the margin on
+/// both sides, for two clocks never agree to the microsecond.
+fn part(asked: impl Iterator<Item = (Duration, bool)>) -> Option<Bracket> {
+    let (alive, dead): (Vec<_>, Vec<_>) = asked.partition(|(_, alive)| *alive);
+    let dead = dead.into_iter().map(|(idle, _)| idle).min()?;
+    let alive = alive.into_iter().map(|(idle, _)| idle).max().unwrap_or_default();
+    let parted = alive < dead + margin(dead) * 2;
+    parted.then_some(Bracket { alive: alive.min(dead), dead: alive.max(dead) })
+}
+
 /// The idle times of senders: each longer than the last by the same share, up to the longest, with one on each side
 /// of every hint.
 fn grid(max_idle: Duration, hints: &[Duration]) -> Vec<Duration> {
@@ -553,6 +578,22 @@ fn count<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_living_and_the_dead_part_or_they_do_not() {
+        let ms = Duration::from_millis;
+        let parts = |alive: &[u64], dead: &[u64]| {
+            let all =
+                alive.iter().map(|idle| (ms(*idle), true)).chain(dead.iter().map(|idle| (ms(*idle), false)));
+            part(all).map(|bracket| (bracket.alive.as_millis(), bracket.dead.as_millis()))
+        };
+        assert_eq!(parts(&[100, 200], &[300, 400]), Some((200, 300)));
+        assert_eq!(parts(&[], &[300]), Some((0, 300)));
+        assert_eq!(parts(&[100], &[]), None);
+        // Two milliseconds are two clocks; a hundred are no timer.
+        assert_eq!(parts(&[302], &[300]), Some((300, 302)));
+        assert_eq!(parts(&[400], &[300]), None);
+    }
 
     #[test]
     fn senders_grow_by_a_share_up_to_the_longest_and_stand_on_both_sides_of_a_hint() {

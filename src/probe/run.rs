@@ -6,19 +6,20 @@ use std::time::{Duration, SystemTime};
 
 use super::crew::Crew;
 use super::diag::Diag;
-use super::field::{Field, Notes};
+use tokio::task::JoinHandle;
+
+use super::field::{Field, Notes, Over, either};
 use super::find::{Found, Search};
 use super::first_look::{self, Looked};
-use super::first_request::Watch;
 use super::gate::Gate;
-use super::judge;
 use super::line::Speech;
 use super::pulse::Pulse;
-use super::{ProbeTarget, Probing, Progress, target};
+use super::{ProbeLimits, ProbeTarget, Probing, Progress, first_request, judge, layer, limits, race, target};
 use crate::clock;
 use crate::connect::Connector;
 use crate::findings::{
-    Behind, Bounds, Caveat, CaveatKind, Fate, Findings, IdleTimeout, SCHEMA, Sample, Tally, Verdict,
+    Behind, Bounds, Caveat, CaveatKind, Fate, Findings, FirstRequest, IdleTimeout, Layer, MaxLifetime,
+    MaxRequests, RaceWindow, Role, SCHEMA, Sample, Tally, Verdict,
 };
 use crate::load::{Refusal, Stop};
 use crate::machine::Machine;
@@ -58,21 +59,13 @@ async fn probe(probing: Probing, stop: &Stop, watch: &mut dyn FnMut(Progress)) -
     looked.probed.other_addresses = others.iter().map(SocketAddr::to_string).collect();
     let latest = field.began + probing.limits.budget();
     let mut crew = Crew::new(Arc::clone(&field), stop.clone(), latest, watch);
-    let watch_first = Watch::begin(&field, probing.limits.max_idle);
-    let found = find(&mut crew, &looked, &probing).await;
-    let wait_for_first = probing.limits.first_request;
-    let until = async {
-        if wait_for_first {
-            crew.until_over().await;
-        }
-    };
-    let (first_request, first_samples) = watch_first.end(until).await;
+    let seen = experiments(&mut crew, &looked, &probing).await;
     let mut samples: Vec<Sample> =
         std::mem::take(&mut crew.home).into_iter().map(|home| home.sample).collect();
-    samples.extend(first_samples);
+    samples.extend(seen.samples);
     heart.abort();
-    let mut caveats = caveats(&field, &looked, &found.timeout, &samples);
-    caveats.splice(0..0, found.caveats);
+    let mut caveats = caveats(&field, &looked, &seen.found.timeout, &samples);
+    caveats.splice(0..0, seen.found.caveats);
     let first_status = looked.probed.status;
     let notes = field.notes();
     let round_trip = judge::spread(notes.connects.iter().copied());
@@ -91,13 +84,13 @@ async fn probe(probing: Probing, stop: &Stop, watch: &mut dyn FnMut(Progress)) -
             connects_per_s: probing.limits.connects_per_s,
         },
         round_trip,
-        idle_timeout: found.timeout,
-        first_request_timeout: Some(first_request),
-        max_requests: None,
-        max_lifetime: None,
+        idle_timeout: seen.found.timeout,
+        first_request_timeout: seen.first_request,
+        max_requests: seen.max_requests,
+        max_lifetime: seen.max_lifetime,
         advertised: looked.advertised,
-        race_window: None,
-        layer: None,
+        race_window: seen.race_window,
+        layer: seen.layer,
         behind: behind(&samples, first_status),
         caveats,
         raw: samples,
@@ -148,12 +141,98 @@ fn url(target: &ProbeTarget) -> &str {
     }
 }
 
-async fn find(crew: &mut Crew<'_>, looked: &Looked, probing: &Probing) -> Found {
+/// What all experiments saw.
+struct Seen {
+    found: Found,
+    first_request: Option<FirstRequest>,
+    max_requests: Option<MaxRequests>,
+    max_lifetime: Option<MaxLifetime>,
+    race_window: Option<RaceWindow>,
+    layer: Option<Layer>,
+    /// Of connections that the crew did not send out.
+    samples: Vec<Sample>,
+}
+
+/// Waves of the experiments that follow the search.
+const RACE: u32 = 1001;
+const LAYER: u32 = 1002;
+
+/// First what needs no answer to begin with: the search, the watch before a first request, and the count of requests,
+/// side by side. Then what needs the idle timeout.
+async fn experiments(crew: &mut Crew<'_>, looked: &Looked, probing: &Probing) -> Seen {
+    let (field, limits) = (Arc::clone(&crew.field), &probing.limits);
+    let over = Over::new();
+    let first = looked.keeps.then(|| first_request::Watch::begin(&field, limits.max_idle));
+    let is_http = matches!(probing.target, ProbeTarget::Http(_));
+    let counting = (looked.keeps && is_http && limits.requests > 0)
+        .then(|| tokio::spawn(limits::requests(Arc::clone(&field), limits.requests, over.clone())));
+    let found = find(crew, looked, limits).await;
+    let mut samples = Vec::new();
+    let timeout = found.timeout.upper.filter(|_| found.timeout.verdict == Verdict::Found);
+    let growing = limits.lifetime.filter(|_| looked.keeps).map(|tried| {
+        // Often enough that no idle timer ends it.
+        let every = timeout.map_or(OFTEN, |timeout| (timeout / 2).min(OFTEN));
+        tokio::spawn(limits::lifetime(Arc::clone(&field), Role::Lifetime, every, tried, over.clone()))
+    });
+    let race_window = match found.timeout.seen.filter(|_| limits.race && timeout.is_some()) {
+        Some(seen) => race::window(crew, RACE, seen.min, round_trip(&field)).await,
+        None => None,
+    };
+    let layer = match timeout.filter(|_| limits.layer) {
+        Some(timeout) => layer::layer(crew, LAYER, timeout).await,
+        None => None,
+    };
+    let layer = layer.map(|(layer, held)| {
+        samples.extend(held);
+        layer
+    });
+    // Whoever still counts or grows old does so until its end or that of the budget.
+    let (counted, grown) = {
+        let both = async { (joined(counting).await, joined(growing).await) };
+        let end = async {
+            crew.until_over().await;
+            over.call();
+            std::future::pending::<()>().await;
+        };
+        either(both, end).await.unwrap_or_default()
+    };
+    let (max_requests, counted) = counted.unwrap_or_default();
+    let (max_lifetime, grown) = grown.unwrap_or_default();
+    samples.extend(counted.into_iter().chain(grown));
+    let first_request = match first {
+        Some(first) => {
+            let (first, watched) = first.end(until(crew, limits.first_request)).await;
+            samples.extend(watched);
+            Some(first)
+        }
+        None => None,
+    };
+    Seen { found, first_request, max_requests, max_lifetime, race_window, layer, samples }
+}
+
+/// A connection in use is asked at least so often.
+const OFTEN: Duration = Duration::from_secs(30);
+
+async fn joined<T>(task: Option<JoinHandle<T>>) -> Option<T> {
+    task?.await.ok()
+}
+
+async fn until(crew: &Crew<'_>, wait: bool) {
+    if wait {
+        crew.until_over().await;
+    }
+}
+
+fn round_trip(field: &Field) -> Duration {
+    judge::spread(field.notes().connects.iter().copied()).map_or(Duration::ZERO, |spread| spread.median)
+}
+
+async fn find(crew: &mut Crew<'_>, looked: &Looked, limits: &ProbeLimits) -> Found {
     if !looked.keeps {
         return Found { timeout: not_kept(), caveats: Vec::new() };
     }
     let hints = looked.advertised.as_ref().and_then(|advertised| advertised.timeout);
-    Search::new(crew, probing.limits.max_idle, hints.into_iter().collect()).run().await
+    Search::new(crew, limits.max_idle, hints.into_iter().collect()).run().await
 }
 
 fn not_kept() -> IdleTimeout {

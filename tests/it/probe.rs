@@ -1,7 +1,10 @@
 //! Facts about the probe, as a library, over real sockets: in-process peers whose truth is known, and real servers.
 
 mod first;
+mod hidden;
 mod idle;
+mod layer;
+mod limits;
 mod servers;
 mod untrue;
 
@@ -39,6 +42,7 @@ fn probing(url: impl Into<String>) -> Probing {
         connections: 64,
         connects_per_s: 100,
         max_time: ms(3000),
+        requests: 0,
         ..ProbeLimits::default()
     };
     Probing { target, tls: TlsConfig::default(), resolve: Vec::new(), command: Vec::new(), limits }
@@ -69,8 +73,10 @@ fn brackets(findings: &Findings, truth: Duration, granularity: Duration, close: 
     assert_eq!(idle.close, Some(close), "{told}");
     let upper = idle.upper.unwrap_or_else(|| panic!("a timer that was found has an upper bound: {told}"));
     assert!(idle.lower <= truth + granularity && truth <= upper + ms(1), "{truth:?} is not within: {told}");
+    // A request must arrive in time, so that on our clock its limit is a round trip earlier.
+    let round_trip = findings.round_trip.unwrap().max;
     assert!(
-        idle.lower + ms(50) >= truth && upper <= truth + granularity + ms(50),
+        idle.lower + round_trip + ms(50) >= truth && upper <= truth + granularity + ms(50),
         "{truth:?} is not close: {told}"
     );
 }

@@ -19,6 +19,18 @@ pub(crate) struct ProbeArgs {
     /// watched only while the rest goes on
     #[arg(long)]
     pub(crate) first_request: bool,
+    /// Most requests to send on one connection, 200 a second, to see whether their number is limited; 0: none
+    #[arg(long, default_value_t = 2000, value_name = "N")]
+    pub(crate) requests: u64,
+    /// Follow connections in use up to this age, to see whether that is limited [unit: s, or with a suffix]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) lifetime: Option<Duration>,
+    /// Ask close to the timeout, to see from when on requests are lost
+    #[arg(long)]
+    pub(crate) race: bool,
+    /// Try which keep-alive holds the path open: TCP's, or requests; takes twice the timeout more
+    #[arg(long)]
+    pub(crate) layer: bool,
 
     #[command(flatten)]
     pub(crate) bounds: BoundsArgs,

@@ -18,7 +18,12 @@ pub(crate) fn run(args: &ProbeArgs) -> io::Result<Exit> {
     interrupt::listen(&stop);
     allow_many_files();
     let mut probing = probing(&args.url, &args.bounds, &args.bytes, &args.request, &args.tls)?;
-    probing.limits.first_request = args.first_request;
+    let limits = &mut probing.limits;
+    limits.first_request = args.first_request;
+    limits.requests = args.requests;
+    limits.lifetime = args.lifetime;
+    limits.race = args.race;
+    limits.layer = args.layer;
     let watcher = Watcher::new();
     let found = probe::run(probing, &stop, &mut |progress| watcher.tell_probe(&progress));
     watcher.finish();

@@ -4,6 +4,7 @@ pub(crate) mod certificate;
 pub(crate) mod gate;
 pub(crate) mod haproxy;
 pub(crate) mod link;
+pub(crate) mod lost;
 pub(crate) mod nginx;
 pub(crate) mod process;
 pub(crate) mod raw;
