@@ -376,11 +376,19 @@ impl<'a, 'w> Search<'a, 'w> {
             self.caveats.push(Caveat { kind: CaveatKind::BudgetSpent, text });
         }
         let dead = self.crew.home.iter().filter(|home| home.sample.fate == Fate::Dead);
+        let close = judge::usual_close(dead.filter_map(|home| home.sample.close));
+        if close == Some(CloseKind::Race) {
+            let text =
+                "nothing was seen while connections were idle, and the next request was met by a FIN: so do \
+                        proxies (HAProxy) whose own connection to the hop behind them has gone"
+                    .to_owned();
+            self.caveats.push(Caveat { kind: CaveatKind::Other, text });
+        }
         IdleTimeout {
             verdict: Verdict::Found,
             lower: self.lived_below(last.alive.saturating_sub(margin)),
             upper: self.dead_above(last.dead + margin).or(Some(last.dead)),
-            close: judge::usual_close(dead.filter_map(|home| home.sample.close)),
+            close,
             seen: None,
             samples: u32::try_from(self.asked().count()).unwrap_or(u32::MAX),
             confirmed_alive,

@@ -119,12 +119,12 @@ fn is_tight(cluster: &[End]) -> bool {
     last.idle - first.idle <= tight(first.idle)
 }
 
-/// Groups that are each tight, each of two ends or more, and together almost all.
+/// Groups that are each tight, each of three ends or more, and together almost all: two may have met by chance.
 fn several(clusters: &[&[End]], all: usize) -> Option<Vec<Cluster>> {
-    let groups: Vec<_> = clusters.iter().filter(|cluster| cluster.len() >= 2 && is_tight(cluster)).collect();
+    let groups: Vec<_> =
+        clusters.iter().filter(|cluster| cluster.len() >= QUORUM && is_tight(cluster)).collect();
     let within: usize = groups.iter().map(|group| group.len()).sum();
-    // Scattered ends fall together by twos too, but rarely leave so few groups for so many.
-    if groups.len() < 2 || within * 10 < all * 9 || groups.len() * 3 > all {
+    if groups.len() < 2 || within * 10 < all * 9 {
         return None;
     }
     let cluster = |group: &&&[End]| {
@@ -168,6 +168,7 @@ mod tests {
             (&[2010, 2340, 2700, 2950], "timer 2010..2950"),
             (&[1000, 1001, 1002, 1900, 1901, 1903], "several 2"),
             (&[5000, 5001, 65_000, 65_010, 5003, 65_001, 65_002], "several 2"),
+            (&[265, 313, 881, 882, 1700, 1701, 1702, 1700, 1703], "timer 1701 after 4"),
             (&[100, 400, 1702, 1700, 1701, 1703, 1700], "timer 1701 after 2"),
             (&[100, 400, 800, 1200, 1900, 600], "scattered"),
             (&[130, 150, 700, 720, 1300, 1900], "scattered"),

@@ -44,3 +44,34 @@ fn backends_that_disagree_are_told_apart() {
     assert_eq!(clusters, [7, 23], "{}", brief(&findings));
     assert!(tells(&findings, CaveatKind::BackendsDisagree));
 }
+
+#[test]
+fn a_restart_halfway_is_no_timer() {
+    // All of the first connections end at one moment, half a second after the last of them was opened.
+    let restart = std::sync::Arc::new(std::sync::OnceLock::new());
+    let peer = Scripted::start(move |conn| {
+        let at = *restart.get_or_init(|| crate::support::now() + ms(1100));
+        while conn.read_request().is_some() {
+            conn.write(ANSWER);
+            let left = at.saturating_duration_since(crate::support::now());
+            let idle = if left.is_zero() { ms(1700) } else { left };
+            if conn.is_idle_for(idle) {
+                return;
+            }
+        }
+    });
+    let findings = run(at(peer.addr()));
+    brackets(&findings, ms(1700), ms(0), CloseKind::Fin);
+    assert!(tells(&findings, CaveatKind::Restarted), "{}", brief(&findings));
+}
+
+#[test]
+fn a_server_that_sheds_some_and_times_out_the_rest_has_a_timer_and_a_caveat() {
+    let peer = each(|n| if n % 5 == 1 { ms(200 + random(n) % 900) } else { ms(1700) });
+    let findings = run(at(peer.addr()));
+    let idle = &findings.idle_timeout;
+    assert_eq!((idle.verdict, idle.close), (Verdict::Found, Some(CloseKind::Fin)), "{}", brief(&findings));
+    let upper = idle.upper.unwrap();
+    assert!(idle.lower <= ms(1700) && upper >= ms(1699) && upper <= ms(1750), "{}", brief(&findings));
+    assert!(tells(&findings, CaveatKind::Shedding), "{}", brief(&findings));
+}

@@ -19,6 +19,7 @@ pub(crate) struct Haproxy<'l> {
     keep_alive_timeout: Duration,
     request_timeout: Duration,
     backend: Option<SocketAddr>,
+    reuse: &'static str,
     link: Option<&'l Link>,
 }
 
@@ -46,6 +47,7 @@ impl<'l> Haproxy<'l> {
             keep_alive_timeout: Duration::from_secs(75),
             request_timeout: Duration::from_secs(10),
             backend: None,
+            reuse: "safe",
             link: None,
         }
     }
@@ -69,6 +71,12 @@ impl<'l> Haproxy<'l> {
     /// It passes every request on to this server.
     pub(crate) fn backend(mut self, address: SocketAddr) -> Self {
         self.backend = Some(address);
+        self
+    }
+
+    /// Every client has a connection to that server of its own.
+    pub(crate) fn shares_nothing(mut self) -> Self {
+        self.reuse = "never";
         self
     }
 
@@ -111,9 +119,10 @@ impl<'l> Haproxy<'l> {
             }
         }
         let (answer, backend) = match self.backend {
-            Some(address) => {
-                ("default_backend behind", format!("backend behind\n  server origin {address}\n"))
-            }
+            Some(address) => (
+                "default_backend behind",
+                format!("backend behind\n  http-reuse {}\n  server origin {address}\n", self.reuse),
+            ),
             None => (
                 "http-request return status 200 content-type text/plain string \"Hello, world!\"",
                 String::new(),

@@ -3,6 +3,7 @@
 pub(crate) mod certificate;
 pub(crate) mod gate;
 pub(crate) mod haproxy;
+pub(crate) mod idle_servers;
 pub(crate) mod link;
 pub(crate) mod lost;
 pub(crate) mod nginx;
