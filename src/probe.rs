@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::config::Resolve;
-use crate::findings::Findings;
+use crate::findings::{Findings, Soak};
 use crate::load::{Refusal, Stop};
 use crate::plan::Target;
 use crate::tls::TlsConfig;
@@ -28,7 +28,10 @@ mod line;
 mod pulse;
 mod race;
 mod run;
+mod soak;
 mod target;
+
+pub use self::soak::Soaking;
 
 /// What to probe, and within which bounds.
 #[derive(Clone, Debug)]
@@ -202,4 +205,19 @@ impl fmt::Display for Progress {
 /// A [`Refusal`] when nothing could be probed: the settings cannot work, or the target did not answer at first.
 pub fn run(probing: Probing, stop: &Stop, watch: &mut dyn FnMut(Progress)) -> Result<Findings, Refusal> {
     run::run(probing, stop, watch)
+}
+
+/// Holds many connections at one idle time and counts those that a client could still have used. Blocks the calling
+/// thread as [`run`] does.
+///
+/// # Errors
+///
+/// A [`Refusal`] when nothing could be tried: the settings cannot work, or the target did not answer at first.
+pub fn soak(
+    probing: Probing,
+    soaking: Soaking,
+    stop: &Stop,
+    watch: &mut dyn FnMut(Progress),
+) -> Result<Soak, Refusal> {
+    soak::soak(probing, soaking, stop, watch)
 }

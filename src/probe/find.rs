@@ -324,7 +324,11 @@ impl<'a, 'w> Search<'a, 'w> {
         };
         IdleTimeout {
             verdict: Verdict::Found,
-            lower: alive.unwrap_or_default(),
+            // Where nobody can be asked, those that watched were open until then.
+            lower: alive.unwrap_or_else(|| match self.crew.field.speech.can_ask() {
+                true => Duration::ZERO,
+                false => all.min.saturating_sub(margin(all.min)),
+            }),
             upper: Some(all.max),
             close: judge::usual_close(ends.iter().map(|end| end.close)),
             seen: Some(all),

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::crew::Crew;
 use super::diag::Diag;
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 use super::field::{Field, Notes, Over, either};
@@ -38,32 +39,25 @@ pub(super) fn run(
     if let Some(fault) = probing.limits.fault() {
         return Err(Refusal::Usage(fault));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    runtime()?.block_on(probe(probing, stop, watch))
+}
+
+pub(super) fn runtime() -> Result<Runtime, Refusal> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Refusal::Usage(format!("could not start a runtime: {error}")))?;
-    runtime.block_on(probe(probing, stop, watch))
+        .map_err(|error| Refusal::Usage(format!("could not start a runtime: {error}")))
 }
 
 async fn probe(probing: Probing, stop: &Stop, watch: &mut dyn FnMut(Progress)) -> Result<Findings, Refusal> {
     let (started, machine) = (clock::wall(), Machine::this());
-    let (origin, speech) = target::read(&probing.target)?;
-    let pulse = Arc::new(Pulse::new());
-    let tls = probing.tls.build().map_err(|error| Refusal::Usage(error.to_string()))?;
-    let heart = tokio::spawn({
-        let pulse = Arc::clone(&pulse);
-        async move { pulse.beat().await }
-    });
-    let (field, mut looked, others) = reach(&probing, tls, &origin, &speech, &pulse).await?;
-    watch(Progress::Reached { address: field.address.to_string() });
-    looked.probed.other_addresses = others.iter().map(SocketAddr::to_string).collect();
+    let Ground { field, looked, heart: _heart } = Ground::reach(&probing, watch).await?;
     let latest = field.began + probing.limits.budget();
     let mut crew = Crew::new(Arc::clone(&field), stop.clone(), latest, watch);
     let seen = experiments(&mut crew, &looked, &probing).await;
     let mut samples: Vec<Sample> =
         std::mem::take(&mut crew.home).into_iter().map(|home| home.sample).collect();
     samples.extend(seen.samples);
-    heart.abort();
     let mut caveats = caveats(&field, &looked, &seen.found.timeout, &samples);
     caveats.splice(0..0, seen.found.caveats);
     let first_status = looked.probed.status;
@@ -71,7 +65,7 @@ async fn probe(probing: Probing, stop: &Stop, watch: &mut dyn FnMut(Progress)) -
     let round_trip = judge::spread(notes.connects.iter().copied());
     Ok(Findings {
         schema: SCHEMA.into(),
-        tool: Tool { name: env!("CARGO_PKG_NAME").into(), version: env!("CARGO_PKG_VERSION").into() },
+        tool: tool(),
         command: probing.command,
         started: rfc3339(started),
         took: clock::now() - field.began,
@@ -98,40 +92,71 @@ async fn probe(probing: Probing, stop: &Stop, watch: &mut dyn FnMut(Progress)) -
     })
 }
 
-/// The first of the target's addresses that answers; it is the one that is probed, and the others are named.
-async fn reach(
+/// What every experiment stands on: the one address, what it answered, and a heart that beats.
+pub(super) struct Ground {
+    pub(super) field: Arc<Field>,
+    pub(super) looked: Looked,
+    pub(super) heart: Heart,
+}
+
+/// Beats until it is dropped.
+pub(super) struct Heart(JoinHandle<()>);
+
+impl Drop for Heart {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Ground {
+    /// The first of the target's addresses that answers; it is the one that is probed, and the others are named.
+    pub(super) async fn reach(probing: &Probing, watch: &mut dyn FnMut(Progress)) -> Result<Ground, Refusal> {
+        let (origin, speech) = target::read(&probing.target)?;
+        // Reads the system's certificates, which takes a while: before anything is dated.
+        let tls = probing.tls.build().map_err(|error| Refusal::Usage(error.to_string()))?;
+        let pulse = Arc::new(Pulse::new());
+        let beating = Arc::clone(&pulse);
+        let heart = Heart(tokio::spawn(async move { beating.beat().await }));
+        let url = url(&probing.target);
+        let addresses = first_look::addresses(&origin, &probing.resolve).await?;
+        let mut refusal = None;
+        for &address in &addresses {
+            let field = Arc::new(field(probing, &tls, &origin, &speech, &pulse, address));
+            match first_look::look(&field, url).await {
+                Ok(mut looked) => {
+                    watch(Progress::Reached { address: address.to_string() });
+                    let others = addresses.iter().filter(|other| **other != address);
+                    looked.probed.other_addresses = others.map(SocketAddr::to_string).collect();
+                    return Ok(Ground { field, looked, heart });
+                }
+                Err(error) => refusal = Some(error),
+            }
+        }
+        Err(refusal.unwrap_or_else(|| Refusal::Unreachable(format!("{url}: no address"))))
+    }
+}
+
+fn field(
     probing: &Probing,
-    tls: TlsClient,
+    tls: &TlsClient,
     origin: &Origin,
     speech: &Speech,
     pulse: &Arc<Pulse>,
-) -> Result<(Arc<Field>, Looked, Vec<SocketAddr>), Refusal> {
-    let url = url(&probing.target);
-    let addresses = first_look::addresses(origin, &probing.resolve).await?;
-    let mut refusal = None;
-    for &address in &addresses {
-        let field = Arc::new(Field {
-            began: clock::now(),
-            origin: origin.clone(),
-            address,
-            connector: Connector { tls: Some(tls.clone()) },
-            connect_timeout: probing.limits.connect_timeout,
-            patience: probing.limits.max_time,
-            speech: speech.clone(),
-            gate: Gate::new(probing.limits.connections, probing.limits.connects_per_s),
-            pulse: Arc::clone(pulse),
-            diag: Diag::new(),
-            notes: Mutex::new(Notes::default()),
-        });
-        match first_look::look(&field, url).await {
-            Ok(looked) => {
-                let others = addresses.iter().copied().filter(|other| *other != address).collect();
-                return Ok((field, looked, others));
-            }
-            Err(error) => refusal = Some(error),
-        }
+    address: SocketAddr,
+) -> Field {
+    Field {
+        began: clock::now(),
+        origin: origin.clone(),
+        address,
+        connector: Connector { tls: Some(tls.clone()) },
+        connect_timeout: probing.limits.connect_timeout,
+        patience: probing.limits.max_time,
+        speech: speech.clone(),
+        gate: Gate::new(probing.limits.connections, probing.limits.connects_per_s),
+        pulse: Arc::clone(pulse),
+        diag: Diag::new(),
+        notes: Mutex::new(Notes::default()),
     }
-    Err(refusal.unwrap_or_else(|| Refusal::Unreachable(format!("{url}: no address"))))
 }
 
 fn url(target: &ProbeTarget) -> &str {
@@ -341,7 +366,11 @@ fn advertised_differs(looked: &Looked, timeout: &IdleTimeout) -> Option<String> 
     ))
 }
 
-fn rfc3339(time: SystemTime) -> String {
+pub(super) fn tool() -> Tool {
+    Tool { name: env!("CARGO_PKG_NAME").into(), version: env!("CARGO_PKG_VERSION").into() }
+}
+
+pub(super) fn rfc3339(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time)
         .map_or_else(|_| String::new(), |stamp| stamp.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }

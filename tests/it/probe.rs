@@ -6,6 +6,8 @@ mod idle;
 mod layer;
 mod limits;
 mod servers;
+mod soaking;
+mod tcp;
 mod untrue;
 
 use std::net::SocketAddr;

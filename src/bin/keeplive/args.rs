@@ -24,6 +24,8 @@ pub(crate) enum Verb {
     Compare(Box<CompareArgs>),
     /// How long does this path keep an idle connection, and how does it end it?
     Probe(Box<crate::args_probe::ProbeArgs>),
+    /// Is this idle time safe? Holds many connections idle and counts what dies.
+    Soak(Box<crate::args_probe::SoakArgs>),
     /// Shows a saved result again, without any network.
     Report(ReportArgs),
     /// Starts the embedded server and prints its URL.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use crate::args::{RequestArgs, TlsArgs, duration};
 
@@ -72,4 +72,51 @@ pub(crate) struct BytesArgs {
     /// What the answer, or the greeting, contains; the same escapes [default: anything]
     #[arg(long, value_name = "BYTES")]
     pub(crate) expect_bytes: Option<String>,
+}
+
+/// Holds many connections idle for a chosen time, asks again on each, and counts those that died and how. Exit code 0:
+/// all lived; 1: some died.
+// As in curl, the last of an option that is given twice counts.
+#[derive(Debug, Parser)]
+#[command(args_override_self = true)]
+pub(crate) struct SoakArgs {
+    /// http://, https:// or tcp://host:port (which needs --send)
+    pub(crate) url: String,
+
+    /// The idle time to judge, such as the idle timeout of a client's pool [unit: s, or with a suffix: ms, s, m, h]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) idle: Duration,
+    /// Connections held at a time
+    #[arg(short, long, default_value_t = 100, value_name = "N")]
+    pub(crate) connections: u32,
+    /// How often each of them is replaced by a new one
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) rounds: u32,
+    /// The longest that the whole soak may take [unit: s, or with a suffix; default: as long as the rounds take]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) budget: Option<Duration>,
+    /// Most connections opened in a second
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub(crate) connects_per_second: u32,
+    /// How long lookup, TCP and TLS may take together [unit: s, or with a suffix]
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = duration)]
+    pub(crate) connect_timeout: Duration,
+    /// What goes to stdout
+    #[arg(long, value_enum, default_value_t = SoakFormatArg::Text)]
+    pub(crate) format: SoakFormatArg,
+
+    #[command(flatten)]
+    pub(crate) bytes: BytesArgs,
+    #[command(flatten)]
+    pub(crate) request: RequestArgs,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SoakFormatArg {
+    /// Sentences
+    Text,
+    /// One JSON document (schema keeplive.soak/1)
+    Json,
 }

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 pub(crate) enum Exit {
     /// 0: done, or passed.
     Done,
+    /// 1: an expectation did not hold.
+    Failed,
     /// 2: could not run: usage, I/O, target unreachable.
     Unusable,
     /// 4: the generator or the set-up was the limit, not the target.
@@ -19,6 +21,7 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
         ExitCode::from(match exit {
             Exit::Done => 0,
+            Exit::Failed => 1,
             Exit::Unusable => 2,
             Exit::Invalid => 4,
             Exit::Interrupted => 130,

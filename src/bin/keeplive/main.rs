@@ -16,6 +16,7 @@ mod progress;
 mod report;
 mod say;
 mod serve;
+mod soak;
 
 use args::{Args, Verb};
 use exit::Exit;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Verb::Compare(args) => compare::run(*args),
         Verb::Probe(args) => probe::run(&args),
         Verb::Report(args) => report::run(&args),
+        Verb::Soak(args) => soak::run(&args),
         Verb::Serve(args) => serve::run(&args),
     };
     exit.unwrap_or_else(|failure| {
