@@ -3,9 +3,12 @@
 //! `cargo bench --bench probe` writes `results/<date>-probe-cost.md` and prints it. It takes about six minutes;
 //! `cargo bench --bench probe -- quick` leaves out the longest timeout and writes nothing.
 
+#[allow(dead_code, unused_imports, reason = "the tests need more of it")]
+#[path = "../tests/it/support/mod.rs"]
+mod support;
+
 use std::fmt::Write;
-use std::io::{Read, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,6 +18,9 @@ use keeplive::load::Stop;
 use keeplive::plan::Target;
 use keeplive::probe::{self, ProbeLimits, ProbeTarget, Probing, Progress};
 use keeplive::server::{Behaviour, Server};
+use support::lost::goes_silent;
+use support::now;
+use support::scripted::Scripted;
 
 /// Connections that watch at a time.
 const WATCHERS: u32 = 1000;
@@ -24,6 +30,11 @@ const WATCHED: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args().collect();
+    // `cargo test --benches` asks every bench whether it starts; this one takes minutes.
+    if words.iter().any(|word| word == "--test") {
+        return ExitCode::SUCCESS;
+    }
+    std::env::set_current_dir(env!("CARGO_MANIFEST_DIR")).expect("the package's own folder");
     if let Some(at) = words.iter().position(|word| word == "--hold") {
         return hold(words[at + 1].parse().expect("an address after --hold"));
     }
@@ -69,52 +80,17 @@ fn visible(timeout: Duration, text: &mut String) {
 
 /// A server that drops in silence, which is what a middlebox does; without root.
 fn silent(timeout: Duration, text: &mut String) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    let address = listener.local_addr().expect("a listener has an address");
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || drops_when_idle(stream, timeout));
+    let peer = Scripted::start(move |conn| {
+        while conn.read_request().is_some() {
+            conn.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+            if conn.is_idle_for(timeout) {
+                goes_silent(conn.tcp());
+                return conn.until_closed();
+            }
         }
     });
-    let (findings, found) = run(probing(address));
+    let (findings, found) = run(probing(peer.addr()));
     row(timeout, "silence", &findings, found, text);
-}
-
-fn drops_when_idle(mut stream: TcpStream, timeout: Duration) {
-    use nix::poll::{PollFd, PollFlags, ppoll};
-    use std::os::fd::AsFd;
-    while let Ok(1..) = stream.read(&mut [0; 4096]) {
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
-        let mut socket = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
-        if ppoll(&mut socket, Some(timeout.into()), None) == Ok(0) {
-            drop_everything(&stream);
-            // Whoever asks now gets no acknowledgement.
-            std::thread::sleep(timeout * 4);
-            return;
-        }
-    }
-}
-
-/// A socket filter that keeps nothing: the kernel drops every segment before TCP sees it.
-#[expect(unsafe_code, reason = "no crate offers SO_ATTACH_FILTER")]
-fn drop_everything(stream: &TcpStream) {
-    use nix::libc;
-    use std::os::fd::AsRawFd;
-    let mut keep_nothing =
-        libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 };
-    let program = libc::sock_fprog { len: 1, filter: &raw mut keep_nothing };
-    let length = size_of::<libc::sock_fprog>() as libc::socklen_t;
-    // SAFETY: the kernel copies the program, and what it points to, while the call runs; both live that long.
-    let result = unsafe {
-        libc::setsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const program).cast(),
-            length,
-        )
-    };
-    assert_eq!(result, 0, "a socket takes a filter");
 }
 
 /// The findings, and when there was a first answer.
@@ -201,9 +177,4 @@ fn cpu() -> Duration {
     use rustix::time::{ClockId, clock_gettime};
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-#[expect(clippy::disallowed_methods, reason = "a bench has a clock of its own")]
-fn now() -> Instant {
-    Instant::now()
 }
