@@ -24,10 +24,10 @@ const FIRST: Duration = Duration::from_millis(250);
 const RATIO: f64 = 1.15;
 
 /// Connections opened within this time of the first one count for an early answer.
-const HEAD_START: Duration = Duration::from_millis(1500);
+const HEAD_START: Duration = Duration::from_millis(600);
 
-/// So many senders in a row that found their connection dead are no accident.
-const DEAD_IN_A_ROW: usize = 2;
+/// So many dead ones end the narrowing down of a bracket, once all that waited less are home.
+const DEAD_ENOUGH: usize = 3;
 
 /// Senders that share a bracket, so that some places stay free.
 const REFINERS: u32 = 24;
@@ -48,6 +48,8 @@ pub(super) struct Search<'a, 'w> {
     /// Idle times worth asking about: what the server advertises.
     pub(super) hints: Vec<Duration>,
     wave: u32,
+    /// Idle times of questions that were lost by accident: others waited as long and were answered.
+    accidents: Vec<Duration>,
     caveats: Vec<Caveat>,
 }
 
@@ -75,7 +77,7 @@ struct Bracket {
 
 impl<'a, 'w> Search<'a, 'w> {
     pub(super) fn new(crew: &'a mut Crew<'w>, max_idle: Duration, hints: Vec<Duration>) -> Search<'a, 'w> {
-        Search { crew, max_idle, hints, wave: 0, caveats: Vec::new() }
+        Search { crew, max_idle, hints, wave: 0, accidents: Vec::new(), caveats: Vec::new() }
     }
 
     pub(super) async fn run(mut self) -> Found {
@@ -92,7 +94,7 @@ impl<'a, 'w> Search<'a, 'w> {
                     }
                     Confirmed::No => Some(self.mixed()),
                 },
-                Pass::Hidden(bracket) => Some(self.hidden(bracket).await),
+                Pass::Hidden(bracket) => self.hidden(bracket).await,
                 Pass::Mixed => Some(self.mixed()),
                 Pass::Lived => Some(self.lived()),
                 Pass::Nothing if attempt < ATTEMPTS && !self.crew.is_over() => None,
@@ -158,9 +160,8 @@ impl<'a, 'w> Search<'a, 'w> {
         if !ends.is_empty() {
             return None;
         }
-        let bracket = self.bracket()?;
-        let dead = self.asked().filter(|(idle, alive)| !alive && *idle >= bracket.dead).count();
-        (dead >= DEAD_IN_A_ROW).then_some(Pass::Hidden(bracket))
+        // One may be an accident: those that narrow it down tell.
+        self.bracket().map(Pass::Hidden)
     }
 
     fn late_answer(&self) -> Pass {
@@ -213,7 +214,8 @@ impl<'a, 'w> Search<'a, 'w> {
 
     /// Every question of this search that was answered or should have been: after which idle time, and whether it was.
     fn asked(&self) -> impl Iterator<Item = (Duration, bool)> + '_ {
-        self.crew.home.iter().filter(|home| home.sample.planned_idle.is_some()).filter_map(asked_of)
+        let told = self.crew.home.iter().filter_map(asked_of);
+        told.filter(|(idle, _)| !self.accidents.contains(idle))
     }
 
     /// Between which idle times the living and the dead part; `None` when none is dead, or when they do not.
@@ -348,13 +350,64 @@ impl<'a, 'w> Search<'a, 'w> {
         timeout
     }
 
-    /// Senders that share the bracket, then both of its sides again.
-    async fn hidden(&mut self, bracket: Bracket) -> IdleTimeout {
+    /// Senders that share the bracket, then both of its sides again. `None`: what was dead had died by accident.
+    async fn hidden(&mut self, bracket: Bracket) -> Option<IdleTimeout> {
         self.crew.tell(Progress::Bracketed { alive: bracket.alive, dead: bracket.dead });
-        let step = (bracket.dead - bracket.alive) / (REFINERS + 1);
-        let within = (1..=REFINERS).map(|n| bracket.alive + step * n).collect();
-        self.ask_all(Role::Sender, within).await;
-        let Some(finer) = self.bracket() else { return self.mixed() };
+        let died = self.narrow_down(bracket).await;
+        if died == 0 && !self.crew.is_over() {
+            self.forget_accidents(bracket);
+            return None;
+        }
+        Some(match self.bracket() {
+            Some(finer) => self.confirm_hidden(finer).await,
+            None => self.mixed(),
+        })
+    }
+
+    /// Shares a bracket among senders, the last of them at its end; how many of them found their connection dead.
+    async fn narrow_down(&mut self, bracket: Bracket) -> usize {
+        if !self.crew.can_afford(bracket.dead) {
+            return 0;
+        }
+        self.wave += 1;
+        let over = Over::new();
+        let step = (bracket.dead - bracket.alive) / REFINERS;
+        let planned: Vec<_> = (1..=REFINERS).map(|n| bracket.alive + step * n).collect();
+        for &idle in &planned {
+            self.send(Role::Sender, Some(idle), &over);
+        }
+        self.send(Role::Sender, Some(bracket.dead + step), &over);
+        while self.crew.moment().await == Moment::On && !self.is_narrow(&planned) {}
+        self.crew.call_home(&over).await;
+        self.dead_in_wave().count()
+    }
+
+    fn dead_in_wave(&self) -> impl Iterator<Item = Duration> + '_ {
+        let home = self.crew.home.iter().filter(|home| home.wave == self.wave);
+        home.filter_map(asked_of).filter(|(_, alive)| !alive).map(|(idle, _)| idle)
+    }
+
+    /// Whether enough are dead, and all that waited less than the first of them are home.
+    fn is_narrow(&self, planned: &[Duration]) -> bool {
+        let Some(first) = self.dead_in_wave().min() else { return false };
+        let waited_less = |idle: &Duration| *idle < first;
+        let home = self.crew.home.iter().filter(|home| home.wave == self.wave);
+        let home = home.filter_map(|home| home.sample.planned_idle).filter(waited_less).count();
+        self.dead_in_wave().count() >= DEAD_ENOUGH
+            && home >= planned.iter().filter(|idle| waited_less(idle)).count()
+    }
+
+    fn forget_accidents(&mut self, bracket: Bracket) {
+        let lost: Vec<_> = self.asked().filter(|(_, alive)| !alive).map(|(idle, _)| idle).collect();
+        self.accidents.extend(lost);
+        let text = format!(
+            "a connection was lost after {:.1?} of idleness, and others that were idle as long were not",
+            bracket.dead
+        );
+        self.caveats.push(Caveat { kind: CaveatKind::Restarted, text });
+    }
+
+    async fn confirm_hidden(&mut self, finer: Bracket) -> IdleTimeout {
         let margin = margin(finer.dead);
         let (below, above) = (finer.alive.saturating_sub(margin), finer.dead + margin);
         let n = u32::try_from(confirmations(finer.dead)).unwrap_or(5);

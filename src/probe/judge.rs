@@ -115,16 +115,20 @@ fn clusters(ends: &[End]) -> Vec<&[End]> {
 }
 
 fn is_tight(cluster: &[End]) -> bool {
-    let (Some(first), Some(last)) = (cluster.first(), cluster.last()) else { return false };
-    last.idle - first.idle <= tight(first.idle)
+    cluster.first().is_some_and(|first| width(cluster) <= tight(first.idle))
 }
 
-/// Groups that are each tight, each of three ends or more, and together almost all: two may have met by chance.
+fn width(cluster: &[End]) -> Duration {
+    cluster.first().zip(cluster.last()).map_or(Duration::ZERO, |(first, last)| last.idle - first.idle)
+}
+
+/// Groups that are each very tight, each of three ends or more, and together almost all: a few may have met by chance.
 fn several(clusters: &[&[End]], all: usize) -> Option<Vec<Cluster>> {
-    let groups: Vec<_> =
-        clusters.iter().filter(|cluster| cluster.len() >= QUORUM && is_tight(cluster)).collect();
+    let is_group =
+        |cluster: &&&[End]| cluster.len() >= QUORUM && width(cluster) <= tight(cluster[0].idle) / 2;
+    let groups: Vec<_> = clusters.iter().filter(is_group).collect();
     let within: usize = groups.iter().map(|group| group.len()).sum();
-    if groups.len() < 2 || within * 10 < all * 9 {
+    if groups.len() < 2 || within * 20 < all * 19 {
         return None;
     }
     let cluster = |group: &&&[End]| {
@@ -168,6 +172,7 @@ mod tests {
             (&[2010, 2340, 2700, 2950], "timer 2010..2950"),
             (&[1000, 1001, 1002, 1900, 1901, 1903], "several 2"),
             (&[5000, 5001, 65_000, 65_010, 5003, 65_001, 65_002], "several 2"),
+            (&[232, 696, 771, 819, 1700, 1701, 1702, 1700, 1703], "timer 1701 after 4"),
             (&[265, 313, 881, 882, 1700, 1701, 1702, 1700, 1703], "timer 1701 after 4"),
             (&[100, 400, 1702, 1700, 1701, 1703, 1700], "timer 1701 after 2"),
             (&[100, 400, 800, 1200, 1900, 600], "scattered"),

@@ -54,8 +54,22 @@ fn at(address: SocketAddr) -> Probing {
     probing(format!("http://{address}/"))
 }
 
+/// Runs until the machine, which others may be using too, let the probe be on time: four times at most.
 fn run(probing: Probing) -> Findings {
-    run_watched(probing, &mut |_| {})
+    on_time(|| run_watched(probing.clone(), &mut |_| {}))
+}
+
+/// The same for a peer that has to be made anew.
+fn on_time(run: impl Fn() -> Findings) -> Findings {
+    let runs = (0..4).map(|_| run());
+    let mut last = None;
+    for findings in runs {
+        if !tells(&findings, CaveatKind::Late) {
+            return findings;
+        }
+        last = Some(findings);
+    }
+    last.unwrap()
 }
 
 fn run_watched(probing: Probing, watch: &mut dyn FnMut(Progress)) -> Findings {

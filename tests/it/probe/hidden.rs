@@ -1,5 +1,7 @@
 //! Ends that nobody sees: what looks alive is dead, and a question tells.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use keeplive::findings::{Fate, Role};
 use keeplive::server::{Behaviour, Server};
 
@@ -79,4 +81,30 @@ fn a_server_that_answers_slowly_is_alive() {
     let asked =
         findings.raw.iter().filter(|sample| sample.role == Role::Sender && sample.fate == Fate::Alive);
     assert!(asked.clone().count() > 5 && asked.clone().all(|sample| sample.answered_in.unwrap() >= ms(900)));
+}
+
+#[test]
+fn a_single_loss_is_an_accident_and_no_timer() {
+    let findings = on_time(|| run_watched(at(losing_one().addr()), &mut |_| {}));
+    let idle = &findings.idle_timeout;
+    assert_eq!((idle.verdict, idle.close), (Verdict::Found, Some(CloseKind::Fin)), "{}", brief(&findings));
+    let median = idle.seen.unwrap().median;
+    assert!(median >= ms(1499) && median < ms(1550), "{}", brief(&findings));
+    assert!(tells(&findings, CaveatKind::Restarted), "{}", brief(&findings));
+}
+
+/// One of its connections is forgotten, once; all others live until the timer ends them.
+fn losing_one() -> Scripted {
+    let happened = AtomicBool::new(false);
+    Scripted::start(move |conn| {
+        while conn.read_request().is_some() {
+            conn.write(ANSWER);
+            if conn.number() > 12 && conn.is_idle_for(ms(400)) && !happened.swap(true, Relaxed) {
+                return is_forgotten(conn.tcp());
+            }
+            if conn.is_idle_for(ms(if conn.number() > 12 { 1100 } else { 1500 })) {
+                return;
+            }
+        }
+    })
 }

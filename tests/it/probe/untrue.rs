@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::*;
+use crate::support::now;
 
 /// Connection n lives this long when it is idle.
 fn each(lives: impl Fn(u64) -> Duration + Send + Sync + 'static) -> Scripted {
@@ -47,22 +48,24 @@ fn backends_that_disagree_are_told_apart() {
 
 #[test]
 fn a_restart_halfway_is_no_timer() {
-    // All of the first connections end at one moment, half a second after the last of them was opened.
-    let restart = std::sync::Arc::new(std::sync::OnceLock::new());
-    let peer = Scripted::start(move |conn| {
-        let at = *restart.get_or_init(|| crate::support::now() + ms(1100));
+    let findings = on_time(|| run_watched(at(restarting().addr()), &mut |_| {}));
+    brackets(&findings, ms(1700), ms(0), CloseKind::Fin);
+    assert!(tells(&findings, CaveatKind::Restarted), "{}", brief(&findings));
+}
+
+/// All of its first connections end at one moment; later ones when they were idle for 1.7 s.
+fn restarting() -> Scripted {
+    let restart = std::sync::OnceLock::new();
+    Scripted::start(move |conn| {
+        let at = *restart.get_or_init(|| now() + ms(1100));
         while conn.read_request().is_some() {
             conn.write(ANSWER);
-            let left = at.saturating_duration_since(crate::support::now());
-            let idle = if left.is_zero() { ms(1700) } else { left };
-            if conn.is_idle_for(idle) {
+            let left = at.saturating_duration_since(now());
+            if conn.is_idle_for(if left.is_zero() { ms(1700) } else { left }) {
                 return;
             }
         }
-    });
-    let findings = run(at(peer.addr()));
-    brackets(&findings, ms(1700), ms(0), CloseKind::Fin);
-    assert!(tells(&findings, CaveatKind::Restarted), "{}", brief(&findings));
+    })
 }
 
 #[test]
