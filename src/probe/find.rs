@@ -83,12 +83,14 @@ impl<'a, 'w> Search<'a, 'w> {
     pub(super) async fn run(mut self) -> Found {
         let mut disowned = Vec::new();
         for attempt in 1..=ATTEMPTS {
-            let timeout = match self.pass().await {
-                Pass::Ended(seen) => match self.confirm_ended(seen).await {
+            let pass = self.pass().await;
+            let first = self.wave;
+            let timeout = match pass {
+                Pass::Ended(seen) => match self.confirm_twice(seen).await {
                     Confirmed::Yes => Some(self.ended(seen, &disowned)),
                     Confirmed::Halted => Some(self.unconfirmed(seen)),
                     Confirmed::No if attempt < ATTEMPTS => {
-                        disowned.push(self.wave - 1);
+                        disowned.push(first);
                         self.disown(seen);
                         None
                     }
@@ -233,6 +235,21 @@ impl<'a, 'w> Search<'a, 'w> {
             keepalive: None,
         };
         self.crew.send_out(errand, over);
+    }
+
+    /// Where a timer's ends spread, later ones may be earlier than the first were: then the alive side is tried again,
+    /// below all of them.
+    async fn confirm_twice(&mut self, seen: Spread) -> Confirmed {
+        let first = self.confirm_ended(seen).await;
+        let ends = self.ends(self.wave);
+        let all = judge::spread(ends.iter().map(|end| end.idle).chain([seen.min, seen.max])).unwrap_or(seen);
+        let died = self.crew.home.iter().any(|home| {
+            home.wave == self.wave && home.sample.planned_idle.is_some() && home.sample.fate == Fate::Dead
+        });
+        if first != Confirmed::Yes || !died || !self.crew.can_afford(all.max * 2) {
+            return first;
+        }
+        self.confirm_ended(all).await
     }
 
     /// Both sides of a visible close: senders just below it must live, watchers must end as the others did.

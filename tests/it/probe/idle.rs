@@ -1,8 +1,15 @@
 //! The idle timeout between requests, and how it ends.
 
+use std::io::{Read, Write};
+use std::sync::Arc;
+
 use keeplive::server::{Behaviour, Server, ServerTls};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, Stream};
 
 use super::*;
+use crate::support::certificate::Certificate;
 use crate::support::now;
 
 #[test]
@@ -87,4 +94,41 @@ fn a_probe_that_is_stopped_tells_what_it_knows_by_then() {
     assert!(findings.interrupted && began.elapsed() < ms(3000), "{}", brief(&findings));
     assert_eq!(findings.idle_timeout.verdict, Verdict::Unknown);
     assert!(findings.idle_timeout.lower >= ms(250), "{}", brief(&findings));
+}
+
+/// A server that, while a connection is idle, changes its TLS keys, and later closes with or without close_notify.
+fn changing_keys(certificate: &Certificate) -> Scripted {
+    let chain = vec![CertificateDer::from_pem_slice(certificate.pem.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.as_bytes()).unwrap();
+    let config =
+        Arc::new(ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap());
+    Scripted::start(move |conn| {
+        let mut tls = ServerConnection::new(Arc::clone(&config)).unwrap();
+        let mut tcp = conn.tcp();
+        while let Ok(1..) = Stream::new(&mut tls, &mut tcp).read(&mut [0; 1024]) {
+            if Stream::new(&mut tls, &mut tcp).write_all(ANSWER.as_bytes()).is_err()
+                || !conn.is_idle_for(ms(400))
+            {
+                continue;
+            }
+            tls.refresh_traffic_keys().unwrap();
+            let _ = tls.write_tls(&mut tcp);
+            if conn.is_idle_for(ms(700)) {
+                if conn.number().is_multiple_of(2) {
+                    tls.send_close_notify();
+                    let _ = tls.write_tls(&mut tcp);
+                }
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn a_key_update_is_no_close_and_close_notify_is_a_graceful_one() {
+    let certificate = Certificate::new();
+    let peer = changing_keys(&certificate);
+    let mut probing = probing(format!("https://{}/", peer.addr()));
+    probing.tls.roots_pem = Some(certificate.pem.into_bytes());
+    brackets(&run(probing), ms(1100), ms(0), CloseKind::Fin);
 }

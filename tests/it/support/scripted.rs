@@ -177,7 +177,7 @@ impl Conn {
 
     /// Waits so long, and tells whether nothing came, not even an end. A socket's own timeout would be coarse: the
     /// kernel rounds two seconds up by as much as a quarter.
-    pub(crate) fn is_idle_for(&mut self, time: Duration) -> bool {
+    pub(crate) fn is_idle_for(&self, time: Duration) -> bool {
         let Some(stream) = self.stream.as_deref() else { return false };
         let mut socket = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
         ppoll(&mut socket, Some(time.into()), None) == Ok(0)
