@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use keeplive::server::{Behaviour, Server, ServerTls};
+use socket2::{SockRef, TcpKeepalive};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, Stream};
@@ -131,4 +132,28 @@ fn a_key_update_is_no_close_and_close_notify_is_a_graceful_one() {
     let mut probing = probing(format!("https://{}/", peer.addr()));
     probing.tls.roots_pem = Some(certificate.pem.into_bytes());
     brackets(&run(probing), ms(1100), ms(0), CloseKind::Fin);
+}
+
+#[test]
+fn a_peer_that_sends_tcp_keepalive_is_noticed_and_its_probes_are_no_end() {
+    let peer = Scripted::start(|conn| {
+        let every_second = TcpKeepalive::new().with_time(ms(1000)).with_interval(ms(1000));
+        SockRef::from(conn.tcp()).set_tcp_keepalive(&every_second).unwrap();
+        while conn.read_request().is_some() {
+            conn.write(ANSWER);
+            if conn.is_idle_for(ms(3300)) {
+                return;
+            }
+        }
+    });
+    let findings = run(at(peer.addr()));
+    brackets(&findings, ms(3300), ms(0), CloseKind::Fin);
+    assert!(tells(&findings, CaveatKind::PeerProbes), "{}", brief(&findings));
+}
+
+#[test]
+fn a_peer_that_sends_none_is_not_said_to() {
+    let server = Server::new(Behaviour::default().idle_timeout(ms(3300))).start().unwrap();
+    let findings = run(at(server.addr()));
+    assert!(!tells(&findings, CaveatKind::PeerProbes), "{}", brief(&findings));
 }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use keeplive::server::{Behaviour, Server};
+
 use super::*;
 use crate::support::now;
 
@@ -77,4 +79,19 @@ fn a_server_that_sheds_some_and_times_out_the_rest_has_a_timer_and_a_caveat() {
     let upper = idle.upper.unwrap();
     assert!(idle.lower <= ms(1700) && upper >= ms(1699) && upper <= ms(1750), "{}", brief(&findings));
     assert!(tells(&findings, CaveatKind::Shedding), "{}", brief(&findings));
+}
+
+#[test]
+fn a_server_that_goes_away_halfway_is_told_and_no_timer_is_made_of_it() {
+    let server = Server::new(Behaviour::default().idle_timeout(ms(5000))).start().unwrap();
+    let probing = at(server.addr());
+    let mut server = Some(server);
+    let findings = run_watched(probing, &mut |progress| {
+        if let Progress::Holding { .. } = progress {
+            server.take();
+        }
+    });
+    assert_eq!(findings.idle_timeout.verdict, Verdict::Unknown, "{}", brief(&findings));
+    assert!(tells(&findings, CaveatKind::Restarted), "{}", brief(&findings));
+    assert!(findings.took < ms(8000), "{}", brief(&findings));
 }
