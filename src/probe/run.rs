@@ -191,7 +191,7 @@ async fn experiments(crew: &mut Crew<'_>, looked: &Looked, probing: &Probing) ->
     let is_http = matches!(probing.target, ProbeTarget::Http(_));
     let counting = (looked.keeps && is_http && limits.requests > 0)
         .then(|| tokio::spawn(limits::requests(Arc::clone(&field), limits.requests, over.clone())));
-    let found = find(crew, looked, limits).await;
+    let mut found = find(crew, looked, limits).await;
     let mut samples = Vec::new();
     let timeout = found.timeout.upper.filter(|_| found.timeout.verdict == Verdict::Found);
     let growing = limits.lifetime.filter(|_| looked.keeps).map(|tried| {
@@ -211,6 +211,7 @@ async fn experiments(crew: &mut Crew<'_>, looked: &Looked, probing: &Probing) ->
         samples.extend(held);
         layer
     });
+    found.caveats.extend(untried(limits, &found.timeout, race_window.is_none(), layer.is_none()));
     // Whoever still counts or grows old does so until its end or that of the budget.
     let (counted, grown) = {
         let both = async { (joined(counting).await, joined(growing).await) };
@@ -233,6 +234,24 @@ async fn experiments(crew: &mut Crew<'_>, looked: &Looked, probing: &Probing) ->
         None => None,
     };
     Seen { found, first_request, max_requests, max_lifetime, race_window, layer, samples }
+}
+
+/// What was asked for and could not be tried, with the reason.
+fn untried(limits: &ProbeLimits, timeout: &IdleTimeout, no_race: bool, no_layer: bool) -> Vec<Caveat> {
+    let no_timer = timeout.verdict != Verdict::Found;
+    let why = |otherwise: &'static str| {
+        if no_timer { "there is no one timer to try it against" } else { otherwise }
+    };
+    let race = (limits.race && no_race)
+        .then(|| ("--race", why("its end is not seen while connections are idle, or the budget was spent")));
+    let layer = (limits.layer && no_layer).then(|| {
+        ("--layer", why("the kernel's keepalive counts in whole seconds and this timer is too short, or the budget was spent"))
+    });
+    let caveat = |(option, why)| Caveat {
+        kind: CaveatKind::Other,
+        text: format!("{option} could not be tried: {why}"),
+    };
+    race.into_iter().chain(layer).map(caveat).collect()
 }
 
 /// A connection in use is asked at least so often.
@@ -307,6 +326,10 @@ fn caveats(field: &Field, looked: &Looked, timeout: &IdleTimeout, samples: &[Sam
         let text =
             "this system does not tell of its connections (TCP_INFO): silence and slowness look the same";
         say(CaveatKind::NoTcpInfo, text.into());
+    }
+    if !field.speech.can_ask() {
+        let text = "nothing was ever sent (--send), so that only ends that can be seen were found";
+        say(CaveatKind::Other, text.into());
     }
     if !looked.probed.other_addresses.is_empty() {
         let others = looked.probed.other_addresses.join(", ");

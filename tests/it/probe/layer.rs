@@ -36,3 +36,17 @@ fn the_layer_whose_timer_it_is_is_named() {
         assert_eq!(verdict, *expected, "{told}");
     }
 }
+
+#[test]
+fn a_timer_too_short_for_the_kernels_keepalive_is_said_to_be() {
+    let server = Server::new(Behaviour::default().idle_timeout(ms(700))).start().unwrap();
+    let mut probing = at(server.addr());
+    probing.limits.layer = true;
+    let findings = run(probing);
+    assert!(findings.layer.is_none());
+    assert!(
+        findings.caveats.iter().any(|caveat| caveat.text.contains("whole seconds")),
+        "{}",
+        brief(&findings)
+    );
+}

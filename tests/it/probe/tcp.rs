@@ -38,6 +38,7 @@ fn a_server_that_greets_is_watched_without_a_word() {
     let findings = run(saying(peer.addr(), b"", b"SSH-2.0"));
     brackets(&findings, ms(1100), ms(0), CloseKind::Fin);
     assert_eq!(findings.target.status, None);
+    assert!(tells(&findings, CaveatKind::Other), "{}", brief(&findings));
 }
 
 #[test]
