@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use keeplive::server::{Behaviour, Server, ServerTls};
+use keeplive::server::{Behaviour, Server, ServerTls, TlsVersions};
 use socket2::{SockRef, TcpKeepalive};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -34,17 +34,20 @@ fn a_visible_close_is_found_in_its_own_time_and_confirmed_in_as_much_again() {
 
 #[test]
 fn a_close_over_tls_is_found_and_tickets_are_none() {
-    for versions in [keeplive::server::TlsVersions::Tls12, keeplive::server::TlsVersions::Tls13] {
-        let server = Server::new(Behaviour::default().idle_timeout(ms(1100)))
-            .tls(ServerTls::default().versions(versions))
-            .start()
-            .unwrap();
-        let mut probing = probing(server.url());
-        probing.tls.roots_pem = server.certificate_pem().map(|pem| pem.as_bytes().to_vec());
-        let findings = run(probing);
-        brackets(&findings, ms(1100), ms(0), CloseKind::Fin);
-        assert!(findings.target.tls_version.is_some());
-    }
+    std::thread::scope(|scope| {
+        for versions in [TlsVersions::Tls12, TlsVersions::Tls13] {
+            scope.spawn(move || {
+                let tls = ServerTls::default().versions(versions);
+                let server =
+                    Server::new(Behaviour::default().idle_timeout(ms(1100))).tls(tls).start().unwrap();
+                let mut probing = probing(server.url());
+                probing.tls.roots_pem = server.certificate_pem().map(|pem| pem.as_bytes().to_vec());
+                let findings = run(probing);
+                brackets(&findings, ms(1100), ms(0), CloseKind::Fin);
+                assert!(findings.target.tls_version.is_some());
+            });
+        }
+    });
 }
 
 #[test]
@@ -146,14 +149,13 @@ fn a_peer_that_sends_tcp_keepalive_is_noticed_and_its_probes_are_no_end() {
             }
         }
     });
-    let findings = run(at(peer.addr()));
+    let silent = Server::new(Behaviour::default().idle_timeout(ms(3300))).start().unwrap();
+    let [probing, without] = [peer.addr(), silent.addr()].map(at);
+    let (findings, without) = std::thread::scope(|scope| {
+        let without = scope.spawn(|| run(without));
+        (run(probing), without.join().unwrap())
+    });
     brackets(&findings, ms(3300), ms(0), CloseKind::Fin);
     assert!(tells(&findings, CaveatKind::PeerProbes), "{}", brief(&findings));
-}
-
-#[test]
-fn a_peer_that_sends_none_is_not_said_to() {
-    let server = Server::new(Behaviour::default().idle_timeout(ms(3300))).start().unwrap();
-    let findings = run(at(server.addr()));
-    assert!(!tells(&findings, CaveatKind::PeerProbes), "{}", brief(&findings));
+    assert!(!tells(&without, CaveatKind::PeerProbes), "{}", brief(&without));
 }

@@ -73,16 +73,18 @@ fn the_idle_timeout_of_caddy_is_found() {
 
 #[test]
 fn of_a_chain_in_the_right_order_the_front_is_found_and_nothing_behind_it() {
-    let origin = Nginx::new().keepalive_timeout(ms(4000)).start();
-    let front = nginx_before(origin.addr(), ms(1500));
-    let findings = run(at(front.addr()));
-    brackets(&findings, ms(1500), ms(0), CloseKind::Fin);
-    assert!(findings.behind.is_none());
-    let node = node(ms(4000), 0);
-    let front = Haproxy::new().keep_alive_timeout(ms(1500)).backend(node.addr()).start();
-    let findings = run(at(front.addr()));
-    brackets(&findings, ms(1500), ms(0), CloseKind::Fin);
-    assert!(findings.behind.is_none());
+    let (nginx, node) = (Nginx::new().keepalive_timeout(ms(4000)).start(), node(ms(4000), 0));
+    let before_nginx = nginx_before(nginx.addr(), ms(1500));
+    let before_node = Haproxy::new().keep_alive_timeout(ms(1500)).backend(node.addr()).start();
+    std::thread::scope(|scope| {
+        for front in [before_nginx.addr(), before_node.addr()] {
+            scope.spawn(move || {
+                let findings = run(at(front));
+                brackets(&findings, ms(1500), ms(0), CloseKind::Fin);
+                assert!(findings.behind.is_none());
+            });
+        }
+    });
 }
 
 /// An origin that gives up idle connections without a word, and resets those that are used again: what a proxy sees
