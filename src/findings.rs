@@ -13,6 +13,10 @@ use crate::measurement::Tool;
 use crate::plan::{ns, optional_ns};
 use crate::saved;
 
+mod soak;
+
+pub use self::soak::{Deaths, SOAK_SCHEMA, Soak, death_rate_bound};
+
 /// The version of the saved form.
 pub const SCHEMA: &str = "keeplive.probe/1";
 

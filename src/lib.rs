@@ -66,6 +66,8 @@ mod wire;
 
 #[cfg(feature = "load")]
 pub mod load;
+#[cfg(feature = "load")]
+pub mod probe;
 
 #[cfg(feature = "load")]
 pub mod advice;

@@ -2,6 +2,7 @@
 
 mod load;
 mod probe_reports;
+mod probes;
 mod refusals;
 mod round_trips;
 mod servers;

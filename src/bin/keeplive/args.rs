@@ -32,6 +32,10 @@ pub(crate) enum Verb {
     Compare(Box<CompareArgs>),
     /// How does a target behave at this load? One run, second by second.
     Load(Box<LoadArgs>),
+    /// How long does this path keep an idle connection, and how does it end it?
+    Probe(Box<crate::args_probe::ProbeArgs>),
+    /// Is this idle time safe? Holds many connections idle and counts what dies.
+    Soak(Box<crate::args_probe::SoakArgs>),
     /// Shows a saved result again, without any network.
     Report(ReportArgs),
     /// Starts the embedded server and prints its URL.
@@ -260,7 +264,7 @@ pub(crate) struct AnyFormat(String);
 
 impl AnyFormat {
     /// The format, when the kind of result at hand has it; otherwise which it has.
-    pub(crate) fn of<F: ValueEnum>(&self, kind: &str) -> Result<F, String> {
+    pub(crate) fn of<F: ValueEnum + 'static>(&self, kind: &str) -> Result<F, String> {
         F::from_str(&self.0, false).map_err(|_| {
             let names = names::<F>().map(|name| name.get_name().to_owned()).collect::<Vec<_>>();
             format!("{kind} is not shown as {}; choose one of: {}", self.0, names.join(", "))
@@ -268,7 +272,7 @@ impl AnyFormat {
     }
 }
 
-fn names<F: ValueEnum>() -> impl Iterator<Item = PossibleValue> {
+fn names<F: ValueEnum + 'static>() -> impl Iterator<Item = PossibleValue> {
     F::value_variants().iter().filter_map(ValueEnum::to_possible_value)
 }
 
