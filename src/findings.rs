@@ -2,6 +2,8 @@
 //! probe, as [`Measurement`](crate::measurement::Measurement) is of the load tester: experiments write it;
 //! advice, expectations and paper only read it.
 
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::machine::Machine;
 use crate::measurement::Tool;
 use crate::plan::{ns, optional_ns};
+use crate::saved;
+
+mod soak;
+
+pub use self::soak::{Deaths, SOAK_SCHEMA, Soak, death_rate_bound};
 
 /// The version of the saved form.
 pub const SCHEMA: &str = "keeplive.probe/1";
@@ -460,4 +467,26 @@ pub struct TcpFacts {
     pub last_ack_recv_ms: u32,
     /// Milliseconds since the last data came.
     pub last_data_recv_ms: u32,
+}
+
+impl Findings {
+    /// Writes the findings into a folder, which is made if need be, under a name of its own: whole or not at all,
+    /// and never over others.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the file system says, with the path.
+    pub fn save(&self, folder: &Path) -> io::Result<PathBuf> {
+        saved::write(folder, &self.started, "probe", self)
+    }
+
+    /// Reads saved findings, or the JSON report of a probe, which contains them.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidData`] when it is not a probe's result of a version that is understood, with the
+    /// place; otherwise what the file system says.
+    pub fn load(path: &Path) -> io::Result<Findings> {
+        saved::open(path, SCHEMA)?.read(SCHEMA)
+    }
 }

@@ -22,6 +22,8 @@ mod timer;
 
 mod body;
 mod config;
+#[cfg(feature = "load")]
+pub mod duration;
 mod error;
 mod exchange;
 mod hint;
@@ -43,6 +45,8 @@ pub mod findings;
 #[cfg(feature = "load")]
 pub mod histogram;
 #[cfg(feature = "load")]
+pub mod known;
+#[cfg(feature = "load")]
 pub mod machine;
 #[cfg(feature = "load")]
 pub mod measurement;
@@ -50,6 +54,8 @@ pub mod measurement;
 pub mod plan;
 #[cfg(feature = "load")]
 pub mod ports;
+#[cfg(feature = "load")]
+pub mod saved;
 #[cfg(feature = "load")]
 pub mod timeline;
 
@@ -65,9 +71,15 @@ mod wire;
 
 #[cfg(feature = "load")]
 pub mod load;
+#[cfg(feature = "load")]
+pub mod probe;
 
 #[cfg(feature = "load")]
+pub mod advice;
+#[cfg(feature = "load")]
 pub mod compare;
+#[cfg(feature = "load")]
+pub mod expect;
 #[cfg(feature = "load")]
 pub mod gate;
 

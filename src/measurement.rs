@@ -2,7 +2,7 @@
 //! write it, and judgement and paper, which only read it.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use crate::histogram::Histogram;
 use crate::machine::Machine;
 use crate::phase::Phase;
 use crate::plan::Plan;
+use crate::saved;
 use crate::timeline::Timeline;
 
 /// The version of the saved form.
@@ -346,15 +347,6 @@ fn add<K: Ord + Clone>(to: &mut BTreeMap<K, u64>, from: &BTreeMap<K, u64>) {
     }
 }
 
-/// A temporary file that everybody may read whom the user's umask lets read.
-fn temporary() -> tempfile::Builder<'static, 'static> {
-    #[cfg_attr(not(unix), expect(unused_mut, reason = "only Unix has modes"))]
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder
-}
-
 impl Measurement {
     /// Writes the measurement into a folder, which is made if need be, under a name of its own: whole or not
     /// at all, and never over another one.
@@ -363,26 +355,8 @@ impl Measurement {
     ///
     /// Whatever the file system says, with the path.
     pub fn save(&self, folder: &Path) -> io::Result<PathBuf> {
-        let told = |path: &Path, error: io::Error| {
-            io::Error::new(error.kind(), format!("could not write {}: {error}", path.display()))
-        };
-        std::fs::create_dir_all(folder).map_err(|error| told(folder, error))?;
-        let mut file = temporary().tempfile_in(folder).map_err(|error| told(folder, error))?;
-        let text = serde_json::to_vec(self).map_err(io::Error::other)?;
-        file.write_all(&text).and_then(|()| file.write_all(b"\n")).map_err(|error| told(folder, error))?;
-        file.as_file().sync_all().map_err(|error| told(folder, error))?;
         let verb = if self.plan.arms.len() > 1 { "compare" } else { "load" };
-        let stem = format!("{}-{verb}", self.started.replace([':', '-'], ""));
-        for nth in 1.. {
-            let name = if nth == 1 { format!("{stem}.json") } else { format!("{stem}-{nth}.json") };
-            let path = folder.join(name);
-            match file.persist_noclobber(&path) {
-                Ok(_) => return Ok(path),
-                Err(taken) if taken.error.kind() == io::ErrorKind::AlreadyExists => file = taken.file,
-                Err(failed) => return Err(told(&path, failed.error)),
-            }
-        }
-        unreachable!("the numbers do not end")
+        saved::write(folder, &self.started, verb, self)
     }
 
     /// Reads a saved measurement.
@@ -392,11 +366,7 @@ impl Measurement {
     /// [`io::ErrorKind::InvalidData`] when it is not a keeplive result of a version that is understood, with
     /// the place; otherwise what the file system says.
     pub fn load(path: &Path) -> io::Result<Measurement> {
-        let bytes = std::fs::read(path).map_err(|error| {
-            io::Error::new(error.kind(), format!("could not read {}: {error}", path.display()))
-        })?;
-        Measurement::from_slice(&bytes)
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        saved::open(path, SCHEMA)?.read(SCHEMA)
     }
 
     /// Reads a saved measurement from its bytes.
@@ -406,22 +376,6 @@ impl Measurement {
     /// [`io::ErrorKind::InvalidData`] when it is not a keeplive result of a version that is understood, with
     /// the place.
     pub fn from_slice(bytes: &[u8]) -> io::Result<Measurement> {
-        let told = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
-        #[derive(Deserialize)]
-        struct Head {
-            schema: Option<String>,
-        }
-        let not_ours = "not a keeplive result (JSON with \"schema\": \"keeplive.result/1\")";
-        let head: Head =
-            serde_json::from_slice(bytes).map_err(|error| told(format!("{not_ours}: {error}")))?;
-        match head.schema.as_deref() {
-            Some(SCHEMA) => {}
-            Some(other) if other.starts_with("keeplive.result/") => {
-                return Err(told(format!("written by a newer keeplive ({other}); this one reads {SCHEMA}")));
-            }
-            Some(other) => return Err(told(format!("{not_ours}, but \"{other}\""))),
-            None => return Err(told(not_ours.into())),
-        }
-        serde_json::from_slice(bytes).map_err(|error| told(format!("a damaged result: {error}")))
+        saved::parse(bytes, SCHEMA).map_err(|text| io::Error::new(io::ErrorKind::InvalidData, text))
     }
 }

@@ -2,8 +2,11 @@
 
 pub mod export;
 mod headline;
+mod html;
 pub mod json;
+mod page;
 mod plot;
+pub mod probe;
 mod table;
 pub mod terminal;
 mod timeline;

@@ -6,32 +6,22 @@ use std::io;
 use std::time::Duration;
 
 use super::headline::headline;
+use super::page::{Page, Paint};
 use super::plot;
 use super::table::Table;
 use super::timeline;
 use super::units::{
     count, factor_range, nanoseconds, percent, percent_beside, percent_range, three_digits, time,
 };
-use super::wrap::wrap;
 use crate::compare::{ArmSummary, Comparison, Difference, Metric, Quantiles, Severity};
 use crate::measurement::{Measurement, PhaseSums, Slot};
 use crate::phase::Phase;
 use crate::plan::{Arrivals, Model, Plan};
 
+pub use super::page::Style;
+
 /// What stands where there is no value.
 const NOTHING: &str = "–";
-/// Below this width tables cannot stand.
-const NARROWEST: usize = 40;
-
-/// How to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Style {
-    /// Whether to colour with ANSI escapes.
-    pub colour: bool,
-    /// The longest line, in characters; at least 40.
-    pub width: u16,
-}
-
 /// Writes the report.
 ///
 /// # Errors
@@ -43,7 +33,7 @@ pub fn write(
     style: Style,
     out: &mut impl io::Write,
 ) -> io::Result<()> {
-    let mut page = Page { lines: Vec::new(), width: usize::from(style.width).max(NARROWEST) };
+    let mut page = Page::new(style);
     page.paragraph(Paint::Strong, &headline(measurement, comparison), 0);
     page.gap();
     page.paragraph(Paint::Faint, &what_was_done(measurement), 0);
@@ -56,64 +46,10 @@ pub fn write(
     page.table(&connections(comparison));
     page.timeline(measurement);
     page.validity(comparison);
-    page.lines.iter().try_for_each(|(paint, line)| writeln!(out, "{}", paint.on(line, style.colour)))
-}
-
-/// How a whole line looks. Colours stand here and nowhere else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Paint {
-    Plain,
-    Strong,
-    Faint,
-    Good,
-    Bad,
-}
-
-impl Paint {
-    fn on(self, line: &str, colour: bool) -> String {
-        let code = match self {
-            Paint::Strong => "1",
-            Paint::Faint => "2",
-            Paint::Good => "32",
-            Paint::Bad => "31",
-            Paint::Plain => "",
-        };
-        if !colour || code.is_empty() || line.is_empty() {
-            return line.to_owned();
-        }
-        format!("\x1b[{code}m{line}\x1b[0m")
-    }
-}
-
-struct Page {
-    lines: Vec<(Paint, String)>,
-    width: usize,
+    page.write(style, out)
 }
 
 impl Page {
-    fn line(&mut self, paint: Paint, line: impl Into<String>) {
-        self.lines.push((paint, line.into()));
-    }
-
-    fn gap(&mut self) {
-        self.line(Paint::Plain, "");
-    }
-
-    fn paragraph(&mut self, paint: Paint, text: &str, indent: usize) {
-        for line in wrap(text, self.width, indent) {
-            self.line(paint, line);
-        }
-    }
-
-    fn table(&mut self, table: &Table) {
-        for lines in table.tables(self.width) {
-            self.gap();
-            for (nth, line) in lines.into_iter().enumerate() {
-                self.line(if nth == 0 { Paint::Strong } else { Paint::Plain }, line);
-            }
-        }
-    }
-
     fn savings(&mut self, comparison: &Comparison) {
         let Some(control) = comparison.control().filter(|_| !comparison.differences.is_empty()) else {
             return;

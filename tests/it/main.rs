@@ -4,8 +4,10 @@
 mod examples;
 mod fuzz;
 mod pool;
+mod probe;
 mod program;
 mod server;
+mod snippets;
 mod stairs;
 mod support;
 mod truth;

@@ -1,17 +1,24 @@
 //! The command line. clap stops here: what the verbs get is plain data.
 
+mod advice;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 use keeplive::Resolve;
+use keeplive::duration::parse as duration;
 use keeplive::server::Profile;
+
+pub(crate) use advice::AdviceArgs;
 
 /// Measures what HTTP/1.1 keep-alive saves, with confidence intervals.
 ///
-/// Exit codes: 0 done; 2 could not run (usage, I/O, target unreachable); 4 invalid (the generator or the set-up
-/// was the limit, not the target); 130 interrupted (what was measured is printed and saved).
+/// Exit codes: 0 done; 1 an expectation did not hold; 2 could not run (usage, I/O, target unreachable); 3 an
+/// expectation was not decided; 4 invalid (the generator or the set-up was the limit, not the target); 130 interrupted
+/// (what was measured is printed and saved).
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub(crate) struct Args {
@@ -25,6 +32,10 @@ pub(crate) enum Verb {
     Compare(Box<CompareArgs>),
     /// How does a target behave at this load? One run, second by second.
     Load(Box<LoadArgs>),
+    /// How long does this path keep an idle connection, and how does it end it?
+    Probe(Box<crate::args_probe::ProbeArgs>),
+    /// Is this idle time safe? Holds many connections idle and counts what dies.
+    Soak(Box<crate::args_probe::SoakArgs>),
     /// Shows a saved result again, without any network.
     Report(ReportArgs),
     /// Starts the embedded server and prints its URL.
@@ -237,11 +248,44 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, Parser)]
 #[command(args_override_self = true)]
 pub(crate) struct ReportArgs {
-    /// A result that `keeplive compare` or `keeplive load` saved
+    /// A result that `keeplive compare`, `keeplive load` or `keeplive probe` saved
     pub(crate) file: PathBuf,
     /// What goes to stdout
-    #[arg(long, value_enum, default_value_t = FormatArg::Text)]
-    pub(crate) format: FormatArg,
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = any_format())]
+    pub(crate) format: AnyFormat,
+
+    #[command(flatten)]
+    pub(crate) advice: AdviceArgs,
+}
+
+/// A format by its name, for a file whose kind is known only when it has been read.
+#[derive(Clone, Debug)]
+pub(crate) struct AnyFormat(String);
+
+impl AnyFormat {
+    /// The format, when the kind of result at hand has it; otherwise which it has.
+    pub(crate) fn of<F: ValueEnum + 'static>(&self, kind: &str) -> Result<F, String> {
+        F::from_str(&self.0, false).map_err(|_| {
+            let names = names::<F>().map(|name| name.get_name().to_owned()).collect::<Vec<_>>();
+            format!("{kind} is not shown as {}; choose one of: {}", self.0, names.join(", "))
+        })
+    }
+}
+
+fn names<F: ValueEnum + 'static>() -> impl Iterator<Item = PossibleValue> {
+    F::value_variants().iter().filter_map(ValueEnum::to_possible_value)
+}
+
+/// Every name that any kind of result knows, once.
+fn any_format() -> impl TypedValueParser<Value = AnyFormat> {
+    let mut all = names::<FormatArg>().collect::<Vec<_>>();
+    for name in names::<ProbeFormatArg>() {
+        match all.iter_mut().find(|known| known.get_name() == name.get_name()) {
+            Some(known) => *known = name,
+            None => all.push(name),
+        }
+    }
+    PossibleValuesParser::new(all).map(AnyFormat)
 }
 
 // As in curl, the last of an option that is given twice counts.
@@ -319,6 +363,19 @@ pub(crate) enum FormatArg {
     Prometheus,
 }
 
+/// The forms of a probe's report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProbeFormatArg {
+    /// A report to read
+    Text,
+    /// One JSON document (a comparison: schema keeplive.summary/1; a probe: keeplive.probe/1)
+    Json,
+    /// JUnit XML with a case for each expectation (of a probe)
+    Junit,
+    /// One HTML file with a picture and settings to paste (of a probe)
+    Html,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ArrivalsArg {
     /// As independent users arrive: exponential gaps
@@ -344,29 +401,6 @@ pub(crate) enum ServeTlsArg {
     Both,
 }
 
-/// A duration in curl's form (seconds, with a fraction if need be) or with a unit.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is not a duration: write 2.5 (seconds), 500ms, 5s or 1m");
-    let seconds = match text.find(|c: char| c.is_ascii_alphabetic()) {
-        None => text.parse::<f64>().map_err(|_| wrong())?,
-        Some(unit_at) => {
-            let (number, unit) = text.split_at(unit_at);
-            let factor = match unit {
-                "us" => 1e-6,
-                "ms" => 1e-3,
-                "s" => 1.0,
-                "m" | "min" => 60.0,
-                "h" => 3600.0,
-                _ => return Err(wrong()),
-            };
-            number.trim().parse::<f64>().map_err(|_| wrong())? * factor
-        }
-    };
-    // Rounded to whole nanoseconds, so that 0.1 s is 100 ms and not a hair less.
-    let nanos = (seconds * 1e9).round();
-    if (0.0..=1e18).contains(&nanos) { Ok(Duration::from_nanos(nanos as u64)) } else { Err(wrong()) }
-}
-
 /// curl's `--resolve HOST:PORT:ADDRESS`.
 fn resolve(text: &str) -> Result<Resolve, String> {
     let wrong = || format!("`{text}` is not HOST:PORT:ADDRESS, such as example.com:443:127.0.0.1");
@@ -385,18 +419,6 @@ mod tests {
     #[test]
     fn the_command_line_fits_together() {
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn durations_are_seconds_as_in_curl_or_carry_their_unit() {
-        for (text, ms) in
-            [("2.5", 2500), ("500ms", 500), ("5s", 5000), ("1m", 60_000), ("0", 0), ("0.1", 100)]
-        {
-            assert_eq!(duration(text).unwrap(), Duration::from_millis(ms), "{text}");
-        }
-        for text in ["", "abc", "-1", "5 parsecs", "1e30", "nan", "inf"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
     }
 
     #[test]

@@ -5,17 +5,20 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod args;
+mod args_probe;
 mod command;
 mod compare;
 mod exit;
 mod interrupt;
 mod load;
 mod outcome;
+mod probe;
 mod progress;
 mod report;
 mod say;
 mod serve;
 mod setup;
+mod soak;
 
 use args::{Args, Verb};
 use exit::Exit;
@@ -25,7 +28,9 @@ fn main() -> ExitCode {
     let exit = match args.verb {
         Verb::Compare(args) => compare::run(*args),
         Verb::Load(args) => load::run(*args),
+        Verb::Probe(args) => probe::run(&args),
         Verb::Report(args) => report::run(&args),
+        Verb::Soak(args) => soak::run(&args),
         Verb::Serve(args) => serve::run(&args),
     };
     exit.unwrap_or_else(|failure| {

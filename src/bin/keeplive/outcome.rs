@@ -1,16 +1,18 @@
-//! From a measurement to stdout and an exit code: the same for a fresh one and for one that was saved.
+//! From a measurement, or a probe's findings, to stdout and an exit code: the same for fresh ones and for saved ones.
 
 use std::io::{self, IsTerminal, Write};
 
 use keeplive::compare;
+use keeplive::expect::Outcome;
+use keeplive::findings::Findings;
 use keeplive::measurement::Measurement;
 use keeplive::report::export::{self, Form};
-use keeplive::report::{json, terminal};
+use keeplive::report::{json, probe, terminal};
 
-use crate::args::FormatArg;
+use crate::args::{AdviceArgs, FormatArg, ProbeFormatArg};
 use crate::exit::Exit;
 
-/// Prints the report. A reader that has gone away (`| head`) is no error.
+/// Prints the report.
 pub(crate) fn print(measurement: &Measurement, format: FormatArg) -> io::Result<Exit> {
     let comparison = compare::arms(measurement);
     let mut out = anstream::AutoStream::auto(io::stdout().lock());
@@ -29,15 +31,45 @@ pub(crate) fn print(measurement: &Measurement, format: FormatArg) -> io::Result<
         FormatArg::Bencher => export(Form::Bencher),
         FormatArg::Prometheus => export(Form::Prometheus),
     };
-    match written.and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
-        _ => {}
-    }
+    finished(written, &mut out)?;
     Ok(match (measurement.interrupted, comparison.validity.ok) {
         (true, _) => Exit::Interrupted,
         (false, true) => Exit::Done,
         (false, false) => Exit::Invalid,
     })
+}
+
+/// Prints what a probe saw and what follows from it. The exit code tells whether it is as was demanded.
+pub(crate) fn print_probe(
+    findings: &Findings,
+    format: ProbeFormatArg,
+    asked: &AdviceArgs,
+) -> io::Result<Exit> {
+    let report = probe::Report::new(findings, &asked.questions());
+    let mut out = anstream::AutoStream::auto(io::stdout().lock());
+    let written = match format {
+        ProbeFormatArg::Text => probe::terminal::write(&report, style(), &mut out),
+        ProbeFormatArg::Json => serde_json::to_writer_pretty(&mut out, &probe::json::document(&report))
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out)),
+        ProbeFormatArg::Junit => probe::junit::write(&report, &mut out),
+        ProbeFormatArg::Html => writeln!(out, "{}", probe::html::page(&report)),
+    };
+    finished(written, &mut out)?;
+    Ok(match (findings.interrupted, report.outcome()) {
+        (true, _) => Exit::Interrupted,
+        (false, Outcome::Holds) => Exit::Done,
+        (false, Outcome::Fails) => Exit::Unmet,
+        (false, Outcome::Undecided) => Exit::Inconclusive,
+    })
+}
+
+/// A reader that has gone away (`| head`) is no error.
+fn finished(written: io::Result<()>, out: &mut impl Write) -> io::Result<()> {
+    match written.and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Colours as the stream wants them; the width of the terminal, at least 80 and at most 100 columns.

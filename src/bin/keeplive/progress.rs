@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use keeplive::load::Progress;
+use keeplive::probe;
 
 use crate::say::say;
 
@@ -32,6 +33,17 @@ impl Watcher {
             self.bar.set_message(text);
         } else if !first_of_five {
             say(&text);
+        }
+    }
+
+    /// Elsewhere than on a terminal, what is merely held is told once in ten seconds.
+    pub(crate) fn tell_probe(&self, progress: &probe::Progress) {
+        let often = matches!(progress, probe::Progress::Holding { longest, .. }
+            if longest.as_secs() % 10 != 0 || longest.as_secs() == 0);
+        if self.terminal {
+            self.bar.set_message(progress.to_string());
+        } else if !often {
+            say(&progress.to_string());
         }
     }
 

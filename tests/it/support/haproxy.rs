@@ -17,7 +17,9 @@ use super::process::{self, Process};
 pub(crate) struct Haproxy<'l> {
     tls: Option<Tls>,
     keep_alive_timeout: Duration,
+    request_timeout: Duration,
     backend: Option<SocketAddr>,
+    reuse: &'static str,
     link: Option<&'l Link>,
 }
 
@@ -40,7 +42,14 @@ pub(crate) struct Counts {
 impl<'l> Haproxy<'l> {
     /// It answers every request itself, with `Hello, world!`.
     pub(crate) fn new() -> Self {
-        Self { tls: None, keep_alive_timeout: Duration::from_secs(75), backend: None, link: None }
+        Self {
+            tls: None,
+            keep_alive_timeout: Duration::from_secs(75),
+            request_timeout: Duration::from_secs(10),
+            backend: None,
+            reuse: "safe",
+            link: None,
+        }
     }
 
     pub(crate) fn tls(mut self, tls: Tls) -> Self {
@@ -53,9 +62,21 @@ impl<'l> Haproxy<'l> {
         self
     }
 
+    /// How long a client may take over a request, its first included.
+    pub(crate) fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
     /// It passes every request on to this server.
     pub(crate) fn backend(mut self, address: SocketAddr) -> Self {
         self.backend = Some(address);
+        self
+    }
+
+    /// Every client has a connection to that server of its own.
+    pub(crate) fn shares_nothing(mut self) -> Self {
+        self.reuse = "never";
         self
     }
 
@@ -98,9 +119,10 @@ impl<'l> Haproxy<'l> {
             }
         }
         let (answer, backend) = match self.backend {
-            Some(address) => {
-                ("default_backend behind", format!("backend behind\n  server origin {address}\n"))
-            }
+            Some(address) => (
+                "default_backend behind",
+                format!("backend behind\n  http-reuse {}\n  server origin {address}\n", self.reuse),
+            ),
             None => (
                 "http-request return status 200 content-type text/plain string \"Hello, world!\"",
                 String::new(),
@@ -117,13 +139,14 @@ defaults
   timeout client 75s
   timeout connect 5s
   timeout server 75s
-  timeout http-request 10s
+  timeout http-request {request}ms
   timeout http-keep-alive {timeout}ms
 frontend counted
   {bind}
   {answer}
 {backend}",
             timeout = self.keep_alive_timeout.as_millis(),
+            request = self.request_timeout.as_millis(),
         )
     }
 }

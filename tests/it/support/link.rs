@@ -7,7 +7,7 @@
 
 #![expect(unsafe_code, reason = "a TUN device is made by an ioctl that takes a pointer")]
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, c_int};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -62,6 +62,16 @@ impl error::Error for LinkError {}
 impl Link {
     /// A link over which a packet and its answer take `rtt` together.
     pub(crate) fn new(rtt: Duration) -> Result<Self, LinkError> {
+        Self::with(rtt, None)
+    }
+
+    /// A link with a middlebox at its client's end, which keeps state of every TCP flow, as a NAT or a firewall does,
+    /// and forgets a flow on which no packet came for so long.
+    pub(crate) fn forgetting(rtt: Duration, after: Duration, then: Forgotten) -> Result<Self, LinkError> {
+        Self::with(rtt, Some(Middlebox { after, then, flows: HashMap::new() }))
+    }
+
+    fn with(rtt: Duration, middlebox: Option<Middlebox>) -> Result<Self, LinkError> {
         static LINKS: AtomicU32 = AtomicU32::new(0);
         // The first namespace of a machine makes their folder a mount, and two first ones get in each other's way.
         static MAKING: Mutex<()> = Mutex::new(());
@@ -77,7 +87,14 @@ impl Link {
         let ending = Arc::new(AtomicBool::new(false));
         let cut = Arc::new(AtomicBool::new(false));
         let held = VecDeque::new();
-        let relay = Relay { ends, delay: rtt / 2, held, ending: Arc::clone(&ending), cut: Arc::clone(&cut) };
+        let relay = Relay {
+            ends,
+            delay: rtt / 2,
+            held,
+            ending: Arc::clone(&ending),
+            cut: Arc::clone(&cut),
+            middlebox,
+        };
         let relay = std::thread::spawn(move || relay.run());
         Ok(Self { client, server, ending, cut, relay: Some(relay) })
     }
@@ -209,6 +226,7 @@ struct Relay {
     held: VecDeque<(Instant, usize, Vec<u8>)>,
     ending: Arc<AtomicBool>,
     cut: Arc<AtomicBool>,
+    middlebox: Option<Middlebox>,
 }
 
 impl Relay {
@@ -246,10 +264,117 @@ impl Relay {
                 if self.cut.load(Relaxed) {
                     continue;
                 }
-                self.held.push_back((now() + self.delay, 1 - end, packet[..length].to_vec()));
+                let packet = &packet[..length];
+                match self.middlebox.as_mut().map_or(Passage::Onward, |it| it.passage(packet)) {
+                    Passage::Onward => self.held.push_back((now() + self.delay, 1 - end, packet.to_vec())),
+                    // The middlebox stands where the packet came in.
+                    Passage::Refused(reset) => drop((&*device).write(&reset)),
+                    Passage::Lost => {}
+                }
             }
         }
     }
+}
+
+/// What a middlebox does with a packet of a flow that it has forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forgotten {
+    Dropped,
+    Reset,
+}
+
+struct Middlebox {
+    after: Duration,
+    then: Forgotten,
+    /// When a packet last came, by addresses and ports of both ends, the lower first.
+    flows: HashMap<[[u8; 6]; 2], Instant>,
+}
+
+enum Passage {
+    Onward,
+    Refused(Vec<u8>),
+    Lost,
+}
+
+impl Middlebox {
+    fn passage(&mut self, packet: &[u8]) -> Passage {
+        let Some(segment) = Segment::of(packet) else { return Passage::Onward };
+        let now = now();
+        let known = self.flows.get(&segment.flow()).is_some_and(|last| now - *last < self.after);
+        if known || segment.is_syn() {
+            self.flows.insert(segment.flow(), now);
+            return Passage::Onward;
+        }
+        self.flows.remove(&segment.flow());
+        match self.then {
+            Forgotten::Reset if !segment.is_rst() => Passage::Refused(segment.reset()),
+            _ => Passage::Lost,
+        }
+    }
+}
+
+/// A TCP segment in an IPv4 packet (RFC 791, RFC 9293).
+struct Segment<'p> {
+    ip: &'p [u8],
+    tcp: &'p [u8],
+}
+
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+impl<'p> Segment<'p> {
+    fn of(packet: &'p [u8]) -> Option<Self> {
+        let is_tcp = *packet.first()? >> 4 == 4 && *packet.get(9)? == 6;
+        let (ip, tcp) = packet.split_at_checked(usize::from(packet[0] & 15) * 4)?;
+        (is_tcp && tcp.len() >= 20).then_some(Self { ip, tcp })
+    }
+
+    fn flow(&self) -> [[u8; 6]; 2] {
+        let end = |address: &[u8], port: &[u8]| {
+            let mut end = [0; 6];
+            end[..4].copy_from_slice(address);
+            end[4..].copy_from_slice(port);
+            end
+        };
+        let mut ends = [end(&self.ip[12..16], &self.tcp[..2]), end(&self.ip[16..20], &self.tcp[2..4])];
+        ends.sort_unstable();
+        ends
+    }
+
+    fn is_syn(&self) -> bool {
+        self.tcp[13] & (SYN | ACK) == SYN
+    }
+
+    fn is_rst(&self) -> bool {
+        self.tcp[13] & RST != 0
+    }
+
+    /// The RST that answers this segment: from where it was going, at the sequence number that it expects.
+    fn reset(&self) -> Vec<u8> {
+        let mut ip = vec![0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0];
+        ip.extend([&self.ip[16..20], &self.ip[12..16]].concat());
+        let sum = checksum(&ip);
+        ip[10..12].copy_from_slice(&sum);
+        let mut tcp = [&self.tcp[2..4], &self.tcp[..2], &self.tcp[8..12]].concat();
+        tcp.extend([0, 0, 0, 0, 0x50, RST, 0, 0, 0, 0, 0, 0]);
+        let pseudo = [&ip[12..20], &[0, 6, 0, 20][..], &tcp].concat();
+        let sum = checksum(&pseudo);
+        tcp[16..18].copy_from_slice(&sum);
+        ip.extend(tcp);
+        ip
+    }
+}
+
+/// RFC 1071.
+fn checksum(bytes: &[u8]) -> [u8; 2] {
+    let words =
+        bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    (!(sum as u16)).to_be_bytes()
 }
 
 mod tests {
@@ -316,6 +441,24 @@ mod tests {
         let server = keeplive::server::Server::new(keeplive::server::Behaviour::default()).listen(address);
         let server = link.at_server(|| server.start()).expect("every port is free there");
         assert_eq!(link.at_client(|| Raw::connect(server.addr()).get("/").body), b"Hello, world!");
+    }
+
+    #[test]
+    fn a_middlebox_forgets_an_idle_flow_and_what_comes_then_is_refused() {
+        let after = Duration::from_millis(300);
+        let link = Link::forgetting(Duration::ZERO, after, Forgotten::Reset)
+            .unwrap_or_else(|error| panic!("{error}"));
+        let nginx = Nginx::new().at(&link).start();
+        link.at_client(|| {
+            let mut client = Raw::connect(nginx.addr());
+            for _ in 0..3 {
+                std::thread::sleep(after / 3);
+                assert_eq!(client.get("/").body, b"Hello, world!", "what is used is not forgotten");
+            }
+            std::thread::sleep(after * 2);
+            client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+            assert_eq!(client.ending(), super::super::raw::Ending::Reset);
+        });
     }
 
     #[test]

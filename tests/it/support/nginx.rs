@@ -19,6 +19,7 @@ pub(crate) struct Nginx<'l> {
     tls: Option<Tls>,
     keepalive_timeout: Duration,
     keepalive_requests: u64,
+    keepalive_time: Duration,
     link: Option<&'l Link>,
 }
 
@@ -47,7 +48,13 @@ pub(crate) struct Logged {
 
 impl<'l> Nginx<'l> {
     pub(crate) fn new() -> Self {
-        Self { tls: None, keepalive_timeout: Duration::from_secs(75), keepalive_requests: 1000, link: None }
+        Self {
+            tls: None,
+            keepalive_timeout: Duration::from_secs(75),
+            keepalive_requests: 1000,
+            keepalive_time: Duration::from_secs(3600),
+            link: None,
+        }
     }
 
     pub(crate) fn tls(mut self, tls: Tls) -> Self {
@@ -62,6 +69,12 @@ impl<'l> Nginx<'l> {
 
     pub(crate) fn keepalive_requests(mut self, requests: u64) -> Self {
         self.keepalive_requests = requests;
+        self
+    }
+
+    /// After so long a connection is closed when its next request is answered.
+    pub(crate) fn keepalive_time(mut self, time: Duration) -> Self {
+        self.keepalive_time = time;
         self
     }
 
@@ -127,6 +140,7 @@ http {{
   scgi_temp_path scgi;
   keepalive_timeout {timeout}ms;
   keepalive_requests {requests};
+  keepalive_time {time}ms;
   server {{
     {listen}
     default_type text/plain;
@@ -136,6 +150,7 @@ http {{
 "#,
             timeout = self.keepalive_timeout.as_millis(),
             requests = self.keepalive_requests,
+            time = self.keepalive_time.as_millis(),
         )
     }
 }

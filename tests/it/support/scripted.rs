@@ -2,10 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, ppoll};
 use socket2::SockRef;
 
 use super::PATIENCE;
@@ -204,6 +207,14 @@ impl Conn {
             scope.spawn(|| carry(&target, client));
             carry(client, &target);
         });
+    }
+
+    /// Waits so long, and tells whether nothing came, not even an end. A socket's own timeout would be coarse: the
+    /// kernel rounds two seconds up by as much as a quarter.
+    pub(crate) fn is_idle_for(&self, time: Duration) -> bool {
+        let Some(stream) = self.stream.as_deref() else { return false };
+        let mut socket = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+        ppoll(&mut socket, Some(time.into()), None) == Ok(0)
     }
 
     /// Waits until the client ends the connection, and forgets what it says until then.

@@ -1,0 +1,158 @@
+//! [`Soak`]: what many connections came to that were all idle for one chosen time.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{CloseKind, Probed, Spread};
+use crate::machine::Machine;
+use crate::measurement::Tool;
+use crate::plan::ns;
+
+/// The version of the saved form.
+pub const SOAK_SCHEMA: &str = "keeplive.soak/1";
+
+/// The confidence of [`Soak::death_rate_bound`].
+const CONFIDENCE: f64 = 0.95;
+
+/// How many connections lived through an idle time, and how the others ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Soak {
+    /// [`SOAK_SCHEMA`].
+    pub schema: String,
+    /// What soaked.
+    pub tool: Tool,
+    /// The command line.
+    pub command: Vec<String>,
+    /// When it began, RFC 3339 in UTC.
+    pub started: String,
+    /// How long it took.
+    #[serde(rename = "took_ns", with = "ns")]
+    pub took: Duration,
+    /// Where it soaked from.
+    pub machine: Machine,
+    /// What was soaked.
+    pub target: Probed,
+    /// The idle time.
+    #[serde(rename = "idle_ns", with = "ns")]
+    pub idle: Duration,
+    /// The most connections held at a time.
+    pub connections: u32,
+    /// How often each place was filled anew.
+    pub rounds: u32,
+    /// Connections that tell something: those that were idle for the whole time, or ended before.
+    pub tried: u64,
+    /// Of those, the ones that answered afterwards.
+    pub alive: u64,
+    /// The others, by how they ended.
+    pub deaths: Vec<Deaths>,
+    /// Answers of 502, 503 or 504 after the idle time, where the first answer was none; they are not among `alive`.
+    pub gateway_errors: u64,
+    /// Connections that tell nothing: this machine was late, or the soak was stopped.
+    pub discarded: u64,
+    /// Connections that never came to be idle: refused, or without a first answer.
+    pub failed_to_open: u64,
+    /// With 95 % confidence no more than this share of connections dies (Clopper and Pearson 1934, one-sided; without
+    /// deaths the rule of three, 3/n); `None`: nothing was tried.
+    pub death_rate_bound: Option<f64>,
+    /// Whether it was stopped before its end.
+    pub interrupted: bool,
+}
+
+/// Connections that ended in one way.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Deaths {
+    /// How; `None`: acknowledged and never answered.
+    pub close: Option<CloseKind>,
+    /// How many, and after which idle times.
+    pub at: Spread,
+}
+
+impl Soak {
+    /// Connections that a client would have lost.
+    pub fn lost(&self) -> u64 {
+        self.tried - self.alive
+    }
+
+    /// Whether something was tried and all of it lived.
+    pub fn is_safe(&self) -> bool {
+        self.tried > 0 && self.lost() == 0
+    }
+
+    /// What it came to, in a sentence.
+    pub fn sentence(&self) -> String {
+        let Soak { idle, tried, alive, .. } = self;
+        let idle = idle.as_secs_f64();
+        let bound = self.death_rate_bound.map_or(100.0, |bound| bound * 100.0);
+        if self.is_safe() {
+            return format!(
+                "{idle} s of idleness is safe as far as {tried} connections tell: all answered afterwards, so that fewer \
+                 than {bound:.2} % die of it (95 % confidence)"
+            );
+        }
+        if *tried == 0 {
+            return format!("no connection was idle for {idle} s: nothing can be said");
+        }
+        let lost = self.lost();
+        format!(
+            "{idle} s of idleness is not safe: {lost} of {tried} connections were lost ({alive} answered), so that up to \
+             {bound:.2} % die of it (95 % confidence)"
+        )
+    }
+}
+
+/// The largest share of deaths that is compatible, at 95 %, with so many of so many; `None` of none.
+pub fn death_rate_bound(deaths: u64, of: u64) -> Option<f64> {
+    if of == 0 {
+        return None;
+    }
+    if deaths >= of {
+        return Some(1.0);
+    }
+    let (mut low, mut high) = (deaths as f64 / of as f64, 1.0);
+    for _ in 0..60 {
+        let middle = f64::midpoint(low, high);
+        if at_most(deaths, of, middle) > 1.0 - CONFIDENCE { low = middle } else { high = middle }
+    }
+    Some(high)
+}
+
+/// The probability of at most so many deaths of so many, each with this probability.
+fn at_most(deaths: u64, of: u64, p: f64) -> f64 {
+    if p <= 0.0 || p >= 1.0 {
+        return if p <= 0.0 { 1.0 } else { 0.0 };
+    }
+    let (n, odds) = (of as f64, (p / (1.0 - p)).ln());
+    let mut log = n * (-p).ln_1p();
+    let mut sum = log.exp();
+    for k in 0..deaths {
+        let k = k as f64;
+        log += ((n - k) / (k + 1.0)).ln() + odds;
+        sum += log.exp();
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_deaths_the_bound_is_the_rule_of_three() {
+        assert_eq!(death_rate_bound(0, 0), None);
+        assert_eq!(death_rate_bound(7, 7), Some(1.0));
+        for n in [30_u64, 300, 10_000] {
+            let (bound, rule) = (death_rate_bound(0, n).unwrap(), 3.0 / n as f64);
+            assert!(bound < rule && bound > 0.95 * rule, "{n}: {bound}");
+        }
+    }
+
+    #[test]
+    fn with_deaths_it_is_the_bound_of_the_tables() {
+        // R: binom.test(x, n, alternative = "less")$conf.int[2]
+        for (deaths, of, bound) in [(1, 100, 0.046_56), (5, 100, 0.102_25), (50, 1000, 0.062_99)] {
+            let found = death_rate_bound(deaths, of).unwrap();
+            assert!((found - bound).abs() < 0.000_3, "{deaths} of {of}: {found}");
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Idle before the first request.
+
+use keeplive::findings::Ended;
+use keeplive::server::{Behaviour, Server, ServerTls};
+
+use super::*;
+use crate::support::haproxy::Haproxy;
+
+fn lies_at(ended: Option<&Ended>, truth: Duration, close: CloseKind) {
+    let ended = ended.unwrap();
+    let (lower, upper) = (ended.lower, ended.upper.unwrap());
+    assert!(lower <= truth + ms(50) && truth <= upper + ms(1) && upper <= truth + ms(50), "{ended:?}");
+    assert_eq!((ended.close, ended.samples), (Some(close), 3));
+}
+
+#[test]
+fn before_its_first_request_a_connection_to_haproxy_is_answered_408() {
+    let haproxy = Haproxy::new().keep_alive_timeout(ms(600)).request_timeout(ms(1300)).start();
+    let mut probing = at(haproxy.addr());
+    probing.limits.first_request = true;
+    let findings = run(probing);
+    brackets(&findings, ms(600), ms(0), CloseKind::Fin);
+    let first = findings.first_request_timeout.as_ref().unwrap();
+    lies_at(first.after_tcp.as_ref(), ms(1300), CloseKind::Answered408);
+    assert!(first.after_tls.is_none());
+}
+
+#[test]
+fn without_being_told_to_wait_the_probe_says_how_long_it_watched() {
+    let server =
+        Server::new(Behaviour::default().idle_timeout(ms(600))).tls(ServerTls::default()).start().unwrap();
+    let mut probing = probing(server.url());
+    probing.tls.roots_pem = server.certificate_pem().map(|pem| pem.as_bytes().to_vec());
+    let findings = run(probing);
+    let first = findings.first_request_timeout.as_ref().unwrap();
+    let after_tcp = first.after_tcp.as_ref().unwrap();
+    assert!(after_tcp.upper.is_none() && after_tcp.lower >= ms(1000), "{after_tcp:?}");
+    assert!(first.after_tls.is_some());
+}
