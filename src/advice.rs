@@ -333,7 +333,7 @@ fn why(findings: &Findings, limit: Duration, margin: Duration, client: Duration)
     let round_trip = findings.round_trip.map(|it| it.max).unwrap_or_default();
     if limit <= margin.saturating_mul(3) {
         return format!(
-            "{} is half of {}: under so short a timer the margin of {} would leave too little, or too little safety.",
+            "{} is at most half of {}: under so short a timer the margin of {} would leave too little, or too little safety.",
             say(client),
             say(limit),
             say(margin)

@@ -1,5 +1,7 @@
 //! [`Soak`]: what many connections came to that were all idle for one chosen time.
 
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +10,7 @@ use super::{CloseKind, Probed, Spread};
 use crate::machine::Machine;
 use crate::measurement::Tool;
 use crate::plan::ns;
+use crate::saved;
 
 /// The version of the saved form.
 pub const SOAK_SCHEMA: &str = "keeplive.soak/1";
@@ -69,6 +72,26 @@ pub struct Deaths {
 }
 
 impl Soak {
+    /// Writes it into a folder, which is made if need be, under a name of its own: whole or not at all, and never over
+    /// another one.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the file system says, with the path.
+    pub fn save(&self, folder: &Path) -> io::Result<PathBuf> {
+        saved::write(folder, &self.started, "soak", self)
+    }
+
+    /// Reads what was saved.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidData`] when it is not a soak's result of a version that is understood, with the place;
+    /// otherwise what the file system says.
+    pub fn load(path: &Path) -> io::Result<Soak> {
+        saved::open(path, SOAK_SCHEMA)?.read(SOAK_SCHEMA)
+    }
+
     /// Connections that a client would have lost.
     pub fn lost(&self) -> u64 {
         self.tried - self.alive

@@ -18,6 +18,7 @@ use super::pulse::Pulse;
 use super::{ProbeLimits, ProbeTarget, Probing, Progress, first_request, judge, layer, limits, race, target};
 use crate::clock;
 use crate::connect::Connector;
+use crate::duration as words;
 use crate::findings::{
     Behind, Bounds, Caveat, CaveatKind, Fate, Findings, FirstRequest, IdleTimeout, Layer, MaxLifetime,
     MaxRequests, RaceWindow, Role, SCHEMA, Sample, Tally, Verdict,
@@ -349,10 +350,13 @@ fn caveats(field: &Field, looked: &Looked, timeout: &IdleTimeout, samples: &[Sam
         .iter()
         .filter(|sample| sample.fate == Fate::Dead && sample.close.is_none() && !sample.said_close)
         .count();
-    if looked.answered_in >= SLOW || unanswered > 0 {
+    if looked.answered_in >= SLOW {
+        say(CaveatKind::Slow, format!("the first answer took {}", words::say(looked.answered_in)));
+    }
+    if unanswered > 0 {
         let text = format!(
-            "the first answer took {:.1?}, and {unanswered} requests after an idle time got none within {:?}",
-            looked.answered_in, field.patience
+            "{unanswered} requests after an idle time got no answer within {}, and no end was seen",
+            words::say(field.patience)
         );
         say(CaveatKind::Slow, text);
     }

@@ -63,11 +63,7 @@ impl<'a> Report<'a> {
     /// What became of all demands together, the judged setting among them: one that fails is enough to fail, one
     /// that is not decided is enough not to hold. Without any demand all hold.
     pub fn outcome(&self) -> Outcome {
-        let setting = self.risk.as_ref().map(|risk| match risk.safety {
-            Safety::Safe | Safety::Tight => Outcome::Holds,
-            Safety::AtRisk => Outcome::Fails,
-            Safety::Unknown => Outcome::Undecided,
-        });
+        let setting = self.risk.as_ref().map(|risk| Outcome::from(risk.safety));
         let all: Vec<Outcome> = self.expectations.iter().map(|one| one.outcome).chain(setting).collect();
         match (all.contains(&Outcome::Fails), all.contains(&Outcome::Undecided)) {
             (true, _) => Outcome::Fails,
@@ -79,6 +75,16 @@ impl<'a> Report<'a> {
     /// The answer in one sentence.
     pub fn headline(&self) -> String {
         words::headline(self)
+    }
+}
+
+impl From<Safety> for Outcome {
+    fn from(safety: Safety) -> Outcome {
+        match safety {
+            Safety::Safe | Safety::Tight => Outcome::Holds,
+            Safety::AtRisk => Outcome::Fails,
+            Safety::Unknown => Outcome::Undecided,
+        }
     }
 }
 

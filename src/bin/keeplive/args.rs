@@ -248,7 +248,7 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, Parser)]
 #[command(args_override_self = true)]
 pub(crate) struct ReportArgs {
-    /// A result that `keeplive compare`, `keeplive load` or `keeplive probe` saved
+    /// A result that `keeplive compare`, `load`, `probe` or `soak` saved
     pub(crate) file: PathBuf,
     /// What goes to stdout
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = any_format())]

@@ -55,7 +55,7 @@ pub(crate) struct ProbeArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct SaveArgs {
-    /// Folder in which the findings are saved
+    /// Folder in which the result is saved
     #[arg(short, long, default_value = "results", value_name = "FOLDER")]
     pub(crate) out: PathBuf,
     /// Save nothing
@@ -123,8 +123,10 @@ pub(crate) struct SoakArgs {
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = duration)]
     pub(crate) connect_timeout: Duration,
     /// What goes to stdout
-    #[arg(long, value_enum, default_value_t = SoakFormatArg::Text)]
+    #[arg(long, value_enum, default_value_t = SoakFormatArg::Text, help_heading = "Output")]
     pub(crate) format: SoakFormatArg,
+    #[command(flatten)]
+    pub(crate) output: SaveArgs,
 
     #[command(flatten)]
     pub(crate) bytes: BytesArgs,

@@ -1,6 +1,7 @@
 //! `keeplive soak`: is this idle time safe?
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use keeplive::findings::{CloseKind, Soak};
 use keeplive::load::Stop;
@@ -11,6 +12,7 @@ use crate::exit::Exit;
 use crate::interrupt;
 use crate::probe::probing;
 use crate::progress::Watcher;
+use crate::say::say;
 use crate::setup::allow_many_files;
 
 pub(crate) fn run(args: &SoakArgs) -> io::Result<Exit> {
@@ -30,7 +32,21 @@ pub(crate) fn run(args: &SoakArgs) -> io::Result<Exit> {
     let soaked = probe::soak(probing, soaking, &stop, &mut |progress| watcher.tell_probe(&progress));
     watcher.finish();
     let soak = soaked.map_err(|refusal| io::Error::other(refusal.to_string()))?;
-    print(&soak, args.format)?;
+    // Saved first: a report that cannot be printed must not lose it.
+    let saved = if args.output.no_save { Ok(()) } else { save(&soak, &args.output.out) };
+    let exit = show(&soak, args.format)?;
+    saved.map(|()| exit)
+}
+
+fn save(soak: &Soak, folder: &Path) -> io::Result<()> {
+    let path = soak.save(folder)?;
+    say(&format!("saved {}", path.display()));
+    Ok(())
+}
+
+/// Prints a soak, fresh or saved. The exit code tells whether the idle time is safe.
+pub(crate) fn show(soak: &Soak, format: SoakFormatArg) -> io::Result<Exit> {
+    print(soak, format)?;
     Ok(match soak {
         _ if soak.interrupted => Exit::Interrupted,
         _ if soak.is_safe() => Exit::Done,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, PreEscaped, html};
 
-use super::picture::{self, MARKS, Mark, View, mark};
+use super::picture::{self, MARKS, Mark, View};
 use super::words::{self, facts, hint, sentence, what_was_done};
 use super::{Report, Snippet};
 use crate::advice::{Recommendation, Safety};
@@ -120,10 +120,9 @@ fn near_in_words(findings: &Findings) -> Option<String> {
 
 /// What the picture shows, for those who do not see it.
 fn in_words(findings: &Findings) -> String {
-    let marks: Vec<(Mark, &Sample)> =
-        findings.raw.iter().filter_map(|sample| Some((mark(sample)?, sample))).collect();
+    let marks: Vec<(&Sample, Mark)> = picture::samples(findings).collect();
     let clauses = MARKS.iter().filter_map(|(kind, words)| {
-        let idle = || marks.iter().filter(|(mark, _)| mark == kind).map(|(_, sample)| sample.idle);
+        let idle = || marks.iter().filter(|(_, mark)| mark == kind).map(|(sample, _)| sample.idle);
         let range = say_range(idle().min()?, idle().max()?);
         Some(format!("{} {words} (idle for {range})", idle().count()))
     });
@@ -132,7 +131,7 @@ fn in_words(findings: &Findings) -> String {
 }
 
 fn legend(report: &Report) -> Markup {
-    let has = |kind: Mark| report.findings.raw.iter().any(|sample| mark(sample) == Some(kind));
+    let has = |kind: Mark| picture::samples(report.findings).any(|(_, mark)| mark == kind);
     html! {
         ul.legend {
             @for (kind, words) in MARKS.iter().filter(|(kind, _)| has(*kind)) {
@@ -145,10 +144,8 @@ fn legend(report: &Report) -> Markup {
 /// Connections with the same fate together.
 fn table(findings: &Findings) -> Markup {
     let mut groups: BTreeMap<(Role, Mark), Vec<&Sample>> = BTreeMap::new();
-    for sample in &findings.raw {
-        if let Some(mark) = mark(sample) {
-            groups.entry((sample.role, mark)).or_default().push(sample);
-        }
+    for (sample, mark) in picture::samples(findings) {
+        groups.entry((sample.role, mark)).or_default().push(sample);
     }
     let name = |mark: Mark| MARKS.iter().find(|(kind, _)| *kind == mark).map_or("", |(_, words)| words);
     let range = |samples: &[&Sample]| {

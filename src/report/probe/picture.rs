@@ -41,7 +41,7 @@ pub(super) enum Mark {
     Reset,
     /// Dropped in silence.
     Silent,
-    /// Ended otherwise: a 408, other bytes, or a gateway's error.
+    /// Ended otherwise: a 408, other bytes, no answer, or a gateway's error.
     Other,
 }
 
@@ -51,11 +51,11 @@ pub(super) const MARKS: [(Mark, &str); 5] = [
     (Mark::Fin, "ended with a FIN"),
     (Mark::Reset, "ended with a RST"),
     (Mark::Silent, "dropped in silence"),
-    (Mark::Other, "a 408, other bytes or a gateway's error"),
+    (Mark::Other, "a 408, other bytes, no answer or a gateway's error"),
 ];
 
 /// The mark of a sample; `None`: it tells nothing.
-pub(super) fn mark(sample: &Sample) -> Option<Mark> {
+fn mark(sample: &Sample) -> Option<Mark> {
     match (sample.fate, sample.close) {
         (Fate::Late | Fate::Abandoned, _) => None,
         (Fate::Alive, _) => Some(Mark::Alive),
@@ -101,7 +101,7 @@ pub(super) fn svg(findings: &Findings, advice: &Recommendation, view: View, widt
 }
 
 /// The samples that have a place in the picture. What was sent request after request has no idle time to show.
-fn samples(findings: &Findings) -> impl Iterator<Item = (&Sample, Mark)> {
+pub(super) fn samples(findings: &Findings) -> impl Iterator<Item = (&Sample, Mark)> {
     let idle = |sample: &&Sample| !matches!(sample.role, Role::Requests | Role::Lifetime);
     findings.raw.iter().filter(idle).filter_map(|sample| Some((sample, mark(sample)?)))
 }

@@ -19,8 +19,8 @@ pub(super) fn headline(report: &Report) -> String {
 fn answer(report: &Report, idle: &IdleTimeout) -> String {
     match idle.verdict {
         Verdict::Found => {
-            let end = idle.close.map_or_else(String::new, |close| format!(", then {}", then(close)));
-            format!("This path keeps an idle connection for {}{end}. {}", bracket(idle), set(report))
+            let end = idle.close.map_or("answers nothing more on it", then);
+            format!("This path keeps an idle connection for {}, then {end}. {}", bracket(idle), set(report))
         }
         Verdict::Longer => format!(
             "No idle timeout within {}, the longest that was tried: all {} connections were alive.",
@@ -124,6 +124,9 @@ fn idle_timeout(idle: &IdleTimeout) -> String {
         (verdict, _) => parts.push(verdict_in_words(verdict).to_owned()),
     }
     parts.extend(idle.close.map(|close| format!("ends with {}", in_words(close))));
+    if idle.verdict == Verdict::Found && idle.close.is_none() {
+        parts.push("no end is seen, but requests after it get no answer".into());
+    }
     parts.extend(
         idle.seen.map(|seen| format!("{} watchers saw it at {}", seen.n, say_range(seen.min, seen.max))),
     );

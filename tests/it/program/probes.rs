@@ -1,6 +1,7 @@
 //! `keeplive probe` and `keeplive soak` as a user runs them.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -21,7 +22,8 @@ fn server(idle: Duration) -> Running {
 
 fn probe(address: SocketAddr, words: &[&str]) -> Command {
     let mut command = program();
-    command.args(["probe", &format!("http://{address}/"), "--requests", "0"]).args(words);
+    command.args(["probe", &format!("http://{address}/"), "--requests", "0"]);
+    command.args(["--format", "json", "--no-save"]).args(words);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -47,10 +49,70 @@ fn probe_prints_what_it_found_and_tells_what_it_does() {
     assert!(stderr.contains("reached 127.0.0.1") && stderr.contains("trying both sides"), "{stderr}");
 }
 
+/// What a run saved into a folder of its own.
+fn saved(folder: &Path) -> PathBuf {
+    let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let [file] = files.as_slice() else { panic!("{files:?}") };
+    file.clone()
+}
+
 #[test]
-fn an_interrupted_probe_prints_what_is_known() {
-    let server = server(ms(60_000));
-    let child = probe(server.addr(), &[]).spawn().unwrap();
+fn what_a_probe_saved_is_shown_and_judged_again_as_when_it_was_fresh() {
+    let (server, folder) = (server(ms(1300)), tempfile::tempdir().unwrap());
+    let url = format!("http://{}/", server.addr());
+    let demands = ["--expect-idle", ">=1s", "--expect-close", "rst", "--client-idle", "90s"];
+    let fresh = program()
+        .args(["probe", &url, "--requests", "0", "--out"])
+        .arg(folder.path())
+        .args(demands)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(fresh.stdout).unwrap();
+    assert_eq!(fresh.status.code(), Some(1), "{text}");
+    for words in
+        ["closes it with a FIN", "Expected idle >=1s: holds", "Expected close rst: does not hold", "at risk"]
+    {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let file = saved(folder.path());
+    let again = program().arg("report").arg(&file).args(demands).output().unwrap();
+    assert_eq!((again.status.code(), String::from_utf8(again.stdout).unwrap()), (Some(1), text));
+    let junit =
+        program().arg("report").arg(&file).args(demands).args(["--format", "junit"]).output().unwrap();
+    let junit = String::from_utf8(junit.stdout).unwrap();
+    assert!(junit.contains("tests=\"3\" failures=\"2\" errors=\"0\""), "{junit}");
+    let csv = program().arg("report").arg(&file).args(["--format", "csv"]).output().unwrap();
+    let refused = String::from_utf8(csv.stderr).unwrap();
+    assert!(
+        csv.status.code() == Some(2) && refused.contains("choose one of: text, json, junit, html"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_saved_soak_is_shown_again() {
+    let (server, folder) = (server(ms(900)), tempfile::tempdir().unwrap());
+    let url = format!("http://{}/", server.addr());
+    let fresh = program()
+        .args(["soak", &url, "--idle", "300ms", "-c", "5", "--connects-per-second", "100", "--out"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    let again = program().arg("report").arg(saved(folder.path())).output().unwrap();
+    assert_eq!((again.status.code(), again.stdout), (Some(0), fresh.stdout));
+}
+
+#[test]
+fn an_interrupted_probe_prints_and_saves_what_is_known() {
+    let (server, folder) = (server(ms(60_000)), tempfile::tempdir().unwrap());
+    let url = format!("http://{}/", server.addr());
+    let child = program()
+        .args(["probe", &url, "--requests", "0", "--format", "json", "--out"])
+        .arg(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     std::thread::sleep(ms(1500));
     signal(&child, Signal::SIGINT);
     let output = child.wait_with_output().unwrap();
@@ -58,6 +120,7 @@ fn an_interrupted_probe_prints_what_is_known() {
     let findings = findings(&output);
     assert!(findings.interrupted && findings.idle_timeout.lower >= ms(250), "{:?}", findings.idle_timeout);
     assert_eq!(findings.idle_timeout.verdict, Verdict::Unknown);
+    assert!(Findings::load(&saved(folder.path())).unwrap().interrupted);
 }
 
 #[test]
@@ -83,7 +146,7 @@ fn soak_answers_with_a_sentence_and_an_exit_code() {
     for (idle, code, words) in [("500ms", 0, "is safe"), ("1200ms", 1, "is not safe")] {
         let url = format!("http://{}/", server.addr());
         let output = program()
-            .args(["soak", &url, "--idle", idle, "-c", "10", "--connects-per-second", "100"])
+            .args(["soak", &url, "--idle", idle, "-c", "10", "--connects-per-second", "100", "--no-save"])
             .output()
             .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
