@@ -170,14 +170,14 @@ fn saved_findings_are_read_back_and_so_is_their_json_report() {
 }
 
 #[test]
-fn junit_has_a_case_for_each_expectation_and_an_open_one_is_an_error() {
+fn junit_has_a_case_for_each_demand_and_the_judged_setting_and_an_open_one_is_an_error() {
     let (findings, mut questions) = nginx();
     questions.expectations.push(Expectation::idle(">75s").unwrap());
     let mut out = Vec::new();
     junit::write(&Report::new(&findings, &questions), &mut out).unwrap();
     let read = quick_junit::Report::deserialize(std::io::Cursor::new(&out)).unwrap();
     let suite = &read.test_suites[0];
-    assert_eq!((suite.tests, suite.failures, suite.errors), (4, 1, 1));
+    assert_eq!((suite.tests, suite.failures, suite.errors), (5, 2, 1));
     let failed = String::from_utf8(out).unwrap();
     assert!(failed.contains("idle connections end with a FIN"), "{failed}");
 }

@@ -210,6 +210,9 @@ fn race(findings: &Findings) -> Option<String> {
     let race = findings.race_window.as_ref()?;
     Some(match race.width {
         None => format!("no request was lost of {} sent just before the close", race.lost.of),
+        Some(width) if width < Duration::from_millis(1) => {
+            format!("requests are lost within 1 ms of the close only: {} of {}", race.lost.hits, race.lost.of)
+        }
         Some(width) => format!(
             "requests are lost from {} before the close on: {} of {}",
             say(width),
