@@ -266,8 +266,12 @@ async fn queue_for_place(
             open(make_room(shared, connection), asked).await
         }
         Given::Place(place) => open(place, asked).await,
-        // What is opened beside the queue need not be what this request is given.
-        Given::PlaceBeside(beside) => open(beside.into_place(), asked).await,
+        // What is opened beside the queue need not be what this request is given. It leaves the queue: what comes
+        // back meanwhile is for others.
+        Given::PlaceBeside(beside) => {
+            drop(waiter);
+            open(beside.into_place(), asked).await
+        }
         Given::Failed(error) => Err(error),
         Given::Closed => Err(Error::new(ErrorKind::Closed)),
     }

@@ -327,3 +327,51 @@ fn what_cannot_work_is_refused_with_the_cure() {
         assert!(text.contains(cure), "{text}");
     }
 }
+
+/// A peer with room for two connections: it answers on both, but leaves the second request of the first without a
+/// response. From then on it is deaf.
+fn soon_deaf() -> (SocketAddr, impl FnOnce() -> (TcpStream, socket2::Socket)) {
+    use std::io::{Read, Write};
+    let listener =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    listener.listen(0).expect("a listener");
+    let address = listener.local_addr().expect("an address").as_socket().expect("of IP");
+    let accepting = listener.try_clone().expect("a second handle");
+    std::thread::spawn(move || {
+        for first in [true, false] {
+            let mut stream = TcpStream::from(accepting.accept().expect("a connection").0);
+            std::thread::spawn(move || {
+                let mut answered = 0;
+                while matches!(stream.read(&mut [0; 4096]), Ok(1..)) && !(first && answered == 1) {
+                    let _ = stream.write_all(HI.as_bytes());
+                    answered += 1;
+                }
+            });
+        }
+    });
+    (address, move || {
+        let full = TcpStream::connect(address).expect("room for one");
+        (full, listener)
+    })
+}
+
+#[tokio::test]
+async fn what_comes_back_is_not_kept_from_others_by_who_opens_a_fresh_one() {
+    let (address, deafen) = soon_deaf();
+    let pool = pool(with(OnMiss::LateBind));
+    let first = send(&pool, &url(address)).await.expect("a response");
+    let second = send(&pool, &url(address)).await.expect("a response");
+    first.into_body().finish().await.expect("a whole body");
+    let _full = deafen();
+    let (sending, to) = (pool.clone(), url(address));
+    let unlucky = tokio::spawn(async move { send(&sending, &to).await });
+    soon("the opening", || (pool.stats().opening == 1).then_some(())).await;
+    second.into_body().finish().await.expect("a whole body");
+    let stats = pool.stats();
+    assert_eq!((stats.idle, stats.reused, stats.late_bound), (1, 1, 0), "{stats:?}");
+    assert_eq!(get(&pool, &url(address)).await.nth, 2);
+    unlucky.abort();
+    assert!(unlucky.await.expect_err("cancelled").is_cancelled());
+    assert_nothing_is_lost(&pool);
+}
