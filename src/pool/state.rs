@@ -248,7 +248,8 @@ impl<C: Kept> State<C> {
             return Turn::Closed;
         }
         let places = self.origins.entry(origin.clone()).or_default();
-        if !places.may_open(&self.limits) && places.idle.len() > 0 {
+        // Where the limit is that of openings, one idle connection less makes no room.
+        if places.taken >= self.limits.connections_per_origin && places.idle.len() > 0 {
             self.evict(origin, after);
         }
         let places = self.origins.entry(origin.clone()).or_default();

@@ -771,3 +771,19 @@ fn ten_thousand_origins_stay_within_the_caps_and_leave_nothing_behind() {
     assert_eq!(state.expire(now + Duration::from_secs(1), &mut after), None);
     assert_eq!((after.closing.len(), state.stats().origins), (100, 0));
 }
+
+#[test]
+fn who_may_not_open_yet_for_others_that_open_closes_nothing_for_a_fresh_one() {
+    let origin: Origin = "http://a".parse().expect("an origin");
+    let config = PoolConfig::default().max_connections_per_origin(Some(3)).max_opening_per_origin(1);
+    let (mut state, mut after, now) = (State::new(&config), After::default(), clock::now());
+    assert!(matches!(state.ask(&origin, now, &mut after), Turn::Open));
+    state.opened(&origin, &mut after);
+    assert!(matches!(state.ask(&origin, now, &mut after), Turn::Open));
+    state.put_back(&origin, Stand { id: 1, dies: None, slot: Rc::default() }, now, &mut after);
+    let Turn::Wait(ticket) = state.ask_fresh(&origin, &mut after) else { panic!("one is being opened") };
+    assert!(after.closing.is_empty());
+    state.opened(&origin, &mut after);
+    assert!(matches!(state.forget(&origin, ticket, &mut after).0, Some(Grant::Place)));
+    assert_eq!(state.stats().idle, 1);
+}
