@@ -81,12 +81,13 @@ pub(super) fn shape(ends: &[End]) -> Shape {
     if is_moment(&ends, all) {
         return Shape::Moment(all);
     }
+    // Before groups are looked for: within one look of a server that looks once in a second, ends form groups by chance.
+    if is_one(all) {
+        return Shape::Timer(all);
+    }
     let clusters = clusters(&ends);
     if let Some(several) = several(&clusters, ends.len()) {
         return Shape::Several(several);
-    }
-    if is_one(all) {
-        return Shape::Timer(all);
     }
     match clusters.last() {
         Some(last) if last.len() >= QUORUM && 2 * last.len() >= ends.len() && is_tight(last) => {
@@ -170,6 +171,7 @@ mod tests {
             (&[75_000, 75_020, 75_300], "timer 75000..75300"),
             // A server that looks once in a second, at moments of its own for each connection.
             (&[2010, 2340, 2700, 2950], "timer 2010..2950"),
+            (&[2020, 2021, 2022, 2220, 2221, 2223, 2970, 2971, 2972], "timer 2020..2972"),
             (&[1000, 1001, 1002, 1900, 1901, 1903], "several 2"),
             (&[5000, 5001, 65_000, 65_010, 5003, 65_001, 65_002], "several 2"),
             (&[232, 696, 771, 819, 1700, 1701, 1702, 1700, 1703], "timer 1701 after 4"),
