@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::drain;
 use super::lease::Held;
 use crate::connect::Stream;
 use crate::exchange::ConnectionFacts;
@@ -17,37 +18,54 @@ use crate::idle::CloseReason;
 /// the caller. What came behind the response's head is read first.
 ///
 /// It keeps its place in the pool's limits until it is dropped; then it is closed
-/// ([`CloseReason::Upgraded`]) and never used again. No timeout of the pool applies to it.
+/// ([`CloseReason::Upgraded`]) and never used again. No timeout of the pool applies to it; but the deadline of
+/// [`Pool::shutdown`](super::Pool::shutdown) does: whoever waits for something to read is told, and it is closed.
 ///
 /// *Cancel safety.* That of a TCP stream: a read or write that was dropped did nothing, or its bytes count.
 #[derive(Debug)]
 pub struct Upgraded {
     ahead: Bytes,
-    /// `None` only while it is dropped.
+    facts: Arc<ConnectionFacts>,
+    /// `None` when the pool's end has cut it, and while it is dropped.
     held: Option<Held>,
 }
 
 impl Upgraded {
     pub(super) fn new(mut held: Held) -> Upgraded {
-        Upgraded { ahead: held.connection().take_ahead(), held: Some(held) }
+        let (ahead, facts) = (held.connection().take_ahead(), Arc::clone(held.facts()));
+        Upgraded { ahead, facts, held: Some(held) }
     }
 
     /// The connection's number, addresses and TLS.
     pub fn connection(&self) -> &Arc<ConnectionFacts> {
-        self.held.as_ref().expect("held until it is dropped").facts()
+        &self.facts
     }
 
     fn stream(&mut self) -> io::Result<Pin<&mut Stream>> {
-        let held = self.held.as_mut().expect("held until it is dropped");
+        let held = self.held.as_mut().ok_or_else(cut)?;
         held.connection().stream().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
+
+    /// Closes it if the pool's end has come; else whoever asks is woken when it comes.
+    fn is_cut(&mut self, cx: &Context<'_>) -> bool {
+        let cut = self.held.as_ref().is_some_and(|held| held.is_cut(cx.waker()));
+        if cut && let Some(held) = self.held.take() {
+            held.end(CloseReason::Shutdown);
+        }
+        cut
+    }
+}
+
+fn cut() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, drain::cut_error())
 }
 
 impl AsyncRead for Upgraded {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.ahead.is_empty() {
-            return this.stream()?.poll_read(cx, buf);
+            let read = this.stream()?.poll_read(cx, buf);
+            return if read.is_pending() && this.is_cut(cx) { Poll::Ready(Err(cut())) } else { read };
         }
         let n = this.ahead.len().min(buf.remaining());
         buf.put_slice(&this.ahead[..n]);

@@ -131,6 +131,22 @@ async fn an_upgraded_stream_outlives_its_pool_and_no_limit_of_the_pool_cuts_it()
 }
 
 #[tokio::test]
+async fn a_stream_that_is_waited_on_ends_with_the_deadline_of_its_pools_shutdown() {
+    let ended = Gate::default();
+    let peer = echoing(SWITCHING, &ended);
+    let pool = pool(PoolConfig::default());
+    let mut response = pool.send(upgrading(&url(peer.addr()))).await.expect("a response");
+    let mut stream = response.body_mut().upgrade().expect("the stream");
+    let reading = tokio::spawn(async move { stream.read(&mut [0; 16]).await });
+    tokio::task::yield_now().await;
+    let drained = pool.shutdown(Duration::from_millis(50)).await;
+    assert_eq!((drained.cut, drained.held), (1, 0));
+    let error = reading.await.expect("no panic").expect_err("nothing to read");
+    assert!(error.to_string().contains("shut down"), "{error}");
+    ended.wait();
+}
+
+#[tokio::test]
 async fn a_switch_before_the_whole_request_was_sent_is_not_handed_over() {
     let peer = Scripted::start(|conn: &mut Conn| {
         conn.read_request();
