@@ -192,13 +192,16 @@ mod tests {
         let plain = proxy("http://Proxy.test:3128");
         assert_eq!((plain.scheme, &*plain.host, plain.port), (ProxyScheme::Http, "proxy.test", 3128));
         assert_eq!(plain.credentials, None);
-        assert_eq!(
-            (proxy("http://[::1]").authority().as_str(), proxy("https://p.test").port),
-            ("[::1]:80", 443)
-        );
+        assert_eq!(proxy("http://[::1]").authority(), "[::1]:80");
         let (user, password) = proxy("http://me:p%40ss%3a%25@p.test").credentials.unwrap();
         assert_eq!((&*user, &*password), ("me", "p@ss:%"));
         assert_eq!(proxy("http://me@p.test").credentials.unwrap().1.as_ref(), "");
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn a_proxy_over_tls_has_its_own_default_port() {
+        assert_eq!(proxy("https://p.test").port, 443);
     }
 
     #[test]
