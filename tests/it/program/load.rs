@@ -30,12 +30,14 @@ fn run_in_time(server: &Running, words: &[&str]) -> Ran {
     run_until_valid(|folder| loading(folder, &server.url(), words))
 }
 
-/// Within 5 % or half a millisecond of the truth.
+/// Within 5 % or half a millisecond of the truth, beyond what a request takes when nothing holds it: the median is of
+/// such requests, and is to be true by itself.
 #[track_caller]
 fn is_true(ran: &Ran, point: &str, truth: Duration) {
-    let told = ran.summary["arms"][0]["response_ns"][point].as_f64().unwrap() / 1e6;
-    let truth = truth.as_secs_f64() * 1e3;
-    let allowed = (0.05 * truth).max(0.5);
+    let told = |point: &str| ran.summary["arms"][0]["response_ns"][point].as_f64().unwrap() / 1e6;
+    let floor = if point == "p50" { 0.0 } else { (told("p50") - 1.0).max(0.0) };
+    let (told, truth) = (told(point), truth.as_secs_f64() * 1e3);
+    let allowed = (0.05 * truth).max(0.5) + floor;
     assert!((told - truth).abs() <= allowed, "{point}: {told} ms, not {truth} ms; {}", ran.reasons());
 }
 
@@ -47,7 +49,7 @@ const fn us(n: u64) -> Duration {
 fn a_stall_of_100_ms_each_second_is_felt_by_those_who_were_due_in_it() {
     let _alone = alone();
     let server = serving(&["const:1ms", "stall:1s,100ms"]);
-    let words = ["-r", "1000", "--arrivals", "constant", "-c", "150", "-z", "5s"];
+    let words = ["-r", "500", "--arrivals", "constant", "-c", "80", "-z", "6s"];
     let ran = run_in_time(&server, &words);
     assert_eq!(ran.code, Some(0), "{}", ran.reasons());
     // P(L > x) = (S + s - x)/T, mean = s + S^2/(2T).
@@ -55,10 +57,10 @@ fn a_stall_of_100_ms_each_second_is_felt_by_those_who_were_due_in_it() {
     is_true(&ran, "p99", us(91_000));
     is_true(&ran, "mean", us(6_000));
     let scheduled = ran.result["slots"][0]["scheduled"].as_u64().unwrap();
-    assert!(scheduled.abs_diff(5_000) <= 5, "{scheduled}");
+    assert!(scheduled.abs_diff(3_000) <= 5, "{scheduled}");
     let line = ran.result["slots"][0]["timeline"]["intervals"].as_array().unwrap();
     let due: u64 = line.iter().map(|interval| interval["scheduled"].as_u64().unwrap()).sum();
-    assert_eq!((line.len(), due), (5, scheduled), "every request stands in one second");
+    assert_eq!((line.len(), due), (6, scheduled), "every request stands in one second");
 }
 
 #[test]
