@@ -255,34 +255,20 @@ fn too_late(limit: Option<Duration>) -> Error {
     Error::new(ErrorKind::AcquireTimeout).at(Phase::Blocked).with_detail(text)
 }
 
-/// Waits for a connection that nobody has used: one that comes back makes room for it.
+/// Waits for a place for a connection that nobody has used: one that comes back makes room for it.
 async fn queue_for_place(
     shared: &Arc<Shared>,
     mut waiter: Waiter<Arc<Shared>>,
     asked: Instant,
 ) -> Result<Lease, Error> {
     match wait(&mut waiter, &shared.config).await? {
-        Given::Connection { connection, .. } | Given::Own(connection) => {
-            open(make_room(shared, connection), asked).await
-        }
         Given::Place(place) => open(place, asked).await,
-        // What is opened beside the queue need not be what this request is given. It leaves the queue: what comes
-        // back meanwhile is for others.
-        Given::PlaceBeside(beside) => {
-            drop(waiter);
-            open(beside.into_place(), asked).await
-        }
-        Given::Failed(error) => Err(error),
         Given::Closed => Err(Error::new(ErrorKind::Closed)),
+        Given::Failed(error) => Err(error),
+        Given::Connection { .. } | Given::Own(_) | Given::PlaceBeside(_) => {
+            unreachable!("who needs a fresh connection is given a place of its own")
+        }
     }
-}
-
-/// Closes a connection, good as it may be, and keeps its place.
-fn make_room(shared: &Arc<Shared>, pooled: Pooled) -> Place<Arc<Shared>> {
-    let origin = pooled.origin().clone();
-    shared.close(pooled, CloseReason::Evicted);
-    shared.change(|state, _| state.reopen(&origin));
-    Place::new(shared, &origin)
 }
 
 async fn open(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Error> {
