@@ -26,6 +26,7 @@ mod drain;
 mod hand_off;
 mod lease;
 mod minder;
+mod opening;
 mod response;
 mod state;
 mod stats;

@@ -105,16 +105,14 @@ impl<D: Desk> PlaceBeside<D> {
     }
 
     pub(super) fn fail(mut self, error: Error) {
+        self.place.desk.change(|state, _| state.counts.failed_to_open += 1);
         self.give_up(error);
     }
 
     fn give_up(&mut self, error: Error) {
         let Place { desk, origin, filled } = &mut self.place;
         *filled = true;
-        desk.change(|state, after| {
-            state.counts.failed_to_open += 1;
-            state.failed(origin, self.requester, error, after);
-        });
+        desk.change(|state, after| state.failed(origin, self.requester, error, after));
     }
 }
 

@@ -11,10 +11,10 @@ use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 
-use super::hand_off::{Given, Place, PlaceBeside, Waiter};
+use super::hand_off::{Given, Place, Waiter};
+use super::opening::{open, open_beside};
 use super::response::{Body, Progress, Response};
 use super::state::{Kept, Turn};
-use super::stats::Counts;
 use super::watch::Pooled;
 use super::{Shared, drain};
 use crate::body::RequestBody;
@@ -22,7 +22,7 @@ use crate::clock;
 use crate::config::{OnMiss, PoolConfig};
 use crate::connection::{Connection, Failure, Limits, Stamps};
 use crate::error::{Error, ErrorKind, Retry};
-use crate::exchange::{ConnectionFacts, ConnectionId, Obtained, TlsFacts};
+use crate::exchange::{ConnectionFacts, Obtained};
 use crate::hint::{Hint, Rest};
 use crate::idle::CloseReason;
 use crate::observer::Event;
@@ -271,81 +271,9 @@ async fn queue_for_place(
     }
 }
 
-async fn open(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Error> {
-    let (shared, origin) = (Arc::clone(place.desk()), place.origin().clone());
-    shared.watched.tell(|| Event::Opening { origin: &origin });
-    let opening = connect(&shared, &origin, shared.config.latest(asked));
-    match shared.drain.unless_cut(opening).await.unwrap_or_else(cut_opening) {
-        Ok(connection) => {
-            shared.watched.tell(|| opened(&origin, &connection));
-            place.fill(|counts| count_opening(counts, connection.facts().tls.as_ref()));
-            Ok(Lease::opened(Pooled::new(Box::new(connection), &origin, &shared), &shared, asked))
-        }
-        Err(error) => {
-            shared.lock().counts.failed_to_open += 1;
-            shared.watched.tell(|| Event::NotOpened { origin: &origin, error: &error });
-            Err(error)
-        }
-    }
-}
-
-/// Opens a connection for a request that goes on waiting for one that comes back. It may outlive its request, whose
-/// time is none of its own.
-async fn open_beside(beside: PlaceBeside<Arc<Shared>>) {
-    let (shared, origin) = (Arc::clone(beside.place().desk()), beside.place().origin().clone());
-    shared.watched.tell(|| Event::Opening { origin: &origin });
-    let opening = connect(&shared, &origin, None);
-    match shared.drain.unless_cut(opening).await.unwrap_or_else(cut_opening) {
-        Ok(connection) => {
-            shared.watched.tell(|| opened(&origin, &connection));
-            let facts = Arc::clone(connection.facts());
-            let pooled = Pooled::new(Box::new(connection), &origin, &shared);
-            beside.deliver(pooled, |counts| count_opening(counts, facts.tls.as_ref()));
-        }
-        Err(error) => {
-            shared.watched.tell(|| Event::NotOpened { origin: &origin, error: &error });
-            beside.fail(error);
-        }
-    }
-}
-
-fn opened<'a>(origin: &'a Origin, connection: &'a Connection) -> Event<'a> {
-    Event::Opened { origin, connection: connection.facts(), timings: connection.opening() }
-}
-
-fn cut_opening() -> Result<Connection, Error> {
-    Err(drain::cut_error().at(Phase::Connect))
-}
-
-async fn connect(
-    shared: &Arc<Shared>,
-    origin: &Origin,
-    latest: Option<Instant>,
-) -> Result<Connection, Error> {
-    let opened = shared.connector.open(origin, &shared.config, latest).await.map_err(|error| {
-        let is_total = latest.is_some_and(|latest| clock::now() >= latest);
-        match error.phase() {
-            Some(phase) if is_total && error.kind() == ErrorKind::ConnectTimeout => {
-                Error::out_of_time(ErrorKind::Timeout, shared.config.total_timeout, phase, "")
-            }
-            _ => error,
-        }
-    })?;
-    Connection::start(opened, ConnectionId(shared.next_id()), &shared.config).await
-}
-
-fn count_opening(counts: &mut Counts, tls: Option<&TlsFacts>) {
-    counts.opened += 1;
-    match tls {
-        Some(tls) if tls.resumed => counts.handshakes_resumed += 1,
-        Some(_) => counts.handshakes_full += 1,
-        None => {}
-    }
-}
-
 impl Lease {
     /// On a connection that was opened for this request.
-    fn opened(mut pooled: Pooled, shared: &Arc<Shared>, asked: Instant) -> Lease {
+    pub(super) fn opened(mut pooled: Pooled, shared: &Arc<Shared>, asked: Instant) -> Lease {
         let opening = pooled.connection.take_opening();
         Lease::new(pooled, shared, asked, Obtained::Opened, opening)
     }

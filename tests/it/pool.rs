@@ -6,6 +6,7 @@ pub(crate) mod certificates;
 mod draining;
 mod ending;
 mod expiry;
+mod facts;
 mod hints;
 mod hostile;
 mod limits;
