@@ -30,6 +30,7 @@ mod opening;
 mod response;
 mod state;
 mod stats;
+mod unread;
 mod upgraded;
 mod watch;
 

@@ -96,6 +96,17 @@ impl Held {
         &self.shared.config
     }
 
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Whether more exchanges may follow this one on its connection, for all that this side knows.
+    pub(super) fn may_go_on(&self) -> bool {
+        let config = &self.shared.config;
+        let is_last = config.max_exchanges.is_some_and(|most| self.as_ref().exchanges() >= most);
+        config.keep_alive && !is_last && !self.shared.drain.has_begun()
+    }
+
     pub(super) fn facts(&self) -> &Arc<ConnectionFacts> {
         self.as_ref().facts()
     }

@@ -27,6 +27,7 @@ mod timeouts;
 mod timings;
 mod tls;
 mod unix;
+mod unread;
 mod upgrade;
 mod vanishing;
 
