@@ -49,7 +49,10 @@ pub struct PoolConfig {
     /// The most idle connections to one origin; the longest idle is closed for a newer one. Default: 32.
     pub max_idle_per_origin: usize,
     /// How long to wait for the server's FIN after a response that ends its connection, so that TIME_WAIT
-    /// stays with the server (RFC 9293, section 3.6.1: the side that closes first keeps it). Default: 1 s.
+    /// stays with the server (RFC 9293, section 3.6.1: the side that closes first keeps it). One that waits has given
+    /// its place up, since no request can use it and another may need the place: so there are up to as many sockets
+    /// more than [`PoolConfig::max_connections`] as wait, which are at most 256 and at most `max_connections`. One more
+    /// is closed at once. Default: 1 s.
     pub linger: Duration,
     /// TCP_NODELAY: off, Nagle's algorithm can hold a request back for a delayed ACK (40 ms on Linux).
     /// Default: on.
