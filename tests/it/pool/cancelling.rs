@@ -12,7 +12,11 @@ use http_body_util::BodyExt;
 use keeplive::{CloseReason, ErrorKind, PoolConfig, RequestBody};
 
 use super::{HI, answering, assert_nothing_is_lost, get, pool, post, send, url};
+use crate::support::apache::Apache;
 use crate::support::gate::Gate;
+use crate::support::haproxy::Haproxy;
+use crate::support::nginx::Nginx;
+use crate::support::node::Node;
 use crate::support::scripted::{Conn, Scripted};
 use crate::support::soon;
 
@@ -148,6 +152,31 @@ async fn an_early_refusal_wins_over_the_failure_to_write_on() {
     let (body, _) = response.into_body().collect_all().await.expect("a whole body");
     assert_eq!(body, "large");
     assert_eq!((pool.stats().idle, pool.stats().busy), (0, 0));
+}
+
+#[tokio::test]
+async fn real_servers_refuse_a_large_upload_early_and_it_stops() {
+    let (nginx, haproxy) = (Nginx::new().start(), Haproxy::new().start());
+    let (apache, node) = (Apache::new().start(), Node::new().start());
+    let servers = [
+        ("nginx", url(nginx.addr())),
+        ("HAProxy", url(haproxy.addr())),
+        ("Apache httpd", apache.url()),
+        ("Node", url(node.addr())),
+    ];
+    let large = Bytes::from(vec![b'x'; 64 << 20]);
+    for (name, url) in servers {
+        let pool = pool(PoolConfig::default());
+        for _ in 0..5 {
+            let sent = pool.send(post(&url, large.clone())).await;
+            let response = sent.unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(response.status(), 413, "{name}");
+            let exchange = response.into_body().finish().await.expect("a whole body");
+            assert!(exchange.bytes_out < large.len() as u64, "{name}: {}", exchange.bytes_out);
+        }
+        assert_eq!((pool.stats().idle, pool.stats().busy), (0, 0), "{name}");
+        assert_nothing_is_lost(&pool);
+    }
 }
 
 #[tokio::test]
