@@ -1,8 +1,10 @@
-//! Real servers with short timeouts of odd values, alone and in chains.
+//! Real servers with short timeouts of odd values, alone and in chains: those that system packages have. Traefik is in
+//! none of Debian's or Ubuntu's, so that it is not here.
 
 use super::*;
 use crate::support::haproxy::Haproxy;
-use crate::support::idle_servers::{apache, caddy, gunicorn, nginx_before, node};
+use crate::support::idle_servers::{apache, caddy, gunicorn, nginx_before, node, node_at, uvicorn, varnish};
+use crate::support::link::Link;
 use crate::support::nginx::Nginx;
 
 #[test]
@@ -72,6 +74,18 @@ fn the_idle_timeout_of_caddy_is_found() {
 }
 
 #[test]
+fn the_keep_alive_of_uvicorn_is_found() {
+    let uvicorn = uvicorn(2);
+    brackets(&run(at(uvicorn.addr())), ms(2000), ms(0), CloseKind::Fin);
+}
+
+#[test]
+fn the_idle_timeout_of_varnish_is_found() {
+    let varnish = varnish(ms(1700));
+    brackets(&run(at(varnish.addr())), ms(1700), ms(0), CloseKind::Fin);
+}
+
+#[test]
 fn of_a_chain_in_the_right_order_the_front_is_found_and_nothing_behind_it() {
     let (nginx, node) = (Nginx::new().keepalive_timeout(ms(4000)).start(), node(ms(4000), 0));
     let before_nginx = nginx_before(nginx.addr(), ms(1500));
@@ -126,4 +140,45 @@ fn haproxy_closes_when_the_hop_behind_it_has_gone_and_that_is_told() {
     brackets(&findings, ms(900), ms(0), CloseKind::Race);
     let text = findings.caveats.iter().find(|caveat| caveat.kind == CaveatKind::Other).unwrap();
     assert!(text.text.contains("hop behind"), "{text:?}");
+}
+
+/// The hop behind is this far from the proxy before it: so much earlier than it closes, a request may be lost.
+const BEHIND: Duration = ms(100);
+
+/// What the probe says of HAProxy in front of a real Node server, both with these timeouts.
+fn haproxy_before_node(haproxy: Duration, node: Duration, shares: bool) -> Findings {
+    let link = Link::new(BEHIND).unwrap_or_else(|error| panic!("{error}"));
+    let node = node_at(Some(&link), node, 0);
+    let haproxy = || {
+        let described = Haproxy::new().keep_alive_timeout(haproxy).backend(node.addr());
+        if shares { described } else { described.shares_nothing() }.start()
+    };
+    link.at_client(|| {
+        let haproxy = haproxy();
+        run(at(haproxy.addr()))
+    })
+}
+
+/// This Node may let a connection live a second longer than it is told (keepAliveTimeoutBuffer).
+fn is_about_nodes(idle: Duration, timeout: Duration) -> bool {
+    [timeout, timeout + ms(1000)].iter().any(|truth| idle.abs_diff(*truth) < BEHIND + ms(50))
+}
+
+#[test]
+fn node_behind_haproxy_that_closes_first_is_recognised_by_lost_requests_and_slower_answers() {
+    let findings = haproxy_before_node(ms(5000), ms(1500), false);
+    let told = brief(&findings);
+    brackets(&findings, ms(5000), ms(0), CloseKind::Fin);
+    let behind = findings.behind.as_ref().unwrap_or_else(|| panic!("{told}"));
+    assert!(behind.lost.hits >= 2 && is_about_nodes(behind.from, ms(1500)), "{behind:?} {told}");
+    let redial = behind.redial.unwrap_or_else(|| panic!("{told}"));
+    assert!(redial.slower_by.abs_diff(BEHIND) < ms(50), "{redial:?}");
+    assert!(redial.shorter < behind.from + BEHIND && behind.from < redial.longer, "{behind:?}");
+}
+
+#[test]
+fn haproxy_before_node_in_the_right_order_shows_nothing_of_the_hop_behind() {
+    let findings = haproxy_before_node(ms(1500), ms(5000), false);
+    brackets(&findings, ms(1500), ms(0), CloseKind::Fin);
+    assert!(findings.behind.is_none(), "{:?} {}", findings.behind, brief(&findings));
 }
