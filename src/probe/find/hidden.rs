@@ -17,7 +17,7 @@ use crate::findings::{Caveat, CaveatKind, CloseKind, Fate, IdleTimeout, Role, Ta
 
 /// Senders that share a bracket. With the reserve they fit into the places that a probe has, beside those that wait
 /// for something else; and into the connections that it may open in two seconds.
-const REFINERS: u32 = 9;
+const REFINERS: u32 = 8;
 
 /// So many dead ones end the narrowing down of a bracket, once all that waited less are home.
 const DEAD_ENOUGH: usize = 2;

@@ -236,8 +236,8 @@ sub vcl_recv { return (synth(200)); }
     start(("varnishd", "varnish"), describe, up)
 }
 
-/// nginx in front of another server, to which it keeps connections for ten seconds.
-pub(crate) fn nginx_before(origin: SocketAddr, keepalive_timeout: Duration) -> Running {
+/// nginx in front of another server, with its timeouts towards clients and towards that server.
+pub(crate) fn nginx_before(origin: SocketAddr, keepalive_timeout: Duration, upstream: Duration) -> Running {
     let describe = |folder: &Path, address: SocketAddr| {
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|name| format!("  {name}_temp_path {name};\n"))
@@ -251,7 +251,7 @@ http {{
   access_log off;
 {temporary}
   keepalive_timeout {}ms;
-  upstream behind {{ server {origin}; keepalive 64; keepalive_timeout 10s; }}
+  upstream behind {{ server {origin}; keepalive 64; keepalive_timeout {}ms; }}
   server {{
     listen {address};
     listen unix:{}/up.sock;
@@ -260,6 +260,7 @@ http {{
 }}
 ",
             keepalive_timeout.as_millis(),
+            upstream.as_millis(),
             folder.display()
         );
         write(folder, "nginx.conf", &text);
