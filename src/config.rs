@@ -128,6 +128,17 @@ pub struct PoolConfig {
     /// The most informational (1xx) responses before the response; `None`: as many as fit into
     /// [`PoolConfig::max_header_size`]. Counting costs some allocations per request. Default: none.
     pub max_informational: Option<u32>,
+    /// The most bytes of a response body's unread rest that are read to save its connection when the body is dropped;
+    /// a rest that is announced to be longer, or turns out to be, closes the connection. With 0 it is closed unless the
+    /// body was at its end. Default: 64 KiB: about what a server sends in the first three round trips of a connection
+    /// (RFC 6928's ten segments, doubled twice), which is what a new one with TLS takes to begin with.
+    pub max_unread: usize,
+    /// How long that rest is waited for, in a task of its own: whoever drops the body does not wait. Meanwhile the
+    /// connection counts as busy. With zero nothing is waited for, and only what has already arrived is read; so it is
+    /// outside any runtime. Default: 50 ms, a few round trips across a continent; whoever reads much longer is waited
+    /// for in vain by the requests that could have opened a connection meanwhile. (Go, too, reads within 50 ms:
+    /// go#77370.)
+    pub unread_timeout: Duration,
     // reuse and retries
     /// When a request is sent again whose attempt failed on a connection that had been idle. Default:
     /// [`RetryPolicy::Safe`].
@@ -258,6 +269,8 @@ impl Default for PoolConfig {
             max_headers: 100,
             max_header_size: 64 * 1024,
             max_informational: None,
+            max_unread: 64 * 1024,
+            unread_timeout: Duration::from_millis(50),
             // reuse and retries
             retry: RetryPolicy::Safe,
             hint: HintPolicy::default(),
@@ -315,6 +328,8 @@ setters! {
     max_headers: usize,
     max_header_size: usize,
     max_informational: Option<u32>,
+    max_unread: usize,
+    unread_timeout: Duration,
     // reuse and retries
     retry: RetryPolicy,
     hint: HintPolicy,

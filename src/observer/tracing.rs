@@ -1,10 +1,12 @@
 //! [`TracingObserver`]: a pool's events as events of `tracing`.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tracing::debug;
+use tracing::field::{DisplayValue, display};
 
-use super::{Event, Observer};
+use super::{Event, Observer, Step, StepEnd};
 use crate::exchange::ConnectionFacts;
 use crate::phase::ConnectTimings;
 
@@ -43,9 +45,23 @@ impl Observer for TracingObserver {
             Event::Asked { .. } => told!(event, {}, "a request asks for a connection"),
             Event::Waiting { .. } => told!(event, {}, "a request waits for its turn"),
             Event::Opening { .. } => told!(event, {}, "a connection is being opened"),
+            Event::StepBegun { step, .. } => told!(event, {
+                keeplive.step = step.as_str(),
+                network.peer.address = address_of(step),
+            }, "a part of an opening begins"),
+            Event::StepEnded { step, took, end, .. } => told!(event, {
+                keeplive.step = step.as_str(),
+                network.peer.address = address_of(step),
+                keeplive.step.end = end.as_str(),
+                keeplive.took = seconds(took),
+                error = failure_of(&end).map(display),
+            }, "a part of an opening has ended"),
             Event::Opened { connection, timings, .. } => opened(event, connection, timings),
             Event::NotOpened { error, .. } => {
                 told!(event, { error.type = error.kind().as_str(), %error, }, "a connection could not be opened");
+            }
+            Event::Abandoned { after, .. } => {
+                told!(event, { keeplive.age = seconds(after), }, "the opening of a connection was given up");
             }
             Event::Granted { exchanges, idle, waited, .. } => told!(event, {
                 http.connection.state = "active",
@@ -100,6 +116,20 @@ fn opened(event: &Event<'_>, connection: &ConnectionFacts, timings: Option<Conne
         keeplive.connect = timings.map(|timings| seconds(timings.tcp)),
         keeplive.tls = timings.and_then(|timings| timings.tls).map(seconds),
     }, "a connection was opened");
+}
+
+fn address_of(step: Step<'_>) -> Option<DisplayValue<IpAddr>> {
+    match step {
+        Step::Attempt { address } => Some(display(address.ip())),
+        _ => None,
+    }
+}
+
+fn failure_of<'a>(end: &StepEnd<'a>) -> Option<&'a (dyn std::error::Error + 'static)> {
+    match *end {
+        StepEnd::Failed(error) => Some(error),
+        _ => None,
+    }
 }
 
 fn seconds(duration: Duration) -> f64 {

@@ -7,6 +7,9 @@
 //! origins, an older request to another origin gets the place of a connection that comes back, which is closed for
 //! it, and no origin can be starved by a busier one. Nobody overtakes: as long as somebody waits who could use
 //! what is free, there is nothing free.
+//!
+//! A request that needs a connection which nobody has used waits for a place alone. Where its origin has no place left,
+//! an idle connection of that origin is closed for it, and so is one that comes back while it is the oldest.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -153,10 +156,13 @@ struct Places {
     /// Of those, being opened.
     opening: usize,
     idle: Lane,
-    /// By ticket, so that the first is the oldest and any can leave in logarithmic time.
+    /// Those who take what comes back. By ticket, so that the first is the oldest and any can leave in logarithmic
+    /// time.
     waiters: BTreeMap<u64, Waiting>,
     /// Those of them that would open a connection.
     wanting: BTreeSet<u64>,
+    /// Those who take nothing but a place ([`Stage::Fresh`]).
+    fresh: BTreeMap<u64, Waiting>,
     /// Its entry in [`State::eager`].
     eager: Option<u64>,
     /// How many of the waiters are queued.
@@ -178,6 +184,8 @@ enum Stage {
     Patient,
     /// It would open one, and has no place.
     Wanting,
+    /// It would open one, has no place, and could not use one that comes back.
+    Fresh,
     /// A place is reserved for it, and it has not heard of it yet ([`OnMiss::LateBind`]).
     Reserved,
     /// One is being opened for it, in a task of its own.
@@ -187,27 +195,53 @@ enum Stage {
 impl Stage {
     /// Whether it counts among those that wait: nothing is being done for it.
     fn is_queued(self) -> bool {
-        matches!(self, Stage::Patient | Stage::Wanting)
+        matches!(self, Stage::Patient | Stage::Wanting | Stage::Fresh)
     }
 }
 
 impl Places {
     fn is_unused(&self) -> bool {
-        self.taken == 0 && self.waiters.is_empty()
+        self.taken == 0 && self.waiters.is_empty() && self.fresh.is_empty()
+    }
+
+    fn has_place(&self, limits: &Limits) -> bool {
+        self.taken < limits.connections_per_origin
     }
 
     fn may_open(&self, limits: &Limits) -> bool {
-        self.taken < limits.connections_per_origin && self.opening < limits.opening_per_origin
+        self.has_place(limits) && self.opening < limits.opening_per_origin
+    }
+
+    /// As [`Places::may_open`], for a request for which an idle connection of this origin is closed if need be.
+    fn may_open_fresh(&self, limits: &Limits) -> bool {
+        let may_make_place = self.has_place(limits) || self.idle.len() > 0;
+        may_make_place && self.opening < limits.opening_per_origin
+    }
+
+    /// The oldest who takes nothing but a place, where closing one more connection would make it one.
+    fn next_fresh(&self, limits: &Limits) -> Option<u64> {
+        let first = self.fresh.first_key_value().map(|(&ticket, _)| ticket);
+        first.filter(|_| self.opening < limits.opening_per_origin)
     }
 
     /// Who would open a connection next, were there a place among those of all origins.
     fn next_to_open(&self, limits: &Limits) -> Option<u64> {
         // Where nothing is left that could come back there is nothing to be patient for.
         let first = match self.taken {
-            0 => self.waiters.first_key_value().map(|(ticket, _)| ticket),
-            _ => self.wanting.first(),
+            0 => self.waiters.first_key_value().map(|(&ticket, _)| ticket),
+            _ => self.wanting.first().copied(),
         };
-        first.filter(|_| self.may_open(limits)).copied()
+        let first = first.filter(|_| self.may_open(limits));
+        let fresh = self.next_fresh(limits).filter(|_| self.may_open_fresh(limits));
+        first.into_iter().chain(fresh).min()
+    }
+
+    fn in_stage(&mut self, stage: Stage) -> &mut BTreeMap<u64, Waiting> {
+        if stage == Stage::Fresh { &mut self.fresh } else { &mut self.waiters }
+    }
+
+    fn waiting(&mut self, ticket: u64) -> Option<&mut Waiting> {
+        self.waiters.get_mut(&ticket).or_else(|| self.fresh.get_mut(&ticket))
     }
 }
 
@@ -241,20 +275,17 @@ impl<C: Kept> State<C> {
         self.miss(origin, after)
     }
 
-    /// As [`State::ask`], for a connection that was never used. At the limit the longest idle one of its origin makes
-    /// room for it.
+    /// As [`State::ask`], for a connection that was never used. Where its origin has no place left the longest idle of
+    /// that origin makes room for it.
     pub(super) fn ask_fresh(&mut self, origin: &Origin, after: &mut After<C>) -> Turn<C> {
         if self.closed {
             return Turn::Closed;
         }
         let places = self.origins.entry(origin.clone()).or_default();
-        // Where the limit is that of openings, one idle connection less makes no room.
-        if places.taken >= self.limits.connections_per_origin && places.idle.len() > 0 {
-            self.evict(origin, after);
-        }
-        let places = self.origins.entry(origin.clone()).or_default();
         let is_full = places.queued >= self.limits.waiting_per_origin;
-        if places.may_open(&self.limits) && self.make_room(after) {
+        // If there is room nobody is overtaken: who waits and could use it would have it.
+        if places.may_open_fresh(&self.limits) && self.make_room_at(origin, after) {
+            self.origins.entry(origin.clone()).or_default();
             self.reserve(origin);
             return Turn::Open;
         }
@@ -262,15 +293,7 @@ impl<C: Kept> State<C> {
             self.tidy(origin);
             return Turn::Full;
         }
-        Turn::Wait(self.enqueue(origin, Stage::Wanting))
-    }
-
-    /// A connection that was handed over is not used but ended, and another is opened in its place.
-    pub(super) fn reopen(&mut self, origin: &Origin) {
-        self.counts.reused -= 1;
-        self.places(origin).opening += 1;
-        self.opening += 1;
-        self.settle(origin);
+        Turn::Wait(self.enqueue(origin, Stage::Fresh))
     }
 
     /// Closes the origin's connections that have been idle since then or longer.
@@ -318,7 +341,7 @@ impl<C: Kept> State<C> {
     fn enqueue(&mut self, origin: &Origin, stage: Stage) -> u64 {
         self.next_ticket += 1;
         let ticket = self.next_ticket;
-        self.places(origin).waiters.insert(ticket, Waiting { waker: None, stage });
+        self.places(origin).in_stage(stage).insert(ticket, Waiting { waker: None, stage });
         self.count_in(origin, ticket, stage);
         self.settle(origin);
         ticket
@@ -363,7 +386,7 @@ impl<C: Kept> State<C> {
         if let Some(granted) = self.granted.remove(&ticket) {
             return Some(granted);
         }
-        let waiting = self.places(origin).waiters.get_mut(&ticket);
+        let waiting = self.places(origin).waiting(ticket);
         let waiting = waiting.expect("a waiter without a grant is in the queue");
         if waiting.stage == Stage::Reserved {
             waiting.stage = Stage::Opening;
@@ -403,7 +426,8 @@ impl<C: Kept> State<C> {
     }
 
     fn dequeue(&mut self, origin: &Origin, ticket: u64) -> Option<Waiting> {
-        let waiting = self.origins.get_mut(origin)?.waiters.remove(&ticket)?;
+        let places = self.origins.get_mut(origin)?;
+        let waiting = places.waiters.remove(&ticket).or_else(|| places.fresh.remove(&ticket))?;
         self.count_out(origin, ticket, waiting.stage);
         self.settle(origin);
         Some(waiting)
@@ -470,15 +494,19 @@ impl<C: Kept> State<C> {
             after.closing.push((connection, CloseReason::Shutdown));
             return self.release(origin, after);
         }
-        let first = self.places(origin).waiters.first_key_value().map(|(&ticket, _)| ticket);
+        let limits = &self.limits;
+        let places = self.origins.get(origin).expect("an origin with a connection has its places");
+        let first = places.waiters.first_key_value().map(|(&ticket, _)| ticket);
         let eager = self.eager.first_key_value().map(|(&ticket, _)| ticket);
+        let opens = eager.into_iter().chain(places.next_fresh(limits)).min();
         match first {
-            // An eager waiter of the same origin is not before its origin's first.
-            Some(first) if eager.is_none_or(|eager| first <= eager) => {
+            Some(first) if opens.is_none_or(|opens| first <= opens) => {
                 self.hand_over(origin, first, connection, after);
             }
+            // If there is a first, whoever opens instead takes the place of this connection.
             _ => {
                 self.rest(origin, connection, since, after);
+                self.settle(origin);
                 self.serve(after);
             }
         }
@@ -551,7 +579,8 @@ impl<C: Kept> State<C> {
             places.eager = None;
             places.wanting.clear();
             places.queued = 0;
-            for (ticket, waiting) in std::mem::take(&mut places.waiters) {
+            let waiters = std::mem::take(&mut places.waiters);
+            for (ticket, waiting) in waiters.into_iter().chain(std::mem::take(&mut places.fresh)) {
                 let reserved = usize::from(waiting.stage == Stage::Reserved);
                 places.opening -= reserved;
                 places.taken -= reserved;
@@ -592,6 +621,14 @@ impl<C: Kept> State<C> {
         self.taken < self.limits.connections || self.evict_longest(after)
     }
 
+    /// As [`State::make_room`], if need be after an idle one of this origin was closed.
+    fn make_room_at(&mut self, origin: &Origin, after: &mut After<C>) -> bool {
+        if self.origins.get(origin).is_some_and(|places| !places.has_place(&self.limits)) {
+            self.evict(origin, after);
+        }
+        self.make_room(after)
+    }
+
     fn evict_longest(&mut self, after: &mut After<C>) -> bool {
         let Some(origin) = self.idle.longest().cloned() else { return false };
         self.evict(&origin, after);
@@ -627,13 +664,16 @@ impl<C: Kept> State<C> {
     fn serve(&mut self, after: &mut After<C>) {
         while let Some((&ticket, origin)) = self.eager.first_key_value() {
             let origin = origin.clone();
-            if !self.make_room(after) {
+            if !self.make_room_at(&origin, after) {
                 return;
             }
             self.reserve(&origin);
+            let is_fresh = self.places(&origin).fresh.contains_key(&ticket);
             match self.limits.on_miss {
-                OnMiss::LateBind => after.wakers.extend(self.advance(&origin, ticket, Stage::Reserved)),
-                OnMiss::Open | OnMiss::WaitThenOpen(_) => self.grant(&origin, ticket, Grant::Place, after),
+                OnMiss::LateBind if !is_fresh => {
+                    after.wakers.extend(self.advance(&origin, ticket, Stage::Reserved));
+                }
+                _ => self.grant(&origin, ticket, Grant::Place, after),
             }
         }
     }

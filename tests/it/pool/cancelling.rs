@@ -9,10 +9,9 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use keeplive::server::Behaviour;
 use keeplive::{CloseReason, ErrorKind, PoolConfig, RequestBody};
 
-use super::{HI, answering, assert_nothing_is_lost, get, pool, post, send, server, url};
+use super::{HI, answering, assert_nothing_is_lost, get, pool, post, send, url};
 use crate::support::gate::Gate;
 use crate::support::scripted::{Conn, Scripted};
 use crate::support::soon;
@@ -80,45 +79,6 @@ trait Beside: Future + Sized {
 }
 
 impl<F: Future> Beside for F {}
-
-#[tokio::test]
-async fn a_body_whose_rest_has_arrived_may_be_dropped_and_its_connection_is_reused() {
-    for body in [13, 8 * 1024] {
-        let server = server(Behaviour::default().body(body));
-        let pool = pool(PoolConfig::default());
-        let response = send(&pool, &server.url()).await.expect("a response");
-        // Written in one go, the body has arrived with the head, or is at least in the kernel.
-        drop(response);
-        assert_eq!(pool.stats().idle, 1, "{:?}", pool.stats());
-        assert_eq!(get(&pool, &server.url()).await.nth, 2);
-    }
-}
-
-#[tokio::test]
-async fn a_half_read_body_whose_rest_has_not_arrived_closes_its_connection() {
-    let ended = Gate::default();
-    let has_ended = ended.clone();
-    let peer = Scripted::start(move |conn| {
-        conn.read_request();
-        conn.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
-        conn.until_closed();
-        has_ended.open();
-    });
-    let pool = pool(PoolConfig::default());
-    let mut body = send(&pool, &url(peer.addr())).await.expect("a response").into_body();
-    assert_eq!(body.frame().await.expect("data").expect("no error").into_data().expect("data"), "half");
-    drop(body);
-    assert_eq!((pool.stats().busy, pool.stats().closed[&CloseReason::BodyDropped]), (0, 1));
-    ended.wait();
-}
-
-#[tokio::test]
-async fn a_long_rest_is_not_read_only_to_save_a_connection() {
-    let server = server(Behaviour::default().body(8 << 20));
-    let pool = pool(PoolConfig::default());
-    drop(send(&pool, &server.url()).await.expect("a response"));
-    assert_eq!((pool.stats().idle, pool.stats().closed[&CloseReason::BodyDropped]), (0, 1));
-}
 
 #[tokio::test]
 async fn a_response_before_the_request_is_finished_ends_the_connection() {
