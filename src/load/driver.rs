@@ -9,16 +9,14 @@ use super::first_look::{self, FirstLook};
 use super::request::Template;
 use super::search::{self, Found};
 use super::worker::{self, Job, Source};
-use super::{Comparing, Load, Progress, Refusal, Stop, purity, usage};
+use super::{Comparing, Load, Network, Progress, Refusal, Stop, purity, usage};
 use crate::clock;
-use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::machine::{self, Machine};
 use crate::measurement::{Capacity, Ledger, Measurement, Offered, SCHEMA, Slot, TargetFacts, Tool};
 use crate::origin::Scheme;
 use crate::plan::{Arm, Model, Pacer, Plan, Schedule, Visit, mix};
 use crate::ports::{self, Demand, PortFacts};
-use crate::retry::RetryPolicy;
 use crate::tls::{TlsClient, TlsConfig};
 
 /// After so many slots in a row without a single answer the target is given up.
@@ -34,7 +32,7 @@ pub(super) struct Driver {
     tls_config: TlsConfig,
     /// One per arm: arms do not share sessions.
     tls: Vec<TlsClient>,
-    pool: PoolConfig,
+    network: Network,
     command: Vec<String>,
     embedded: bool,
     stop: Stop,
@@ -65,17 +63,17 @@ struct Shape {
 
 impl Driver {
     pub(super) fn new(comparing: Comparing, stop: Stop) -> Result<Driver, Refusal> {
-        let Comparing { plan, load, tls, resolve, command, embedded } = comparing;
+        let Comparing { plan, load, tls, network, command, embedded } = comparing;
         check(&plan, load)?;
         let template = Template::new(&plan.target)?;
-        let pool = PoolConfig::default().resolve(resolve).retry(RetryPolicy::Unsent);
+        let network = network.settled(std::iter::once(&template.origin))?;
         let mut driver = Driver {
             plan,
             load,
             template,
             tls_config: tls,
             tls: Vec::new(),
-            pool,
+            network,
             command,
             embedded,
             stop,
@@ -140,7 +138,7 @@ impl Driver {
     fn look(&mut self) -> Result<TargetFacts, Refusal> {
         let resuming = TlsConfig { resume: true, ..self.tls_config.clone() };
         let tls = resuming.build().map_err(|error| Refusal::Usage(error.to_string()))?;
-        let pool = self.plan.arms[0].pool(1).resolve(self.pool.resolve.clone());
+        let pool = self.network.of(self.plan.arms[0].pool(1));
         let FirstLook { facts, keeps_connections, resumes, ledger, slowest } =
             first_look::look(&self.plan, &self.template, &pool, &tls, &self.stop)?;
         self.outside.merge(&ledger);
@@ -272,6 +270,7 @@ impl Driver {
     fn port_facts(&self, facts: &TargetFacts) -> PortFacts {
         let address: Option<SocketAddr> = facts.address.parse().ok();
         let mut ports = PortFacts::read(address.is_some_and(|address| address.ip().is_loopback()));
+        ports.source_addresses = self.network.source_addresses();
         if self.embedded {
             ports.nofile /= 2;
         }
@@ -398,13 +397,14 @@ impl Driver {
         };
         Job {
             template: self.template.clone(),
-            pool: arm.pool(connections).resolve(self.pool.resolve.clone()),
+            pool: self.network.of(arm.pool(connections)),
             tls: self.tls[shape.arm].clone(),
             connections,
             source,
             washout: shape.washout,
             window: shape.window,
             max_time: self.plan.max_time,
+            good: self.plan.expect_status.clone(),
             ready: Arc::clone(ready),
             stop: self.stop.flag(),
         }

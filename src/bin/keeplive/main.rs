@@ -18,6 +18,7 @@ mod report;
 mod say;
 mod serve;
 mod setup;
+mod shape;
 mod soak;
 
 use args::{Args, Verb};
