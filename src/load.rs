@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::config::Resolve;
 use crate::measurement::{Measurement, Slot};
 use crate::plan::{Arrivals, Model, Plan};
 use crate::tls::TlsConfig;
 
 mod driver;
 mod first_look;
+mod network;
 mod processes;
 mod purity;
 mod ready;
@@ -23,6 +23,7 @@ mod tickets;
 mod usage;
 mod worker;
 
+pub use network::{ConnectTo, Network};
 pub use ready::until_it_answers;
 
 /// A flag by which a run is asked to stop early. What was measured until then is kept.
@@ -65,8 +66,8 @@ pub struct Comparing {
     pub load: Load,
     /// TLS for all arms; whether an arm resumes is the arm's own.
     pub tls: TlsConfig,
-    /// Addresses to use instead of the resolver's.
-    pub resolve: Vec<Resolve>,
+    /// By which way connections go.
+    pub network: Network,
     /// The command line, to be saved with the result.
     pub command: Vec<String>,
     /// Whether the target is keeplive's own server in this process.

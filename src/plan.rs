@@ -10,6 +10,10 @@ use crate::config::PoolConfig;
 use crate::hint::HintPolicy;
 use crate::retry::RetryPolicy;
 
+mod status;
+
+pub use status::Statuses;
+
 /// What a run will do. It is saved with what was measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -39,6 +43,9 @@ pub struct Plan {
     /// In a closed loop, the most requests of a slot; `None`: as many as its time allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<u64>,
+    /// The statuses that count as a good answer; `None`: those below 400.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect_status: Option<Statuses>,
 }
 
 impl Plan {
@@ -359,6 +366,7 @@ mod tests {
             max_time: Duration::from_secs(5),
             seed,
             requests: None,
+            expect_status: None,
         }
     }
 

@@ -52,6 +52,7 @@ impl Sample {
             max_time: Duration::from_secs(5),
             seed: 42,
             requests: None,
+            expect_status: None,
         };
         Measurement {
             schema: SCHEMA.into(),

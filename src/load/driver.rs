@@ -9,16 +9,14 @@ use super::first_look::{self, FirstLook};
 use super::request::Template;
 use super::search::{self, Found};
 use super::worker::{self, Job, Source};
-use super::{Companion, Comparing, Load, Next, Progress, Refusal, Stop, processes, purity, usage};
+use super::{Companion, Comparing, Load, Network, Next, Progress, Refusal, Stop, processes, purity, usage};
 use crate::clock;
-use crate::config::PoolConfig;
 use crate::error::Error;
 use crate::machine::{self, Machine};
 use crate::measurement::{Capacity, Ledger, Measurement, Offered, SCHEMA, Slot, TargetFacts, Tool};
 use crate::origin::Scheme;
 use crate::plan::{Arm, Model, Pacer, Plan, Schedule, Visit, mix};
 use crate::ports::{self, Demand, PortFacts};
-use crate::retry::RetryPolicy;
 use crate::tls::{TlsClient, TlsConfig};
 
 /// After so many slots in a row without a single answer the target is given up.
@@ -35,7 +33,7 @@ pub(super) struct Driver {
     tls_config: TlsConfig,
     /// One per arm: arms do not share sessions.
     tls: Vec<TlsClient>,
-    pool: PoolConfig,
+    network: Network,
     command: Vec<String>,
     embedded: bool,
     stop: Stop,
@@ -66,18 +64,18 @@ struct Shape {
 
 impl Driver {
     pub(super) fn new(comparing: Comparing, stop: Stop) -> Result<Driver, Refusal> {
-        let Comparing { plan, load, tls, resolve, command, embedded } = comparing;
+        let Comparing { plan, load, tls, network, command, embedded } = comparing;
         check(&plan, load)?;
-        let templates =
+        let templates: Vec<Template> =
             plan.arms.iter().map(|arm| Template::new(plan.target_of(arm))).collect::<Result<_, _>>()?;
-        let pool = PoolConfig::default().resolve(resolve).retry(RetryPolicy::Unsent);
+        let network = network.settled(templates.iter().map(|template| &template.origin))?;
         let mut driver = Driver {
             plan,
             load,
             templates,
             tls_config: tls,
             tls: Vec::new(),
-            pool,
+            network,
             command,
             embedded,
             stop,
@@ -160,7 +158,7 @@ impl Driver {
         let resuming = TlsConfig { resume: true, ..self.tls_config.clone() };
         let tls = resuming.build().map_err(|error| Refusal::Usage(error.to_string()))?;
         let own = &self.plan.arms[arm];
-        let pool = own.pool(1).resolve(self.pool.resolve.clone());
+        let pool = self.network.of(own.pool(1));
         let (target, max_time) = (self.plan.target_of(own), self.plan.max_time);
         let found = first_look::look(target, max_time, &self.templates[arm], &pool, &tls, &self.stop)?;
         let of = if own.target.is_some() { format!("arm `{}`: ", own.name) } else { String::new() };
@@ -294,6 +292,7 @@ impl Driver {
     fn port_facts(&self, facts: &TargetFacts) -> PortFacts {
         let address: Option<SocketAddr> = facts.address.parse().ok();
         let mut ports = PortFacts::read(address.is_some_and(|address| address.ip().is_loopback()));
+        ports.source_addresses = self.network.source_addresses();
         if self.embedded {
             ports.nofile /= 2;
         }
@@ -428,13 +427,14 @@ impl Driver {
         };
         Job {
             template: self.templates[shape.arm].clone(),
-            pool: arm.pool(connections).resolve(self.pool.resolve.clone()),
+            pool: self.network.of(arm.pool(connections)),
             tls: self.tls[shape.arm].clone(),
             connections,
             source,
             washout: shape.washout,
             window: shape.window,
             max_time: self.plan.max_time,
+            good: self.plan.expect_status.clone(),
             ready: Arc::clone(ready),
             stop: self.stop.flag(),
         }

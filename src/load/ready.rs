@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::request::Template;
-use super::{Refusal, Stop};
+use super::{Network, Refusal, Stop};
 use crate::clock;
-use crate::config::{PoolConfig, Resolve};
+use crate::config::PoolConfig;
 use crate::plan::Target;
 use crate::pool::Pool;
 use crate::tls::{TlsClient, TlsConfig};
@@ -25,7 +25,7 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 pub fn until_it_answers(
     target: &Target,
     tls: &TlsConfig,
-    resolve: &[Resolve],
+    network: &Network,
     patience: Duration,
     stop: &Stop,
     alive: &mut dyn FnMut() -> Result<(), Refusal>,
@@ -37,11 +37,9 @@ pub fn until_it_answers(
         .map_err(|error| usage(&format!("could not start a runtime: {error}")))?;
     let template = Template::new(target)?;
     let tls: TlsClient = tls.clone().build().map_err(|error| usage(&error))?;
-    let config = PoolConfig::default()
-        .keep_alive(false)
-        .resolve(resolve.to_vec())
-        .connect_timeout(Some(ATTEMPT))
-        .total_timeout(Some(ATTEMPT));
+    let attempt =
+        PoolConfig::default().keep_alive(false).connect_timeout(Some(ATTEMPT)).total_timeout(Some(ATTEMPT));
+    let config = network.clone().settled(std::iter::once(&template.origin))?.of(attempt);
     let latest = clock::now() + patience;
     loop {
         alive()?;

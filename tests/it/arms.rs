@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keeplive::TlsConfig;
-use keeplive::load::{self, Comparing, Load, Refusal, Stop};
+use keeplive::load::{self, Comparing, Load, Network, Refusal, Stop};
 use keeplive::measurement::Measurement;
 use keeplive::plan::{Arm, Limits, Model, Plan, Target};
 use keeplive::server::{Behaviour, Running, Server};
@@ -33,9 +33,10 @@ fn two(urls: [String; 2], load: Load) -> Comparing {
         max_time: Duration::from_secs(5),
         seed: 1,
         requests: None,
+        expect_status: None,
     };
     let tls = TlsConfig::default();
-    Comparing { plan, load, tls, resolve: Vec::new(), command: Vec::new(), embedded: false }
+    Comparing { plan, load, tls, network: Network::default(), command: Vec::new(), embedded: false }
 }
 
 fn run(comparing: Comparing) -> Result<Measurement, Refusal> {

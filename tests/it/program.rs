@@ -7,6 +7,7 @@ mod probes;
 mod refusals;
 mod round_trips;
 mod servers;
+mod shaping;
 mod targets;
 mod terminal;
 

@@ -2,6 +2,7 @@
 
 mod advice;
 mod gate;
+mod request;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,12 +10,12 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
-use keeplive::Resolve;
 use keeplive::duration::parse as duration;
 use keeplive::server::Profile;
 
 pub(crate) use advice::AdviceArgs;
 pub(crate) use gate::{AskedArgs, BaselineArgs, GateArgs, GateFormatArg, GateOutput, ServerArgs};
+pub(crate) use request::{RequestArgs, WayArgs};
 
 /// Measures what HTTP/1.1 keep-alive saves, with confidence intervals.
 ///
@@ -88,6 +89,8 @@ pub(crate) struct CompareArgs {
     #[command(flatten)]
     pub(crate) request: RequestArgs,
     #[command(flatten)]
+    pub(crate) way: WayArgs,
+    #[command(flatten)]
     pub(crate) tls: TlsArgs,
     #[command(flatten)]
     pub(crate) pool: PoolArgs,
@@ -138,6 +141,8 @@ pub(crate) struct LoadArgs {
     #[command(flatten)]
     pub(crate) request: RequestArgs,
     #[command(flatten)]
+    pub(crate) way: WayArgs,
+    #[command(flatten)]
     pub(crate) tls: TlsArgs,
     #[command(flatten)]
     pub(crate) pool: PoolArgs,
@@ -162,26 +167,6 @@ fn keep_alive(text: &str) -> Result<KeepAliveArg, String> {
             _ => Err(format!("`{text}` is neither on, off, nor a number of requests above 0")),
         },
     }
-}
-
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Request")]
-pub(crate) struct RequestArgs {
-    /// Header field to add, 'Name: value'; may be given more than once
-    #[arg(short = 'H', long = "header", value_name = "FIELD")]
-    pub(crate) headers: Vec<String>,
-    /// Method [default: GET, or POST with -d]
-    #[arg(short = 'X', long, value_name = "METHOD")]
-    pub(crate) request: Option<String>,
-    /// Body to send; @FILE reads it from a file
-    #[arg(short, long, value_name = "DATA")]
-    pub(crate) data: Option<String>,
-    /// How long one request may take, from its start to its last byte [unit: s, or with a suffix]
-    #[arg(short = 'm', long, default_value = "5s", value_name = "TIME", value_parser = duration)]
-    pub(crate) max_time: Duration,
-    /// Connect to ADDRESS for HOST and PORT, instead of resolving; may be given more than once
-    #[arg(long, value_name = "HOST:PORT:ADDRESS", value_parser = resolve)]
-    pub(crate) resolve: Vec<Resolve>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -405,16 +390,6 @@ pub(crate) enum ServeTlsArg {
     Both,
 }
 
-/// curl's `--resolve HOST:PORT:ADDRESS`.
-fn resolve(text: &str) -> Result<Resolve, String> {
-    let wrong = || format!("`{text}` is not HOST:PORT:ADDRESS, such as example.com:443:127.0.0.1");
-    let (host, rest) = text.split_once(':').ok_or_else(wrong)?;
-    let (port, address) = rest.split_once(':').ok_or_else(wrong)?;
-    let port: u16 = port.parse().map_err(|_| wrong())?;
-    let ip = address.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| wrong())?;
-    Ok(Resolve { host: host.to_ascii_lowercase(), port, address: SocketAddr::new(ip, port) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -423,12 +398,5 @@ mod tests {
     #[test]
     fn the_command_line_fits_together() {
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn resolve_takes_a_host_a_port_and_an_address_of_either_family() {
-        assert_eq!(resolve("A.test:443:127.0.0.1").unwrap().address, "127.0.0.1:443".parse().unwrap());
-        assert_eq!(resolve("a.test:80:[::1]").unwrap().address, "[::1]:80".parse().unwrap());
-        assert!(resolve("a.test:80").is_err());
     }
 }

@@ -19,7 +19,7 @@ use crate::args::{AskedArgs, BaselineArgs, GateArgs, GateOutput};
 use crate::exit::Exit;
 use crate::progress::Watcher;
 use crate::say::say;
-use crate::{command, interrupt, outcome, setup};
+use crate::{command, interrupt, outcome, setup, shape};
 
 mod launched;
 mod servers;
@@ -63,7 +63,7 @@ fn measure(args: &GateArgs) -> io::Result<Gate> {
     interrupt::listen_and_finally(&stop, launched::kill_all);
     setup::allow_many_files();
     let running = Servers::new(servers, &args.servers, &comparing.plan, &comparing.tls, &stop)
-        .resolving(comparing.resolve.clone());
+        .by_way_of(comparing.network.clone());
     let mut host = Host {
         usual: args.asked.metrics.is_empty(),
         asked: if args.asked.metrics.is_empty() {
@@ -99,7 +99,7 @@ fn comparing(args: &GateArgs, servers: &[Server; 2]) -> io::Result<Comparing> {
         (false, Some(rate)) => Load::Rate(rate, arrivals),
         (false, None) => Load::HalfOfCapacity(arrivals),
     };
-    let target = |server: &Server| setup::target(server.url.clone(), &args.request);
+    let target = |server: &Server| shape::target(server.url.clone(), &args.request);
     let arm = |name: &str, target: Target| Arm {
         name: name.into(),
         ..Arm::on(setup::limits(&args.pool)).at(target)
@@ -116,15 +116,15 @@ fn comparing(args: &GateArgs, servers: &[Server; 2]) -> io::Result<Comparing> {
         max_time: args.request.max_time,
         seed: load_args.seed.unwrap_or_else(load::fresh_seed),
         requests: None,
+        expect_status: args.way.expect_status.clone(),
     };
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
-    let (tls, resolve) = (setup::tls(&args.tls)?, args.request.resolve.clone());
     Ok(Comparing {
         plan,
         load,
-        tls,
-        resolve,
-        command: command::to_save(words, &args.request),
+        tls: setup::tls(&args.tls)?,
+        network: shape::network(&args.request, &args.way)?,
+        command: command::to_save(words, &args.request, Some(&args.way)),
         embedded: false,
     })
 }

@@ -19,6 +19,7 @@ mod report;
 mod say;
 mod serve;
 mod setup;
+mod shape;
 mod soak;
 
 use args::{Args, Verb};

@@ -8,7 +8,7 @@ use keeplive::duration::parse as duration;
 use keeplive::gate::against::Subject;
 use keeplive::gate::metric::Metric;
 
-use super::{ArrivalsArg, PoolArgs, RequestArgs, TlsArgs};
+use super::{ArrivalsArg, PoolArgs, RequestArgs, TlsArgs, WayArgs};
 
 /// Has the head become worse than the base?
 ///
@@ -40,6 +40,8 @@ pub(crate) struct GateArgs {
     pub(crate) baseline: BaselineArgs,
     #[command(flatten)]
     pub(crate) request: RequestArgs,
+    #[command(flatten)]
+    pub(crate) way: WayArgs,
     #[command(flatten)]
     pub(crate) tls: TlsArgs,
     #[command(flatten)]

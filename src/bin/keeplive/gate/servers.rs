@@ -3,9 +3,9 @@
 use std::io;
 use std::net::TcpListener;
 
-use keeplive::load::{self, Refusal, Stop};
+use keeplive::TlsConfig;
+use keeplive::load::{self, Network, Refusal, Stop};
 use keeplive::plan::{Plan, Target};
-use keeplive::{Resolve, TlsConfig};
 
 use super::launched::Launched;
 use crate::args::ServerArgs;
@@ -62,7 +62,7 @@ pub(crate) struct Servers {
     restart_every: u32,
     patience: std::time::Duration,
     tls: TlsConfig,
-    resolve: Vec<Resolve>,
+    network: Network,
     stop: Stop,
     restarts: u32,
 }
@@ -87,14 +87,15 @@ impl Servers {
             restart_every: args.restart_every,
             patience: args.start_timeout,
             tls: tls.clone(),
-            resolve: Vec::new(),
+            network: Network::default(),
             stop: stop.clone(),
             restarts: 0,
         }
     }
 
-    pub(crate) fn resolving(self, resolve: Vec<Resolve>) -> Servers {
-        Servers { resolve, ..self }
+    /// They are waited for on the way that the load will take.
+    pub(crate) fn by_way_of(self, network: Network) -> Servers {
+        Servers { network, ..self }
     }
 
     /// Starts what is to be started, and waits until it answers.
@@ -110,8 +111,8 @@ impl Servers {
         for (running, target) in self.running.iter_mut().zip(&self.targets) {
             let Some(running) = running else { continue };
             let mut alive = || running.obituary().map_or(Ok(()), |text| Err(Refusal::Unreachable(text)));
-            let (tls, resolve) = (&self.tls, &self.resolve);
-            load::until_it_answers(target, tls, resolve, self.patience, &self.stop, &mut alive)?;
+            let (tls, network) = (&self.tls, &self.network);
+            load::until_it_answers(target, tls, network, self.patience, &self.stop, &mut alive)?;
         }
         Ok(())
     }
