@@ -15,12 +15,15 @@ mod driver;
 mod first_look;
 mod processes;
 mod purity;
+mod ready;
 mod recorder;
 mod request;
 mod search;
 mod tickets;
 mod usage;
 mod worker;
+
+pub use ready::until_it_answers;
 
 /// A flag by which a run is asked to stop early. What was measured until then is kept.
 #[derive(Clone, Debug, Default)]
