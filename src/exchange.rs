@@ -105,6 +105,18 @@ pub enum Obtained {
     Spare,
 }
 
+impl Obtained {
+    /// The word as a key: lower case, one word or two joined by an underscore.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Obtained::Opened => "opened",
+            Obtained::Reused => "reused",
+            Obtained::LateBound => "late_bound",
+            Obtained::Spare => "spare",
+        }
+    }
+}
+
 /// What happened to one request, once its response has been read to the end.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

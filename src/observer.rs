@@ -343,3 +343,13 @@ impl fmt::Debug for Watched {
         f.write_str(if self.is_anybody() { "an observer" } else { "nobody" })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_an_observer_an_event_is_not_even_made() {
+        Watched::default().tell(|| panic!("nobody listens"));
+    }
+}

@@ -5,13 +5,15 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use keeplive::{CloseReason, ErrorKind, PoolConfig, RequestBody};
+use keeplive::server::Behaviour;
+use keeplive::{CloseReason, ErrorKind, OnMiss, PoolConfig, RequestBody};
 
-use super::{HI, answering, assert_nothing_is_lost, get, pool, post, send, url};
+use super::{HI, answering, assert_nothing_is_lost, get, origin, pool, post, send, tls_server, url};
 use crate::support::apache::Apache;
 use crate::support::gate::Gate;
 use crate::support::haproxy::Haproxy;
@@ -84,6 +86,55 @@ trait Beside: Future + Sized {
 
 impl<F: Future> Beside for F {}
 
+/// Polls it so many times and gives it up. Answers whether it was done by then.
+async fn give_up_after<T>(polls: usize, work: impl Future<Output = T>) -> bool {
+    let (mut work, mut polled) = (Box::pin(work), 0);
+    poll_fn(|cx| {
+        if polled == polls {
+            return Poll::Ready(false);
+        }
+        polled += 1;
+        work.as_mut().poll(cx).map(|_| true)
+    })
+    .await
+}
+
+/// Wherever it waits: for its turn, the lookup, the socket, the handshake, the response, its body.
+#[tokio::test]
+async fn a_request_given_up_after_any_number_of_polls_loses_nothing() {
+    let millisecond = Duration::from_millis(1);
+    let server = tls_server(Behaviour::default().body(300_000).delay(millisecond));
+    let url = format!("https://localhost:{}/", server.addr().port());
+    for on_miss in [OnMiss::Open, OnMiss::LateBind, OnMiss::WaitThenOpen(millisecond)] {
+        for taken in [false, true] {
+            let mut polls = 1;
+            loop {
+                let pool = pool(PoolConfig::default().max_connections_per_origin(Some(1)).on_miss(on_miss));
+                let other =
+                    if taken { Some(pool.lease(&origin(&url)).await.expect("a lease")) } else { None };
+                let gives_back = async {
+                    tokio::task::yield_now().await;
+                    drop(other);
+                };
+                let (done, ()) = tokio::join!(give_up_after(polls, get(&pool, &url)), gives_back);
+                let is_quiet = || {
+                    let stats = pool.stats();
+                    (stats.busy == 0 && stats.opening == 0 && stats.waiting == 0).then_some(())
+                };
+                soon("the end of it all", is_quiet).await;
+                assert_nothing_is_lost(&pool);
+                // The only place is free.
+                get(&pool, &url).await;
+                if done {
+                    break;
+                }
+                polls += 1;
+            }
+            assert!(polls > 4, "{on_miss:?} {taken} {polls}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_response_before_the_request_is_finished_ends_the_connection() {
     let ended = Gate::default();
@@ -94,7 +145,7 @@ async fn a_response_before_the_request_is_finished_ends_the_connection() {
         conn.until_closed();
         has_ended.open();
     });
-    let pool = pool(PoolConfig::default().linger(std::time::Duration::from_secs(60)));
+    let pool = pool(PoolConfig::default().linger(Duration::from_secs(60)));
     let never_ending = made(|nth, _| if nth == 0 { part() } else { Poll::Pending });
     let response = pool.send(post(&url(peer.addr()), never_ending)).await.expect("a response");
     let (body, _) = response.into_body().collect_all().await.expect("a whole body");
