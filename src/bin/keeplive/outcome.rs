@@ -1,13 +1,14 @@
 //! From a measurement, or a probe's findings, to stdout and an exit code: the same for fresh ones and for saved ones.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 
 use keeplive::compare;
 use keeplive::expect::Outcome;
 use keeplive::findings::Findings;
 use keeplive::measurement::Measurement;
 use keeplive::report::export::{self, Form};
-use keeplive::report::{json, probe, terminal};
+use keeplive::report::{json, measured, probe, terminal};
 
 use crate::args::{AdviceArgs, FormatArg, ProbeFormatArg};
 use crate::exit::Exit;
@@ -22,6 +23,7 @@ pub(crate) fn print(measurement: &Measurement, format: FormatArg) -> io::Result<
         FormatArg::Json => serde_json::to_writer_pretty(&mut out, &json::summary(measurement, &comparison))
             .map_err(io::Error::from)
             .and_then(|()| writeln!(out)),
+        FormatArg::Html => writeln!(out, "{}", measured::page(measurement, &comparison)),
         FormatArg::Markdown => export(Form::Markdown),
         FormatArg::Csv => export(Form::Csv),
         FormatArg::Hgrm => export(Form::Hgrm),
@@ -37,6 +39,13 @@ pub(crate) fn print(measurement: &Measurement, format: FormatArg) -> io::Result<
         (false, true) => Exit::Done,
         (false, false) => Exit::Invalid,
     })
+}
+
+/// Writes the report as a file for a browser.
+pub(crate) fn write_page(measurement: &Measurement, file: &Path) -> io::Result<()> {
+    let page = measured::page(measurement, &compare::arms(measurement));
+    std::fs::write(file, page)
+        .map_err(|error| io::Error::new(error.kind(), format!("could not write {}: {error}", file.display())))
 }
 
 /// Prints what a probe saw and what follows from it. The exit code tells whether it is as was demanded.
