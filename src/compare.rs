@@ -14,7 +14,7 @@ mod visits;
 pub(crate) mod samples;
 
 pub use arm::{ArmSummary, Quantiles, SlotCounts};
-pub use difference::{Difference, Direction, Metric, Saving};
+pub use difference::{Difference, Direction, Metric, RoundValues, Saving};
 pub use validity::{ArmFacts, Reason, Severity, Validity};
 
 /// The confidence of every interval.

@@ -1,14 +1,17 @@
 //! Values into text. What the numbers are was settled before; here they find their words, units and places.
 
+mod chart;
 pub mod export;
 pub mod gate;
 mod headline;
 mod html;
 pub mod json;
+pub mod measured;
 mod page;
 mod plot;
 pub mod probe;
 mod table;
+mod tables;
 pub mod terminal;
 mod timeline;
 mod units;

@@ -45,6 +45,29 @@ pub(crate) fn write(
     unreachable!("the numbers do not end")
 }
 
+/// Writes a file that somebody named: whole, in the place of an older one, or not at all. What is no regular file (a
+/// pipe, a terminal) is written to as it stands.
+///
+/// # Errors
+///
+/// What the file system or `fill` says, with the path.
+pub fn put(path: &Path, fill: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> io::Result<()> {
+    let told = |error: io::Error| {
+        io::Error::new(error.kind(), format!("could not write {}: {error}", path.display()))
+    };
+    if std::fs::metadata(path).is_ok_and(|known| !known.is_file()) {
+        return std::fs::OpenOptions::new()
+            .write(true)
+            .open(path)
+            .and_then(|mut file| fill(&mut file))
+            .map_err(told);
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = temporary().tempfile_in(folder).map_err(told)?;
+    fill(&mut file).and_then(|()| file.as_file().sync_all()).map_err(told)?;
+    file.persist(path).map(drop).map_err(|failed| told(failed.error))
+}
+
 /// Which schema a saved result follows: `keeplive.result/1`, `keeplive.probe/1`, or what else its `schema` says.
 ///
 /// # Errors
@@ -115,6 +138,21 @@ mod tests {
     use super::*;
 
     const SCHEMA: &str = "keeplive.something/1";
+
+    #[test]
+    fn a_named_file_is_written_whole_over_the_older_one_or_the_older_one_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.html");
+        put(&path, |out| out.write_all(b"old")).unwrap();
+        let failed = put(&path, |out| out.write_all(b"half").and(Err(io::Error::other("no more"))));
+        assert!(failed.unwrap_err().to_string().ends_with("report.html: no more"));
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        put(&path, |out| out.write_all(b"new")).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+        assert!(put(Path::new("/dev/null"), |out| out.write_all(b"gone")).is_ok());
+        assert!(put(Path::new("/dev/null"), |_| Ok(())).is_ok(), "it is still the device");
+    }
 
     fn file(text: &str) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -136,6 +136,8 @@ pub struct Difference {
     pub ratio: Option<f64>,
     /// Where the ratio lies.
     pub interval: Option<Interval>,
+    /// Where each round, or block of rounds, has it: what the interval was made from.
+    pub by_round: Vec<RoundValues>,
     /// Why there is no interval.
     pub reason: Option<String>,
     /// Rounds used: those in which both arms were pure and measured to the end.
@@ -144,6 +146,17 @@ pub struct Difference {
     pub rounds_per_block: usize,
     /// Whether the two values may be set against each other at all.
     pub comparable: bool,
+}
+
+/// What both arms did in one round, or in a block of consecutive ones.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RoundValues {
+    /// The (first) round, from 0.
+    pub round: u32,
+    /// The control's value: nanoseconds, or requests per second.
+    pub control: f64,
+    /// The arm's.
+    pub arm: f64,
 }
 
 /// What the control saves of a time; negative where it costs.
@@ -237,6 +250,7 @@ fn difference(
         arm_value,
         ratio: pooled.filter(|ratio| ratio.is_finite()),
         interval: None,
+        by_round: Vec::new(),
         reason: None,
         rounds: rounds.len(),
         rounds_per_block: 1,
@@ -246,6 +260,7 @@ fn difference(
         Ok(found) => Difference {
             ratio: Some(found.ratio),
             interval: Some(found.interval),
+            by_round: found.by_round,
             rounds: found.rounds,
             rounds_per_block: found.rounds_per_block,
             ..blank
@@ -257,6 +272,7 @@ fn difference(
 struct Found {
     ratio: f64,
     interval: Interval,
+    by_round: Vec<RoundValues>,
     rounds: usize,
     rounds_per_block: usize,
 }
@@ -269,13 +285,15 @@ fn estimate(metric: Metric, rounds: &[Pair<'_>]) -> Result<Found, String> {
         let value = |block: &&[Pair<'_>]| metric.of(&block.iter().map(of).collect::<Vec<_>>());
         blocks.iter().map(|block| value(block).unwrap_or(0.0)).collect()
     };
-    let ratios = paired_log_ratios(&values(|pair| pair.control), &values(|pair| pair.arm));
+    let (control, arm) = (values(|pair| pair.control), values(|pair| pair.arm));
+    let ratios = paired_log_ratios(&control, &arm);
     let needed = rounds_needed(CONFIDENCE);
     let estimate = hodges_lehmann(&ratios.differences, CONFIDENCE);
     match estimate.and_then(|estimate| estimate.interval.map(|interval| (estimate.point, interval))) {
         Some((point, interval)) => Ok(Found {
             ratio: point.exp(),
             interval: Interval { lower: interval.lower.exp(), upper: interval.upper.exp(), ..interval },
+            by_round: by_round(&blocks, &control, &arm),
             rounds: rounds.len() - ratios.skipped * rounds_per_block,
             rounds_per_block,
         }),
@@ -285,6 +303,15 @@ fn estimate(metric: Metric, rounds: &[Pair<'_>]) -> Result<Found, String> {
             blocks.len()
         )),
     }
+}
+
+/// The pairs that have a ratio.
+fn by_round(blocks: &[&[Pair<'_>]], control: &[f64], arm: &[f64]) -> Vec<RoundValues> {
+    let rounds = blocks.iter().filter_map(|block| Some(block.first()?.control.round));
+    let all = rounds.zip(control.iter().zip(arm));
+    all.map(|(round, (&control, &arm))| RoundValues { round, control, arm })
+        .filter(|both| both.control > 0.0 && both.arm > 0.0)
+        .collect()
 }
 
 /// The fewest rounds that must be taken together so that every block's tail holds [`TAIL_SAMPLES`] in both arms.

@@ -1,5 +1,8 @@
 //! [`Table`]: names on the left, values side by side, in as many columns as fit.
 
+use maud::{Markup, html};
+
+use super::html::unbroken;
 use super::wrap::{cut, length};
 
 /// Two blanks between columns.
@@ -41,6 +44,35 @@ impl Table {
             from = to;
         }
         tables
+    }
+
+    /// The same for a page that is read in a browser.
+    pub(super) fn markup(&self) -> Markup {
+        let remarks = self.rows.iter().filter(|(_, values)| values.is_empty());
+        html! {
+            div.scroll tabindex="0" role="region" aria-label=(self.title) { (self.bare()) }
+            @for (remark, _) in remarks { p.about { (remark) } }
+        }
+    }
+
+    /// The table alone.
+    pub(super) fn bare(&self) -> Markup {
+        html! {
+            table {
+                thead { tr {
+                    th scope="col" { (self.title) }
+                    @for column in &self.columns { th.number scope="col" { (column) } }
+                } }
+                tbody {
+                    @for (name, values) in self.rows.iter().filter(|(_, values)| !values.is_empty()) {
+                        tr {
+                            th scope="row" { (name.trim_start()) }
+                            @for value in values { td.number { (unbroken(value.trim_start())) } }
+                        }
+                    }
+                }
+            }
+        }
     }
 
     fn column_width(&self, nth: usize) -> usize {

@@ -1,7 +1,9 @@
 //! `keeplive compare` as a user runs it: the program, real servers, what it prints and how it ends.
 
+mod browser;
 mod gates;
 mod load;
+mod pages;
 mod probe_reports;
 mod probes;
 mod refusals;

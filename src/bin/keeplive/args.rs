@@ -231,6 +231,9 @@ pub(crate) struct OutputArgs {
     /// Save nothing
     #[arg(long, conflicts_with = "out")]
     pub(crate) no_save: bool,
+    /// Also write the report as one HTML file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 // As in curl, the last of an option that is given twice counts.
@@ -334,6 +337,8 @@ pub(crate) enum FormatArg {
     Text,
     /// One JSON document (schema keeplive.summary/1)
     Json,
+    /// One HTML file with pictures, readable without network or script
+    Html,
     /// Markdown, for a pull request or $GITHUB_STEP_SUMMARY
     Markdown,
     /// One row for each slot
@@ -361,7 +366,7 @@ pub(crate) enum ProbeFormatArg {
     Json,
     /// JUnit XML with a case for each metric of a gate, or each expectation of a probe
     Junit,
-    /// One HTML file with a picture and settings to paste (of a probe)
+    /// One HTML file with pictures; of a probe, with settings to paste
     Html,
 }
 

@@ -1,6 +1,5 @@
 //! `keeplive gate`: two servers side by side, or a saved run against earlier ones, and a verdict.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -45,9 +44,7 @@ fn deliver(gate: &Gate, args: &GateArgs) -> io::Result<Exit> {
 }
 
 fn write_junit(gate: &Gate, file: &Path) -> io::Result<()> {
-    let written = File::create(file).and_then(|mut out| report::gate::junit::write(gate, &mut out));
-    written
-        .map_err(|error| io::Error::new(error.kind(), format!("could not write {}: {error}", file.display())))
+    saved::put(file, |mut out| report::gate::junit::write(gate, &mut out))
 }
 
 // ---- two servers ----

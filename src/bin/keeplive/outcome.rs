@@ -1,6 +1,7 @@
 //! From a measurement, or a probe's findings, to stdout and an exit code: the same for fresh ones and for saved ones.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 
 use keeplive::compare;
 use keeplive::expect::Outcome;
@@ -9,7 +10,8 @@ use keeplive::gate::Verdict;
 use keeplive::gate::result::Gate;
 use keeplive::measurement::Measurement;
 use keeplive::report::export::{self, Form};
-use keeplive::report::{gate, json, probe, terminal};
+use keeplive::report::{gate, json, measured, probe, terminal};
+use keeplive::saved;
 
 use crate::args::{AdviceArgs, FormatArg, GateFormatArg, ProbeFormatArg};
 use crate::exit::Exit;
@@ -24,6 +26,7 @@ pub(crate) fn print(measurement: &Measurement, format: FormatArg) -> io::Result<
         FormatArg::Json => serde_json::to_writer_pretty(&mut out, &json::summary(measurement, &comparison))
             .map_err(io::Error::from)
             .and_then(|()| writeln!(out)),
+        FormatArg::Html => writeln!(out, "{}", measured::page(measurement, &comparison)),
         FormatArg::Markdown => export(Form::Markdown),
         FormatArg::Csv => export(Form::Csv),
         FormatArg::Hgrm => export(Form::Hgrm),
@@ -60,6 +63,12 @@ pub(crate) fn print_gate(result: &Gate, format: GateFormatArg) -> io::Result<Exi
         (false, Verdict::Inconclusive) => Exit::Inconclusive,
         (false, Verdict::Invalid) => Exit::Invalid,
     })
+}
+
+/// Writes the report as a file for a browser.
+pub(crate) fn write_page(measurement: &Measurement, file: &Path) -> io::Result<()> {
+    let page = measured::page(measurement, &compare::arms(measurement));
+    saved::put(file, |out| out.write_all(page.as_bytes()))
 }
 
 /// Prints what a probe saw and what follows from it. The exit code tells whether it is as was demanded.

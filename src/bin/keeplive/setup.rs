@@ -20,8 +20,9 @@ use crate::shape::read;
 pub(crate) fn deliver(measured: Result<Measurement, Refusal>, output: &OutputArgs) -> io::Result<Exit> {
     let measurement = measured.map_err(|refusal| io::Error::other(refusal.to_string()))?;
     let saved = if output.no_save { Ok(()) } else { save(&measurement, &output.out) };
+    let page = output.html.as_deref().map_or(Ok(()), |file| outcome::write_page(&measurement, file));
     let exit = outcome::print(&measurement, output.format)?;
-    saved.map(|()| exit)
+    saved.and(page).map(|()| exit)
 }
 
 fn save(measurement: &Measurement, folder: &Path) -> io::Result<()> {

@@ -1,8 +1,8 @@
 //! `keeplive report` of what a probe saved: its forms, and what its exit code says.
 
-use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
+use super::browser::open;
 use super::program;
 
 /// What a probe of an nginx with a timer of 75 s saved.
@@ -79,45 +79,4 @@ fn a_page_that_loads_something_or_complains_would_be_noticed() {
     let opened = open("<script>console.log('here')</script><img src='http://127.0.0.1:1/picture.png'>");
     assert!(opened.console.iter().any(|line| line.contains("here")), "{:?}", opened.console);
     assert!(opened.asked_for.iter().any(|line| line.contains("picture.png")), "{:?}", opened.asked_for);
-}
-
-/// What a browser made of a page.
-struct Opened {
-    dom: String,
-    console: Vec<String>,
-    /// Lines of its log in which the page's loader asks for something by HTTP.
-    asked_for: Vec<String>,
-}
-
-/// `blink_resource_loader` in Chromium's traffic annotations: what pages ask for, and not the browser itself.
-const PAGE_LOADS: &str = "\"traffic_annotation\":101845102";
-
-fn open(page: &str) -> Opened {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("page.html");
-    std::fs::write(&file, page).unwrap();
-    let log = folder.path().join("network.json");
-    let mut browser = browser(folder.path());
-    browser.arg(format!("--log-net-log={}", log.display())).arg("--dump-dom").arg(&file);
-    let output = browser.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    let lines = |text: &str, all: &[&str]| {
-        text.lines().filter(|line| all.iter().all(|part| line.contains(part))).map(str::to_owned).collect()
-    };
-    Opened {
-        dom: text(&output),
-        console: lines(&said, &["CONSOLE"]),
-        asked_for: lines(&std::fs::read_to_string(log).unwrap(), &[PAGE_LOADS, "\"url\":\"http"]),
-    }
-}
-
-/// A browser with a profile of its own, whose own services find nobody to call.
-fn browser(folder: &Path) -> Command {
-    let mut command = crate::support::process::command(None, "chromium", "chromium");
-    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]);
-    command.args(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
-    command.args(["--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--v=0"]);
-    command.arg(format!("--user-data-dir={}", folder.join("profile").display()));
-    command
 }

@@ -1,0 +1,69 @@
+//! Measurements as pages: what a browser makes of them.
+
+use std::process::Command;
+
+use super::browser::{Opened, open};
+use super::{alone, program, short};
+use keeplive::server::{Behaviour, Profile, Server};
+
+/// Both widths of each picture stand in the page, and each is told in words.
+fn pictures(opened: &Opened) -> usize {
+    let pictures = opened.dom.matches("role=\"img\"").count();
+    assert_eq!(
+        opened.dom.matches("<svg").count() - opened.dom.matches("<li><span aria-hidden").count(),
+        pictures
+    );
+    let told = opened.dom.split("role=\"img\" aria-label=\"").skip(1);
+    assert!(
+        told.filter(|text| text.split('"').next().is_some_and(|words| words.len() > 40)).count() == pictures
+    );
+    pictures / 2
+}
+
+fn page(command: &mut Command, folder: &std::path::Path) -> String {
+    let file = folder.join("page.html");
+    let output = command.arg("--html").arg(&file).arg("--no-save").output().unwrap();
+    assert!(matches!(output.status.code(), Some(0 | 4)), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::read_to_string(&file).unwrap()
+}
+
+#[test]
+fn a_comparisons_page_shows_every_picture_without_an_error_and_without_the_network() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = program();
+    command.args(["compare", "--rounds", "6", "--slot", "150ms", "--washout", "30ms", "--seed", "1"]);
+    command.args(["--rate", "400"]);
+    let opened = open(&page(&mut command, folder.path()));
+    // histograms, percentiles, two differences, phases, over time, connections
+    assert_eq!(pictures(&opened), 7);
+    assert!(opened.dom.contains("Keep-alive "), "{}", opened.dom);
+    assert_eq!((opened.console, opened.asked_for), (vec![], vec![]));
+}
+
+#[test]
+fn a_loads_page_shows_every_second_and_its_failures() {
+    let _alone = alone();
+    let behaviour = Behaviour::default().profile("error:10".parse::<Profile>().unwrap());
+    let server = Server::new(behaviour).start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = program();
+    command.args(["load", &server.url(), "-z", "3s", "--rate", "300"]);
+    let opened = open(&page(&mut command, folder.path()));
+    assert_eq!(pictures(&opened), 5);
+    assert!(opened.dom.contains("failed/s\n</text>"), "{}", opened.dom);
+    assert_eq!((opened.console, opened.asked_for), (vec![], vec![]));
+}
+
+#[test]
+fn a_page_that_cannot_be_written_is_an_error_and_loses_no_result() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("results");
+    let mut command = program();
+    short(&mut command, &out);
+    let output = command.args(["--rate", "100", "--html"]).arg(folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("could not write"));
+    assert_eq!(std::fs::read_dir(out).unwrap().count(), 1);
+}
