@@ -52,6 +52,7 @@ impl Sample {
             max_time: Duration::from_secs(5),
             seed: 42,
             requests: None,
+            expect_status: None,
         };
         Measurement {
             schema: SCHEMA.into(),
@@ -77,6 +78,7 @@ fn arm(name: &str) -> Arm {
         "on" => Arm::on(limits),
         "off-resumed" => Arm::off_resumed(limits),
         "off-full" => Arm::off_full(limits),
+        "base" | "head" => Arm { name: name.into(), ..Arm::on(limits) },
         _ => Arm::off(limits),
     }
 }
@@ -91,7 +93,7 @@ fn slot(round: u32, order: u32, name: &str, median_ms: f64, requests: u64) -> Sl
         response.record(Duration::from_secs_f64(median_ms / 1000.0 * drift * (spread * 1.5).exp()));
         lag.record(Duration::from_micros(10));
     }
-    let kept = name == "on";
+    let kept = ["on", "base", "head"].contains(&name);
     let reuse = if kept {
         Reuse { reused: requests, ..Reuse::default() }
     } else {

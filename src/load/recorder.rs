@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind};
 use crate::exchange::Exchange;
 use crate::measurement::Slot;
 use crate::phase::Phase;
+use crate::plan::Statuses;
 use crate::timeline::{Interval, Timeline};
 
 /// One attempt to have a request answered.
@@ -35,16 +36,19 @@ pub(super) struct Recorder {
     exchanges: u64,
     /// When the time line begins, which [`Slot::timeline`] does not say.
     begins: Option<Instant>,
+    /// The statuses that are good; `None`: those below 400.
+    good: Option<Statuses>,
 }
 
 impl Recorder {
-    pub(super) fn new() -> Recorder {
+    pub(super) fn new(good: Option<Statuses>) -> Recorder {
         Recorder {
             slot: Slot::default(),
             errors: Vec::with_capacity(32),
             statuses: [0; 1000],
             exchanges: 0,
             begins: None,
+            good,
         }
     }
 
@@ -91,12 +95,14 @@ impl Recorder {
     }
 
     fn note_interval(&mut self, sample: &Sample) {
+        let bad =
+            sample.outcome.as_ref().is_ok_and(|answer| fault(self.good.as_ref(), answer.status).is_some());
         let Some(interval) = self.interval(sample.ticket) else { return };
         let took = sample.done - sample.ticket.due;
         match &sample.outcome {
             Ok(answer) => {
                 interval.completed += 1;
-                interval.failed += u64::from(answer.status >= 400);
+                interval.failed += u64::from(bad);
                 interval.opened += u64::from(!answer.exchange.is_reused());
                 interval.response.record(took);
             }
@@ -189,13 +195,22 @@ impl Recorder {
         }
         for (status, &n) in (0_u16..).zip(&self.statuses).filter(|&(_, &n)| n > 0) {
             slot.statuses.insert(status, n);
-            if status >= 400 {
-                let class = if status >= 500 { "status_5xx" } else { "status_4xx" };
+            if let Some(class) = fault(self.good.as_ref(), status) {
                 *slot.errors.entry(class.to_owned()).or_default() += n;
             }
         }
         slot.connections.exchanges = self.exchanges;
         slot
+    }
+}
+
+/// The kind of error that a status is; `None`: it is good.
+fn fault(good: Option<&Statuses>, status: u16) -> Option<&'static str> {
+    match (good, status) {
+        (Some(good), status) => (!good.contains(status)).then_some("unexpected_status"),
+        (None, ..400) => None,
+        (None, 400..500) => Some("status_4xx"),
+        (None, 500..) => Some("status_5xx"),
     }
 }
 
@@ -209,7 +224,7 @@ mod tests {
         let now = clock::now();
         let ticket = Ticket { due: now, issued: now };
         let done = now + Duration::from_millis(7);
-        let mut recorder = Recorder::new();
+        let mut recorder = Recorder::new(None);
         recorder.issued(ticket);
         recorder.record(&Sample { ticket, started: now, done, outcome: Err(Error::new(kind)) });
         recorder.finish()
@@ -227,7 +242,7 @@ mod tests {
     fn what_nobody_answered_stands_at_its_age_in_the_queue_and_in_hand() {
         let now = clock::now();
         let ticket = Ticket { due: now, issued: now + Duration::from_millis(1) };
-        let mut recorder = Recorder::new();
+        let mut recorder = Recorder::new(None);
         recorder.censor(ticket, Some(now + Duration::from_millis(3)), now + Duration::from_millis(10));
         let slot = recorder.finish();
         assert_eq!((slot.censored, slot.response.max()), (1, Some(Duration::from_millis(10))));

@@ -16,7 +16,7 @@ use crate::clock;
 use crate::config::PoolConfig;
 use crate::error::{Error, ErrorKind};
 use crate::measurement::{ClientUse, Ledger, Slot};
-use crate::plan::Pacer;
+use crate::plan::{Pacer, Statuses};
 use crate::pool::{Pool, PoolStats};
 use crate::timer::Timer;
 use crate::tls::TlsClient;
@@ -34,6 +34,8 @@ pub(super) struct Job {
     /// For how long they are counted then.
     pub(super) window: Duration,
     pub(super) max_time: Duration,
+    /// The statuses that are good; `None`: those below 400.
+    pub(super) good: Option<Statuses>,
     /// Where workers wait for each other before the first request is due.
     pub(super) ready: Arc<Barrier>,
     pub(super) stop: Arc<AtomicBool>,
@@ -120,12 +122,13 @@ impl Worker {
     fn new(job: Job, pool: Pool) -> Worker {
         let in_hand = (0..job.connections).map(|_| Cell::new(None)).collect();
         let hours = Cell::new(Hours::from(clock::now(), &job));
+        let recorder = RefCell::new(Some(Recorder::new(job.good.clone())));
         Worker {
             job,
             pool,
             hours,
             tickets: Tickets::default(),
-            recorder: RefCell::new(Some(Recorder::new())),
+            recorder,
             sent: Cell::new(0),
             in_hand,
             use_before: Cell::new(None),
@@ -307,7 +310,8 @@ impl Worker {
 
     async fn account(&self, window_end: Instant, client: ClientUse) -> Slot {
         let cutoff = clock::now();
-        let mut recorder = self.recorder.borrow_mut().take().unwrap_or_else(Recorder::new);
+        let mut recorder =
+            self.recorder.borrow_mut().take().unwrap_or_else(|| Recorder::new(self.job.good.clone()));
         let in_hand =
             self.in_hand.iter().filter_map(Cell::take).map(|(ticket, started)| (ticket, Some(started)));
         let queued = self.tickets.leftovers().into_iter().map(|ticket| (ticket, None));
@@ -376,6 +380,7 @@ mod tests {
             washout: Duration::ZERO,
             window: Duration::from_secs(10),
             max_time: Duration::from_millis(50),
+            good: None,
             ready: Arc::new(Barrier::new(1)),
             stop: Arc::new(AtomicBool::new(false)),
         })

@@ -20,6 +20,7 @@ use crate::config::{PoolConfig, Resolve};
 use crate::connect::Connector;
 use crate::error::Error;
 use crate::findings::{CloseKind, Fate, Role, Sample};
+use crate::observer::Watched;
 use crate::origin::{Origin, Scheme};
 
 /// After so long a segment that comes on an idle connection is not part of its answer any more.
@@ -215,7 +216,7 @@ impl Field {
             .resolve(vec![resolve])
             .tcp_keepalive(None)
             .tcp_user_timeout(None);
-        let line = Line::new(self.connector.open(&origin, &config, None).await?);
+        let line = Line::new(self.connector.open(&origin, &config, None, &Watched::default()).await?);
         self.notes().connects.push(line.timings.tcp);
         Ok(line)
     }

@@ -1,11 +1,13 @@
 //! `keeplive compare` as a user runs it: the program, real servers, what it prints and how it ends.
 
+mod gates;
 mod load;
 mod probe_reports;
 mod probes;
 mod refusals;
 mod round_trips;
 mod servers;
+mod shaping;
 mod targets;
 mod terminal;
 

@@ -1,6 +1,8 @@
 //! The command line. clap stops here: what the verbs get is plain data.
 
 mod advice;
+mod gate;
+mod request;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,16 +10,17 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
-use keeplive::Resolve;
 use keeplive::duration::parse as duration;
 use keeplive::server::Profile;
 
 pub(crate) use advice::AdviceArgs;
+pub(crate) use gate::{AskedArgs, BaselineArgs, GateArgs, GateFormatArg, GateOutput, ServerArgs};
+pub(crate) use request::{RequestArgs, WayArgs};
 
 /// Measures what HTTP/1.1 keep-alive saves, with confidence intervals.
 ///
-/// Exit codes: 0 done; 1 an expectation did not hold; 2 could not run (usage, I/O, target unreachable); 3 an
-/// expectation was not decided; 4 invalid (the generator or the set-up was the limit, not the target); 130 interrupted
+/// Exit codes: 0 done, or passed; 1 regressed, or an expectation did not hold; 2 could not run (usage, I/O, target
+/// unreachable); 3 inconclusive, or an expectation was not decided; 4 invalid (the generator or the set-up was the limit, not the target); 130 interrupted
 /// (what was measured is printed and saved).
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
@@ -32,6 +35,8 @@ pub(crate) enum Verb {
     Compare(Box<CompareArgs>),
     /// How does a target behave at this load? One run, second by second.
     Load(Box<LoadArgs>),
+    /// Has the head become worse than the base? A verdict for CI.
+    Gate(Box<GateArgs>),
     /// How long does this path keep an idle connection, and how does it end it?
     Probe(Box<crate::args_probe::ProbeArgs>),
     /// Is this idle time safe? Holds many connections idle and counts what dies.
@@ -84,6 +89,8 @@ pub(crate) struct CompareArgs {
     #[command(flatten)]
     pub(crate) request: RequestArgs,
     #[command(flatten)]
+    pub(crate) way: WayArgs,
+    #[command(flatten)]
     pub(crate) tls: TlsArgs,
     #[command(flatten)]
     pub(crate) pool: PoolArgs,
@@ -134,6 +141,8 @@ pub(crate) struct LoadArgs {
     #[command(flatten)]
     pub(crate) request: RequestArgs,
     #[command(flatten)]
+    pub(crate) way: WayArgs,
+    #[command(flatten)]
     pub(crate) tls: TlsArgs,
     #[command(flatten)]
     pub(crate) pool: PoolArgs,
@@ -158,26 +167,6 @@ fn keep_alive(text: &str) -> Result<KeepAliveArg, String> {
             _ => Err(format!("`{text}` is neither on, off, nor a number of requests above 0")),
         },
     }
-}
-
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Request")]
-pub(crate) struct RequestArgs {
-    /// Header field to add, 'Name: value'; may be given more than once
-    #[arg(short = 'H', long = "header", value_name = "FIELD")]
-    pub(crate) headers: Vec<String>,
-    /// Method [default: GET, or POST with -d]
-    #[arg(short = 'X', long, value_name = "METHOD")]
-    pub(crate) request: Option<String>,
-    /// Body to send; @FILE reads it from a file
-    #[arg(short, long, value_name = "DATA")]
-    pub(crate) data: Option<String>,
-    /// How long one request may take, from its start to its last byte [unit: s, or with a suffix]
-    #[arg(short = 'm', long, default_value = "5s", value_name = "TIME", value_parser = duration)]
-    pub(crate) max_time: Duration,
-    /// Connect to ADDRESS for HOST and PORT, instead of resolving; may be given more than once
-    #[arg(long, value_name = "HOST:PORT:ADDRESS", value_parser = resolve)]
-    pub(crate) resolve: Vec<Resolve>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -248,7 +237,7 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, Parser)]
 #[command(args_override_self = true)]
 pub(crate) struct ReportArgs {
-    /// A result that `keeplive compare`, `load`, `probe` or `soak` saved
+    /// A result that `keeplive compare`, `load`, `gate`, `probe` or `soak` saved
     pub(crate) file: PathBuf,
     /// What goes to stdout
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = any_format())]
@@ -279,7 +268,7 @@ fn names<F: ValueEnum + 'static>() -> impl Iterator<Item = PossibleValue> {
 /// Every name that any kind of result knows, once.
 fn any_format() -> impl TypedValueParser<Value = AnyFormat> {
     let mut all = names::<FormatArg>().collect::<Vec<_>>();
-    for name in names::<ProbeFormatArg>() {
+    for name in names::<GateFormatArg>().chain(names::<ProbeFormatArg>()) {
         match all.iter_mut().find(|known| known.get_name() == name.get_name()) {
             Some(known) => *known = name,
             None => all.push(name),
@@ -368,9 +357,9 @@ pub(crate) enum FormatArg {
 pub(crate) enum ProbeFormatArg {
     /// A report to read
     Text,
-    /// One JSON document (a comparison: schema keeplive.summary/1; a probe: keeplive.probe/1)
+    /// One JSON document (a comparison: schema keeplive.summary/1; a gate: keeplive.gate/1; a probe: keeplive.probe/1)
     Json,
-    /// JUnit XML with a case for each expectation (of a probe)
+    /// JUnit XML with a case for each metric of a gate, or each expectation of a probe
     Junit,
     /// One HTML file with a picture and settings to paste (of a probe)
     Html,
@@ -401,16 +390,6 @@ pub(crate) enum ServeTlsArg {
     Both,
 }
 
-/// curl's `--resolve HOST:PORT:ADDRESS`.
-fn resolve(text: &str) -> Result<Resolve, String> {
-    let wrong = || format!("`{text}` is not HOST:PORT:ADDRESS, such as example.com:443:127.0.0.1");
-    let (host, rest) = text.split_once(':').ok_or_else(wrong)?;
-    let (port, address) = rest.split_once(':').ok_or_else(wrong)?;
-    let port: u16 = port.parse().map_err(|_| wrong())?;
-    let ip = address.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| wrong())?;
-    Ok(Resolve { host: host.to_ascii_lowercase(), port, address: SocketAddr::new(ip, port) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -419,12 +398,5 @@ mod tests {
     #[test]
     fn the_command_line_fits_together() {
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn resolve_takes_a_host_a_port_and_an_address_of_either_family() {
-        assert_eq!(resolve("A.test:443:127.0.0.1").unwrap().address, "127.0.0.1:443".parse().unwrap());
-        assert_eq!(resolve("a.test:80:[::1]").unwrap().address, "[::1]:80".parse().unwrap());
-        assert!(resolve("a.test:80").is_err());
     }
 }

@@ -3,23 +3,39 @@
 
 use keeplive::plan::{NOT_SAVED, is_credential};
 
-use crate::args::RequestArgs;
+use crate::args::{RequestArgs, WayArgs};
 
 /// The words of the command line, secrets replaced wherever they stand.
-pub(crate) fn to_save(words: impl Iterator<Item = String>, request: &RequestArgs) -> Vec<String> {
-    let secrets = secrets(request);
+pub(crate) fn to_save(
+    words: impl Iterator<Item = String>,
+    request: &RequestArgs,
+    way: Option<&WayArgs>,
+) -> Vec<String> {
+    let secrets = secrets(request, way);
     let hide = |word: String| secrets.iter().fold(word, |word, secret| word.replace(secret, NOT_SAVED));
     std::iter::once(env!("CARGO_BIN_NAME").to_owned()).chain(words.map(hide)).collect()
 }
 
-/// Values of fields that carry credentials, and a body that was given as text; the longest first, so that none is
+/// Values of fields that carry credentials, who asks, and bodies that were given as text; the longest first, so that none is
 /// hidden in part.
-fn secrets(request: &RequestArgs) -> Vec<String> {
+fn secrets(request: &RequestArgs, way: Option<&WayArgs>) -> Vec<String> {
     let fields = request.headers.iter().filter_map(|field| field.split_once(':'));
     let values = fields.filter(|(name, _)| is_credential(name.trim())).map(|(_, value)| value.trim());
-    let body = request.data.as_deref().filter(|data| !data.starts_with('@'));
-    let mut secrets: Vec<String> =
-        values.chain(body).filter(|secret| !secret.is_empty()).map(str::to_owned).collect();
+    let bodies = request.data.iter().chain(&request.data_binary).chain(&request.json).map(String::as_str);
+    let bodies = bodies.filter(|data| !data.starts_with('@'));
+    let who = request.user.iter().chain(&request.cookie).map(String::as_str);
+    let by_proxy = way.into_iter().flat_map(|way| {
+        let in_url = way.proxy.iter().filter_map(|url| url.rsplit_once('@'));
+        let in_url = in_url.map(|(before, _)| before.split_once("://").map_or(before, |(_, who)| who));
+        in_url.chain(way.proxy_user.as_deref())
+    });
+    let mut secrets: Vec<String> = values
+        .chain(bodies)
+        .chain(who)
+        .chain(by_proxy)
+        .filter(|secret| !secret.is_empty())
+        .map(str::to_owned)
+        .collect();
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     secrets
 }
@@ -34,7 +50,7 @@ mod tests {
         let words: Vec<String> =
             ["keeplive", "compare"].iter().chain(words).map(|&word| word.to_owned()).collect();
         let Verb::Compare(args) = Args::parse_from(&words).verb else { panic!("it is a compare") };
-        super::to_save(words.into_iter().skip(1), &args.request).join(" ")
+        super::to_save(words.into_iter().skip(1), &args.request, Some(&args.way)).join(" ")
     }
 
     #[test]
@@ -49,6 +65,12 @@ mod tests {
             vec!["-kd", "secret"],
             vec!["-dsecret"],
             vec!["--data=secret"],
+            vec!["-u", "me:secret"],
+            vec!["-bid=secret"],
+            vec!["--json", "secret"],
+            vec!["--data-binary=secret"],
+            vec!["-x", "socks5://me:secret@p.test"],
+            vec!["--proxy-user=me:secret", "-x", "p.test:1"],
         ] {
             let text = saved(&words);
             assert!(!text.contains("secret") && text.contains("(not saved)"), "{words:?}: {text}");

@@ -9,7 +9,7 @@ use keeplive::server::{Behaviour, Running, Server, ServerTls};
 use crate::args::CompareArgs;
 use crate::exit::Exit;
 use crate::progress::Watcher;
-use crate::{command, interrupt, setup};
+use crate::{command, interrupt, setup, shape};
 
 pub(crate) fn run(args: CompareArgs) -> io::Result<Exit> {
     let stop = Stop::default();
@@ -47,7 +47,7 @@ fn comparing(args: &CompareArgs, embedded: Option<&Running>) -> io::Result<Compa
     };
     let plan = Plan {
         arms: arms(&url, &setup::limits(&args.pool)),
-        target: setup::target(url, &args.request)?,
+        target: shape::target(url, &args.request)?,
         model: Model::Closed,
         rounds: args.rounds,
         slot: args.slot,
@@ -57,11 +57,12 @@ fn comparing(args: &CompareArgs, embedded: Option<&Running>) -> io::Result<Compa
         max_time: args.request.max_time,
         seed: args.seed.unwrap_or_else(load::fresh_seed),
         requests: None,
+        expect_status: args.way.expect_status.clone(),
     };
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
-    let command = command::to_save(words, &args.request);
-    let resolve = args.request.resolve.clone();
-    Ok(Comparing { plan, load, tls, resolve, command, embedded: embedded.is_some() })
+    let command = command::to_save(words, &args.request, Some(&args.way));
+    let network = shape::network(&args.request, &args.way)?;
+    Ok(Comparing { plan, load, tls, network, command, embedded: embedded.is_some() })
 }
 
 /// Plain HTTP has two arms, HTTPS three.

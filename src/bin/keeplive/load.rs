@@ -9,7 +9,7 @@ use keeplive::plan::{Arm, Model, Plan};
 use crate::args::{KeepAliveArg, LoadArgs};
 use crate::exit::Exit;
 use crate::progress::Watcher;
-use crate::{command, interrupt, setup};
+use crate::{command, interrupt, setup, shape};
 
 /// How long a run that is bounded by its number of requests may take.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -32,7 +32,7 @@ fn loading(args: &LoadArgs) -> io::Result<Comparing> {
     };
     let plan = Plan {
         arms: vec![arm(args)],
-        target: setup::target(args.url.clone(), &args.request)?,
+        target: shape::target(args.url.clone(), &args.request)?,
         model: Model::Closed,
         rounds: 1,
         slot: duration(args),
@@ -43,14 +43,15 @@ fn loading(args: &LoadArgs) -> io::Result<Comparing> {
         max_time: args.request.max_time,
         seed: args.seed.unwrap_or_else(load::fresh_seed),
         requests: args.requests,
+        expect_status: args.way.expect_status.clone(),
     };
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     Ok(Comparing {
         plan,
         load,
         tls: setup::tls(&args.tls)?,
-        resolve: args.request.resolve.clone(),
-        command: command::to_save(words, &args.request),
+        network: shape::network(&args.request, &args.way)?,
+        command: command::to_save(words, &args.request, Some(&args.way)),
         embedded: false,
     })
 }

@@ -13,7 +13,8 @@ use crate::exit::Exit;
 use crate::outcome;
 use crate::progress::Watcher;
 use crate::say::say;
-use crate::setup::{allow_many_files, target, tls};
+use crate::setup::{allow_many_files, tls};
+use crate::shape::target;
 use crate::{command, interrupt};
 
 pub(crate) fn run(args: &ProbeArgs) -> io::Result<Exit> {
@@ -65,7 +66,7 @@ pub(crate) fn probing(
         target: probe_target(url, bytes, request)?,
         tls: tls(tls_args)?,
         resolve: request.resolve.clone(),
-        command: command::to_save(words, request),
+        command: command::to_save(words, request, None),
         limits,
     })
 }

@@ -8,12 +8,13 @@ use keeplive::TlsConfig;
 use keeplive::TlsVersion;
 use keeplive::load::Refusal;
 use keeplive::measurement::Measurement;
-use keeplive::plan::{Arrivals, Limits, Target};
+use keeplive::plan::{Arrivals, Limits};
 
-use crate::args::{ArrivalsArg, OutputArgs, PoolArgs, RequestArgs, TlsArg, TlsArgs};
+use crate::args::{ArrivalsArg, OutputArgs, PoolArgs, TlsArg, TlsArgs};
 use crate::exit::Exit;
 use crate::outcome;
 use crate::say::say;
+use crate::shape::read;
 
 /// Saves and shows what was measured. Saved first: a report that cannot be printed must not lose it.
 pub(crate) fn deliver(measured: Result<Measurement, Refusal>, output: &OutputArgs) -> io::Result<Exit> {
@@ -71,42 +72,4 @@ pub(crate) fn tls(args: &TlsArgs) -> io::Result<TlsConfig> {
         config.min_version = TlsVersion::Tls13;
     }
     Ok(config)
-}
-
-pub(crate) fn target(url: String, args: &RequestArgs) -> io::Result<Target> {
-    let body = match args.data.as_deref() {
-        None => Vec::new(),
-        Some(data) => match data.strip_prefix('@') {
-            Some(file) => read(Path::new(file))?,
-            None => data.as_bytes().to_vec(),
-        },
-    };
-    let mut headers = args.headers.iter().map(|field| header(field)).collect::<io::Result<Vec<_>>>()?;
-    let has = |name: &str| headers.iter().any(|(field, _)| field.eq_ignore_ascii_case(name));
-    let mut defaults = Vec::new();
-    if !has("user-agent") {
-        defaults.push(("user-agent".to_owned(), concat!("keeplive/", env!("CARGO_PKG_VERSION")).to_owned()));
-    }
-    if !has("accept") {
-        defaults.push(("accept".to_owned(), "*/*".to_owned()));
-    }
-    if args.data.is_some() && !has("content-type") {
-        defaults.push(("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned()));
-    }
-    headers.splice(0..0, defaults);
-    let method =
-        args.request.clone().unwrap_or_else(|| if args.data.is_some() { "POST" } else { "GET" }.into());
-    Ok(Target { url, method, headers, body_len: body.len(), body })
-}
-
-fn header(field: &str) -> io::Result<(String, String)> {
-    let (name, value) = field.split_once(':').ok_or_else(|| {
-        io::Error::other(format!("-H `{field}` is not a header field: write 'Name: value'"))
-    })?;
-    Ok((name.trim().to_owned(), value.trim().to_owned()))
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    std::fs::read(path)
-        .map_err(|error| io::Error::new(error.kind(), format!("could not read {}: {error}", path.display())))
 }

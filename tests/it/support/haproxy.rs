@@ -144,6 +144,7 @@ defaults
   timeout http-keep-alive {timeout}ms
 frontend counted
   {bind}
+  http-request deny deny_status 413 if {{ req.hdr_val(content-length) gt 1048576 }}
   {answer}
 {backend}",
             timeout = self.keep_alive_timeout.as_millis(),
