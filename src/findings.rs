@@ -15,6 +15,8 @@ use crate::saved;
 
 mod soak;
 
+#[cfg(test)]
+pub(crate) use self::soak::tests::soaked;
 pub use self::soak::{Deaths, SOAK_SCHEMA, Soak, death_rate_bound};
 
 /// The version of the saved form.

@@ -35,7 +35,8 @@ pub struct Known {
     pub late: Duration,
     /// The ways in which it ends a connection.
     pub closes: Vec<CloseKind>,
-    /// The word with which its `Server` field begins; empty: it has none of its own.
+    /// The word with which its `Server` field begins; empty: it passes on that of whoever is behind it; `-`: it is an
+    /// origin, and writes none.
     pub server: &'static str,
     /// In which versions or set-ups; empty: all.
     pub when: &'static str,
@@ -107,7 +108,8 @@ pub fn defaults() -> &'static [Known] {
 }
 
 /// The defaults for idle time between requests that lie between `lower` and `upper` and end a connection in that
-/// way. Those whom the `Server` field names come first; what it does not name may stand between all the same.
+/// way. Where there is a `Server` field, products that would have written another name into it are left out; those that
+/// pass it on (balancers, NATs) may stand between all the same, and come after whom it names.
 pub fn matches(lower: Duration, upper: Duration, close: CloseKind, server: Option<&str>) -> Vec<Hint> {
     let width = upper.saturating_sub(lower);
     if width > lower.mul_f64(WIDEST).max(Duration::from_secs(1)) {
@@ -120,7 +122,9 @@ pub fn matches(lower: Duration, upper: Duration, close: CloseKind, server: Optio
             && known.default <= upper + SLACK
             && lower <= known.default + known.late + SLACK
     };
-    let mut hints: Vec<Hint> = defaults().iter().filter(fits).map(|known| hint(known, server)).collect();
+    let may_be = |known: &&Known| server.is_none() || known.server.is_empty() || known.is_named(server);
+    let mut hints: Vec<Hint> =
+        defaults().iter().filter(fits).filter(may_be).map(|known| hint(known, server)).collect();
     hints.sort_by_key(|hint| !hint.named_by_server);
     hints
 }
@@ -130,17 +134,21 @@ fn seen_as(close: CloseKind) -> CloseKind {
     if close == CloseKind::Race { CloseKind::Fin } else { close }
 }
 
+impl Known {
+    /// Whether this `Server` field names it.
+    fn is_named(&self, server: Option<&str>) -> bool {
+        let start = server.and_then(|server| server.get(..self.server.len())).unwrap_or_default();
+        !self.server.is_empty() && start.eq_ignore_ascii_case(self.server)
+    }
+}
+
 fn hint(known: &Known, server: Option<&str>) -> Hint {
-    let named = |server: &str| {
-        let start = server.get(..known.server.len()).unwrap_or_default();
-        !known.server.is_empty() && start.eq_ignore_ascii_case(known.server)
-    };
     Hint {
         product: known.product,
         setting: known.setting,
         default_s: known.default.as_secs(),
         when: (!known.when.is_empty()).then_some(known.when),
-        named_by_server: server.is_some_and(named),
+        named_by_server: known.is_named(server),
         evidence: known.evidence,
         source: known.source,
     }
@@ -205,9 +213,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_names_itself_comes_first() {
+    fn what_names_itself_otherwise_is_left_out() {
         let found = products(74_990, 75_040, CloseKind::Fin, Some("aiohttp/3.9 Python"));
-        assert_eq!(found, ["aiohttp web", "nginx", "ingress-nginx"]);
+        assert!(
+            found[0] == "aiohttp web" && !found.contains(&"nginx"),
+            "nginx writes its own name: {found:?}"
+        );
+        let passed_on = products(59_990, 60_040, CloseKind::Fin, Some("gunicorn"));
+        assert!(passed_on.contains(&"AWS Application Load Balancer"), "{passed_on:?}");
         let hint = &matches(
             Duration::from_millis(74_990),
             Duration::from_millis(75_040),

@@ -102,19 +102,26 @@ impl Soak {
         self.tried > 0 && self.lost() == 0
     }
 
+    /// Whether it tells anything at all.
+    pub fn is_told(&self) -> bool {
+        self.tried > 0
+    }
+
     /// What it came to, in a sentence.
     pub fn sentence(&self) -> String {
         let Soak { idle, tried, alive, .. } = self;
         let idle = idle.as_secs_f64();
-        let bound = self.death_rate_bound.map_or(100.0, |bound| bound * 100.0);
+        let Some(bound) = self.death_rate_bound.map(|bound| bound * 100.0) else {
+            return format!("no connection was idle for {idle} s: nothing can be said");
+        };
         if self.is_safe() {
             return format!(
                 "{idle} s of idleness is safe as far as {tried} connections tell: all answered afterwards, so that fewer \
                  than {bound:.2} % die of it (95 % confidence)"
             );
         }
-        if *tried == 0 {
-            return format!("no connection was idle for {idle} s: nothing can be said");
+        if *alive == 0 {
+            return format!("{idle} s of idleness is not safe: all {tried} connections were lost");
         }
         let lost = self.lost();
         format!(
@@ -157,8 +164,45 @@ fn at_most(deaths: u64, of: u64, p: f64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// So many lived of so many; the others ended with a FIN.
+    pub(crate) fn soaked(alive: u64, tried: u64) -> Soak {
+        let idle = Duration::from_secs(55);
+        let at =
+            Spread { n: u32::try_from(tried - alive).unwrap(), min: idle / 2, median: idle / 2, max: idle };
+        let deaths =
+            if alive < tried { vec![Deaths { close: Some(CloseKind::Fin), at }] } else { Vec::new() };
+        Soak {
+            schema: SOAK_SCHEMA.into(),
+            tool: Tool { name: "keeplive".into(), version: "0".into() },
+            command: vec!["soak".into()],
+            started: "2026-11-22T12:00:00Z".into(),
+            took: idle * 2,
+            machine: Machine::default(),
+            target: Probed { url: "http://shop.test/".into(), ..Probed::default() },
+            idle,
+            connections: 100,
+            rounds: 1,
+            tried,
+            alive,
+            deaths,
+            gateway_errors: 0,
+            discarded: 0,
+            failed_to_open: 0,
+            death_rate_bound: death_rate_bound(tried - alive, tried),
+            interrupted: false,
+        }
+    }
+
+    #[test]
+    fn no_bound_is_told_where_nothing_was_tried_or_nothing_lived() {
+        assert_eq!(soaked(0, 0).sentence(), "no connection was idle for 55 s: nothing can be said");
+        assert_eq!(soaked(0, 7).sentence(), "55 s of idleness is not safe: all 7 connections were lost");
+        assert!(soaked(95, 100).sentence().contains("up to 10.2"), "{}", soaked(95, 100).sentence());
+        assert!(soaked(300, 300).sentence().contains("fewer than 0.99 %"), "{}", soaked(300, 300).sentence());
+    }
 
     #[test]
     fn without_deaths_the_bound_is_the_rule_of_three() {

@@ -19,6 +19,7 @@ pub(super) struct Told {
 mod sys {
     use std::net::{IpAddr, SocketAddr};
     use std::os::fd::OwnedFd;
+    use std::sync::Arc;
 
     use rustix::net::netlink::{self, SocketAddrNetlink};
     use rustix::net::{
@@ -40,24 +41,26 @@ mod sys {
     const REQUEST: usize = 56;
     const MESSAGE: usize = 72;
 
-    #[derive(Debug)]
-    pub(in crate::probe) struct Diag(OwnedFd);
+    #[derive(Clone, Debug)]
+    pub(in crate::probe) struct Diag(Arc<OwnedFd>);
 
     impl Diag {
         pub(in crate::probe) fn new() -> Option<Diag> {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let protocol = Some(netlink::SOCK_DIAG);
-            socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, protocol).ok().map(Diag)
+            socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, protocol)
+                .ok()
+                .map(|socket| Diag(Arc::new(socket)))
         }
 
         pub(in crate::probe) fn ask(&self, local: SocketAddr, remote: SocketAddr) -> Option<Told> {
             let mut answer = [0_u8; 4096];
             // What an earlier question left is not the answer to this one.
-            while recv(&self.0, &mut answer[..], RecvFlags::DONTWAIT).is_ok() {}
+            while recv(&*self.0, &mut answer[..], RecvFlags::DONTWAIT).is_ok() {}
             let request = request(local, remote);
-            sendto(&self.0, &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0)).ok()?;
+            sendto(&*self.0, &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0)).ok()?;
             // The kernel has answered when sendto returns.
-            let (length, _) = recv(&self.0, &mut answer[..], RecvFlags::DONTWAIT).ok()?;
+            let (length, _) = recv(&*self.0, &mut answer[..], RecvFlags::DONTWAIT).ok()?;
             read(&answer[..length])
         }
     }
@@ -129,7 +132,7 @@ mod sys {
 
     use super::Told;
 
-    #[derive(Debug)]
+    #[derive(Clone, Debug)]
     pub(in crate::probe) struct Diag;
 
     impl Diag {

@@ -48,6 +48,8 @@ pub(super) struct Notes {
     pub(super) idle: BTreeMap<u64, Idle>,
     /// Those of them that were asked, and whose question seems to be lost.
     pub(super) doubts: BTreeMap<u64, Doubt>,
+    /// How many of each wave were in doubt and are known to be silent by now.
+    silent: BTreeMap<u32, usize>,
     next: u64,
     /// TCP handshakes.
     pub(super) connects: Vec<Duration>,
@@ -191,7 +193,7 @@ impl Field {
         self.origin.scheme() == Scheme::Https
     }
 
-    /// Notes whether a question is in doubt; how many of its wave are.
+    /// Notes whether a question is in doubt; how many of its wave are, or were and are known to be silent.
     fn doubted(&self, number: u64, doubt: Option<Doubt>) -> usize {
         let mut notes = self.notes();
         let Some(doubt) = doubt else {
@@ -199,7 +201,8 @@ impl Field {
             return 0;
         };
         notes.doubts.insert(number, doubt);
-        notes.doubts.values().filter(|other| other.wave == doubt.wave).count()
+        let known = notes.silent.get(&doubt.wave).copied().unwrap_or_default();
+        known + notes.doubts.values().filter(|other| other.wave == doubt.wave).count()
     }
 
     /// Opens a connection to the one address.
@@ -359,7 +362,12 @@ impl Visit<'_> {
             // Whoever is in doubt is about to know.
             either(ask, self.over.called_unless(&in_doubt)).await
         };
-        self.field.notes().doubts.remove(&number);
+        let mut notes = self.field.notes();
+        notes.doubts.remove(&number);
+        if reply == Some(Reply::Ended(CloseKind::Silent)) {
+            *notes.silent.entry(self.errand.wave).or_default() += 1;
+        }
+        drop(notes);
         let told = self.line.told(self.field.diag.as_ref());
         let mut outcome = match &reply {
             None => self.outcome(Fate::Abandoned, None, asked),

@@ -386,6 +386,14 @@ impl<'a, 'w> Search<'a, 'w> {
             .flat_map(|wave| self.ends(wave))
             .collect();
         let all = judge::spread(ends.iter().map(|end| end.idle)).unwrap_or(seen);
+        if !judge::is_tight(all) {
+            let text = format!(
+                "ends lie {:.1?} apart: a server that looks at its timers once in a second does so, and so would backends \
+                 whose timers differ by less",
+                all.max - all.min
+            );
+            self.caveats.push(Caveat { kind: CaveatKind::Other, text });
+        }
         // A question may have been asked at the same moment as the server closed.
         let alive =
             self.asked().filter(|(idle, alive)| *alive && *idle <= all.min).map(|(idle, _)| idle).max();

@@ -81,16 +81,16 @@ pub(super) fn shape(ends: &[End]) -> Shape {
     if is_moment(&ends, all) {
         return Shape::Moment(all);
     }
-    // Before groups are looked for: within one look of a server that looks once in a second, ends form groups by chance.
-    if is_one(all) {
-        return Shape::Timer(all);
-    }
     let clusters = clusters(&ends);
+    // Within one look of a server that looks once in a second, ends form groups by chance; but not by idle time.
+    if is_one(all) {
+        return timers_of_their_own(&clusters, &ends).map_or(Shape::Timer(all), Shape::Several);
+    }
     if let Some(several) = several(&clusters, ends.len()) {
         return Shape::Several(several);
     }
     match clusters.last() {
-        Some(last) if last.len() >= QUORUM && 2 * last.len() >= ends.len() && is_tight(last) => {
+        Some(last) if last.len() >= QUORUM && 2 * last.len() >= ends.len() && is_tight_group(last) => {
             let timer = spread(last.iter().map(|end| end.idle)).unwrap_or(all);
             Shape::TimerAndShed(timer, ends.len() - last.len())
         }
@@ -101,7 +101,12 @@ pub(super) fn shape(ends: &[End]) -> Shape {
 /// Whether one timer explains all of it: tight, or within one look of a server that looks once in a second.
 pub(super) fn is_one(all: Spread) -> bool {
     let width = all.max - all.min;
-    width <= tight(all.min) || (width <= SWEEP && all.min >= width * 3 / 2)
+    is_tight(all) || (width <= SWEEP && all.min >= width * 3 / 2)
+}
+
+/// Whether nothing but one timer and a little lateness is needed to explain it.
+pub(super) fn is_tight(all: Spread) -> bool {
+    all.max - all.min <= tight(all.min)
 }
 
 fn is_moment(ends: &[End], all: Spread) -> bool {
@@ -115,13 +120,27 @@ fn clusters(ends: &[End]) -> Vec<&[End]> {
     ends.chunk_by(|one, next| next.idle - one.idle <= near(one.idle)).collect()
 }
 
-fn is_tight(cluster: &[End]) -> bool {
+fn is_tight_group(cluster: &[End]) -> bool {
     cluster.first().is_some_and(|first| width(cluster) <= tight(first.idle))
 }
 
 fn width(cluster: &[End]) -> Duration {
     cluster.first().zip(cluster.last()).map_or(Duration::ZERO, |(first, last)| last.idle - first.idle)
 }
+
+/// Groups that a server's looks at its clock cannot explain. One look ends all of a group at one moment, however long each
+/// had been idle; a timer ends each after its own idle time, at moments as far apart as they had begun.
+fn timers_of_their_own(clusters: &[&[End]], ends: &[End]) -> Option<Vec<Cluster>> {
+    let by_idle_time = |cluster: &&[End]| {
+        let at = spread(cluster.iter().map(|end| end.at));
+        at.is_some_and(|at| at.max - at.min >= APART.max(width(cluster) * 3))
+    };
+    let groups = several(clusters, ends.len())?;
+    clusters.iter().filter(|cluster| cluster.len() >= QUORUM).all(by_idle_time).then_some(groups)
+}
+
+/// Connections that were opened so far apart show whether they ended after their idle times or at one moment.
+const APART: Duration = Duration::from_millis(15);
 
 /// Groups that are each very tight, each of three ends or more, and together almost all: a few may have met by chance.
 fn several(clusters: &[&[End]], all: usize) -> Option<Vec<Cluster>> {
@@ -171,7 +190,9 @@ mod tests {
             (&[75_000, 75_020, 75_300], "timer 75000..75300"),
             // A server that looks once in a second, at moments of its own for each connection.
             (&[2010, 2340, 2700, 2950], "timer 2010..2950"),
-            (&[2020, 2021, 2022, 2220, 2221, 2223, 2970, 2971, 2972], "timer 2020..2972"),
+            (&[2020, 2120, 2220, 2320, 2420, 2970, 2971, 2972], "timer 2020..2972"),
+            // Less than a second apart, and no look of one server's: each after its own idle time.
+            (&[1700, 1701, 1702, 2200, 2201, 2203], "several 2"),
             (&[1000, 1001, 1002, 1900, 1901, 1903], "several 2"),
             (&[5000, 5001, 65_000, 65_010, 5003, 65_001, 65_002], "several 2"),
             (&[232, 696, 771, 819, 1700, 1701, 1702, 1700, 1703], "timer 1701 after 4"),
@@ -182,6 +203,16 @@ mod tests {
         ] {
             assert_eq!(name(&shape(&ends(idle))), expected, "{idle:?}");
         }
+    }
+
+    #[test]
+    fn groups_that_a_look_at_the_clock_ended_are_one_timer() {
+        let ms = Duration::from_millis;
+        // Opened at two times, and ended by two looks, a second apart.
+        let look = |opened: u64, at: u64| End { idle: ms(at - opened), at: ms(at), close: CloseKind::Fin };
+        let ends: Vec<_> = [0, 20, 40].iter().map(|&opened| look(opened, 2100)).collect();
+        let later: Vec<_> = [500, 520, 540].iter().map(|&opened| look(opened, 3100)).collect();
+        assert_eq!(name(&shape(&[ends, later].concat())), "timer 2060..2600");
     }
 
     #[test]

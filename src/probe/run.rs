@@ -42,7 +42,7 @@ pub(super) fn run(
     if let Some(fault) = probing.limits.fault() {
         return Err(Refusal::Usage(fault));
     }
-    runtime()?.block_on(probe(probing, stop, watch))
+    runtime()?.block_on(probe(probing, Diag::new(), stop, watch))
 }
 
 pub(super) fn runtime() -> Result<Runtime, Refusal> {
@@ -52,9 +52,14 @@ pub(super) fn runtime() -> Result<Runtime, Refusal> {
         .map_err(|error| Refusal::Usage(format!("could not start a runtime: {error}")))
 }
 
-async fn probe(probing: Probing, stop: &Stop, watch: &mut dyn FnMut(Progress)) -> Result<Findings, Refusal> {
+async fn probe(
+    probing: Probing,
+    diag: Option<Diag>,
+    stop: &Stop,
+    watch: &mut dyn FnMut(Progress),
+) -> Result<Findings, Refusal> {
     let (started, machine) = (clock::wall(), Machine::this());
-    let Ground { field, looked, heart: _heart } = Ground::reach(&probing, watch).await?;
+    let Ground { field, looked, heart: _heart } = Ground::reach(&probing, diag, watch).await?;
     let latest = field.began + probing.limits.budget();
     let mut crew = Crew::new(Arc::clone(&field), stop.clone(), latest, watch);
     let seen = experiments(&mut crew, &looked, &probing).await;
@@ -113,7 +118,11 @@ impl Drop for Heart {
 
 impl Ground {
     /// The first of the target's addresses that answers; it is the one that is probed, and the others are named.
-    pub(super) async fn reach(probing: &Probing, watch: &mut dyn FnMut(Progress)) -> Result<Ground, Refusal> {
+    pub(super) async fn reach(
+        probing: &Probing,
+        diag: Option<Diag>,
+        watch: &mut dyn FnMut(Progress),
+    ) -> Result<Ground, Refusal> {
         let (origin, speech) = target::read(&probing.target)?;
         // Reads the system's certificates, which takes a while: before anything is dated.
         let tls = probing.tls.build().map_err(|error| Refusal::Usage(error.to_string()))?;
@@ -124,7 +133,8 @@ impl Ground {
         let addresses = first_look::addresses(&origin, &probing.resolve).await?;
         let mut refusal = None;
         for &address in &addresses {
-            let field = Arc::new(field(probing, &tls, &origin, &speech, &pulse, address));
+            let field = field(probing, &tls, &origin, &speech, &pulse, address);
+            let field = Arc::new(Field { diag: diag.clone(), ..field });
             match first_look::look(&field, url).await {
                 Ok(mut looked) => {
                     watch(Progress::Reached { address: address.to_string() });
@@ -157,7 +167,7 @@ fn field(
         speech: speech.clone(),
         gate: Gate::new(probing.limits.connections, probing.limits.connects_per_s),
         pulse: Arc::clone(pulse),
-        diag: Diag::new(),
+        diag: None,
         notes: Mutex::new(Notes::default()),
     }
 }
@@ -383,4 +393,77 @@ pub(super) fn tool() -> Tool {
 pub(super) fn rfc3339(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time)
         .map_or_else(|_| String::new(), |stamp| stamp.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+
+    use super::*;
+    use crate::findings::CloseKind;
+    use crate::plan::Target;
+    use crate::tls::TlsConfig;
+
+    /// Answers, and when it was asked later than this, never again.
+    fn falls_silent(mut stream: TcpStream, after: Duration) {
+        loop {
+            let quiet = clock::now();
+            match stream.read(&mut [0; 1024]) {
+                Ok(1..) if quiet.elapsed() < after => {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+                }
+                Ok(1..) => {}
+                _ => return,
+            }
+        }
+    }
+
+    fn peer(after: Duration) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let stream = stream.unwrap();
+                std::thread::spawn(move || falls_silent(stream, after));
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn a_system_that_tells_nothing_of_its_connections_says_what_it_cannot_tell() {
+        let after = Duration::from_millis(900);
+        let url = format!("http://{}/", peer(after));
+        let target = Target { url, method: "GET".into(), headers: Vec::new(), body_len: 0, body: Vec::new() };
+        let max_time = Duration::from_millis(400);
+        let limits = ProbeLimits {
+            max_idle: Duration::from_secs(4),
+            requests: 0,
+            max_time,
+            connects_per_s: 100,
+            ..ProbeLimits::default()
+        };
+        let probing = Probing {
+            target: ProbeTarget::Http(target),
+            tls: TlsConfig::default(),
+            resolve: Vec::new(),
+            command: Vec::new(),
+            limits,
+        };
+        let (stop, mut watch) = (Stop::default(), |_| {});
+        let findings = runtime().unwrap().block_on(probe(probing, None, &stop, &mut watch)).unwrap();
+        let idle = &findings.idle_timeout;
+        assert_eq!(idle.verdict, Verdict::Found, "{idle:?}");
+        assert!(idle.lower <= after && idle.upper.unwrap() >= after, "{idle:?}");
+        assert_eq!(idle.close, None, "silence and slowness look the same");
+        assert!(findings.raw.iter().all(|sample| sample.tcp.is_none()));
+        assert!(findings.raw.iter().all(|sample| sample.close != Some(CloseKind::Silent)));
+        for (kind, words) in
+            [(CaveatKind::NoTcpInfo, "look the same"), (CaveatKind::Slow, "got no answer within")]
+        {
+            let told = findings.caveats.iter().any(|one| one.kind == kind && one.text.contains(words));
+            assert!(told, "{kind:?} {:?}", findings.caveats);
+        }
+    }
 }

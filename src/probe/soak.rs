@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::crew::Crew;
+use super::diag::Diag;
 use super::field::{Errand, Outcome, Over, Start};
 use super::run::{self, Ground};
 use super::{Probing, Progress, judge};
@@ -62,7 +63,7 @@ async fn hold(
     let round = soaking.idle + probing.limits.max_time * 2 + probing.limits.connect_timeout;
     let all = round.saturating_mul(soaking.rounds).saturating_add(opening);
     let budget = probing.limits.budget.unwrap_or(all);
-    let ground = Ground::reach(&probing, watch).await?;
+    let ground = Ground::reach(&probing, Diag::new(), watch).await?;
     if !ground.field.speech.can_ask() {
         return Err(Refusal::Usage("a soak of tcp:// has to --send something, to ask who lives".into()));
     }

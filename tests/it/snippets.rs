@@ -6,6 +6,9 @@ mod hyper_server;
 #[path = "snippets/keeplive.rs"]
 #[allow(unreachable_pub, reason = "as above")]
 mod keeplive_pool;
+#[path = "snippets/reqwest.rs"]
+#[allow(unreachable_pub, reason = "as above")]
+mod reqwest_client;
 
 use std::path::Path;
 use std::process::Command;
@@ -114,6 +117,27 @@ fn node_accepts_its_snippets() {
 }
 
 #[test]
+fn go_accepts_its_snippet_as_it_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    for order in orders() {
+        let snippet = text(&order, "Go");
+        let file = folder.path().join("snippet.go");
+        std::fs::write(&file, &snippet).unwrap();
+        let formatted = process::command(None, "gofmt", "golang-go").arg("-d").arg(&file).output().unwrap();
+        let said = String::from_utf8_lossy(&formatted.stdout) + String::from_utf8_lossy(&formatted.stderr);
+        assert!(formatted.status.success() && said.is_empty(), "{said}");
+        // Whoever pastes it has a program around it.
+        let program = format!("{snippet}\nfunc main() {{\n\t_, _ = server, client()\n}}\n");
+        std::fs::write(&file, &program).unwrap();
+        let mut vet = process::command(None, "go", "golang-go");
+        vet.args(["vet", "snippet.go"]).current_dir(folder.path());
+        vet.env("HOME", folder.path()).env("GOFLAGS", "-mod=mod").env("GOPROXY", "off");
+        let output = vet.output().unwrap();
+        assert!(output.status.success(), "{}\n{program}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
 fn shells_accept_their_snippets() {
     let folder = tempfile::tempdir().unwrap();
     for product in ["AWS Application Load Balancer", "TCP keepalive"] {
@@ -159,7 +183,9 @@ fn rust_snippets_are_compiled_and_run() {
     let order = orders()[0];
     assert_eq!(text(&order, "keeplive"), include_str!("snippets/keeplive.rs"));
     assert_eq!(text(&order, "hyper server"), include_str!("snippets/hyper.rs"));
+    assert_eq!(text(&order, "reqwest"), include_str!("snippets/reqwest.rs"));
     keeplive_pool::pool().unwrap();
+    reqwest_client::client().unwrap();
     let _ = hyper_server::server();
 }
 

@@ -142,4 +142,8 @@ pub(crate) enum SoakFormatArg {
     Text,
     /// One JSON document (schema keeplive.soak/1)
     Json,
+    /// JUnit XML: one case, which fails when a connection was lost
+    Junit,
+    /// One page to look at
+    Html,
 }

@@ -97,7 +97,7 @@ pub(crate) fn print_probe(
 }
 
 /// A reader that has gone away (`| head`) is no error.
-fn finished(written: io::Result<()>, out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn finished(written: io::Result<()>, out: &mut impl Write) -> io::Result<()> {
     match written.and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),

@@ -3,13 +3,15 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use keeplive::findings::{CloseKind, Soak};
+use keeplive::findings::Soak;
 use keeplive::load::Stop;
 use keeplive::probe::{self, Soaking};
+use keeplive::report::soak as report;
 
 use crate::args_probe::{BoundsArgs, SoakArgs, SoakFormatArg};
 use crate::exit::Exit;
 use crate::interrupt;
+use crate::outcome::finished;
 use crate::probe::probing;
 use crate::progress::Watcher;
 use crate::say::say;
@@ -46,53 +48,20 @@ fn save(soak: &Soak, folder: &Path) -> io::Result<()> {
 
 /// Prints a soak, fresh or saved. The exit code tells whether the idle time is safe.
 pub(crate) fn show(soak: &Soak, format: SoakFormatArg) -> io::Result<Exit> {
-    print(soak, format)?;
+    let mut out = io::stdout().lock();
+    let written = match format {
+        SoakFormatArg::Text => writeln!(out, "{}", report::text(soak)),
+        SoakFormatArg::Json => {
+            serde_json::to_writer_pretty(&mut out, soak).map_err(io::Error::from).and_then(|()| writeln!(out))
+        }
+        SoakFormatArg::Junit => report::junit(soak, &mut out),
+        SoakFormatArg::Html => writeln!(out, "{}", report::page(soak)),
+    };
+    finished(written, &mut out)?;
     Ok(match soak {
         _ if soak.interrupted => Exit::Interrupted,
         _ if soak.is_safe() => Exit::Done,
-        _ => Exit::Unmet,
+        _ if soak.is_told() => Exit::Unmet,
+        _ => Exit::Inconclusive,
     })
-}
-
-fn print(soak: &Soak, format: SoakFormatArg) -> io::Result<()> {
-    let text = match format {
-        SoakFormatArg::Text => words(soak),
-        SoakFormatArg::Json => serde_json::to_string_pretty(soak).map_err(io::Error::from)?,
-    };
-    let mut out = io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn words(soak: &Soak) -> String {
-    let mut lines = vec![soak.sentence()];
-    for deaths in &soak.deaths {
-        let how = deaths.close.map_or("never answered", how);
-        let (n, first, last) = (deaths.at.n, deaths.at.min.as_secs_f64(), deaths.at.max.as_secs_f64());
-        lines.push(format!("  {n} {how}, after {first:.2} to {last:.2} s"));
-    }
-    for (n, what) in [
-        (soak.gateway_errors, "answered 502, 503 or 504: the hop behind had gone"),
-        (soak.failed_to_open, "could not be opened, or had no first answer"),
-        (soak.discarded, "tell nothing: this machine was late, or the soak was stopped"),
-    ] {
-        if n > 0 {
-            lines.push(format!("  {n} {what}"));
-        }
-    }
-    lines.join("\n")
-}
-
-fn how(close: CloseKind) -> &'static str {
-    match close {
-        CloseKind::Fin => "closed with a FIN",
-        CloseKind::Reset => "reset while idle",
-        CloseKind::Answered408 => "ended with a 408",
-        CloseKind::ResetOnSend => "reset when asked again: their state was lost on the way",
-        CloseKind::Silent => "silent when asked again: dropped on the way",
-        CloseKind::Race => "closed while the question was on its way",
-        CloseKind::Unsolicited => "said something unasked",
-    }
 }

@@ -49,6 +49,16 @@ fn backends_that_disagree_are_told_apart() {
 }
 
 #[test]
+fn backends_that_differ_by_half_a_second_are_told_apart_from_a_clock_that_ticks_once_in_one() {
+    let peer = each(|n| if random(n).is_multiple_of(2) { ms(1700) } else { ms(2200) });
+    let findings = run(at(peer.addr()));
+    assert_eq!(findings.idle_timeout.verdict, Verdict::Several, "{}", brief(&findings));
+    let clusters: Vec<_> =
+        findings.idle_timeout.clusters.iter().map(|cluster| cluster.at.median.as_millis() / 100).collect();
+    assert_eq!(clusters, [17, 22], "{}", brief(&findings));
+}
+
+#[test]
 fn a_restart_halfway_is_no_timer() {
     let findings = on_time(|| run_watched(at(restarting().addr()), &mut |_| {}));
     brackets(&findings, ms(1700), ms(0), CloseKind::Fin);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use keeplive::findings::{CaveatKind, Findings, SCHEMA, Verdict};
+use keeplive::findings::{CaveatKind, Findings, SCHEMA, Soak, Verdict};
 use keeplive::server::{Behaviour, Running, Server};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -121,6 +121,41 @@ fn an_interrupted_probe_prints_and_saves_what_is_known() {
     assert!(findings.interrupted && findings.idle_timeout.lower >= ms(250), "{:?}", findings.idle_timeout);
     assert_eq!(findings.idle_timeout.verdict, Verdict::Unknown);
     assert!(Findings::load(&saved(folder.path())).unwrap().interrupted);
+}
+
+#[test]
+fn an_interrupted_soak_prints_and_saves_what_is_known() {
+    let (server, folder) = (server(ms(60_000)), tempfile::tempdir().unwrap());
+    let url = format!("http://{}/", server.addr());
+    let child = program()
+        .args(["soak", &url, "--idle", "1s", "-c", "4", "--rounds", "100", "--out"])
+        .arg(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(ms(2500));
+    signal(&child, Signal::SIGINT);
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.code() == Some(130) && text.starts_with("Interrupted before the end."), "{text}");
+    let soak = Soak::load(&saved(folder.path())).unwrap();
+    assert!(soak.interrupted && soak.tried >= 4 && soak.tried == soak.alive, "{soak:?}");
+    assert!(soak.discarded > 0, "{soak:?}");
+}
+
+#[test]
+fn a_soak_is_shown_as_a_page_and_as_junit() {
+    let server = server(ms(500));
+    let url = format!("http://{}/", server.addr());
+    for (format, words) in [("html", "all 5 connections were lost"), ("junit", "failures=\"1\"")] {
+        let output = program()
+            .args(["soak", &url, "--idle", "900ms", "-c", "5", "--no-save", "--format", format])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.code() == Some(1) && text.contains(words), "{format}: {text}");
+    }
 }
 
 #[test]
