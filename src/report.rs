@@ -9,6 +9,7 @@ pub mod measured;
 mod page;
 mod plot;
 pub mod probe;
+pub mod side_by_side;
 mod table;
 mod tables;
 pub mod terminal;

@@ -8,9 +8,10 @@ use keeplive::expect::Outcome;
 use keeplive::findings::Findings;
 use keeplive::measurement::Measurement;
 use keeplive::report::export::{self, Form};
+use keeplive::report::side_by_side::SideBySide;
 use keeplive::report::{json, measured, probe, terminal};
 
-use crate::args::{AdviceArgs, FormatArg, ProbeFormatArg};
+use crate::args::{AdviceArgs, FormatArg, ProbeFormatArg, SideFormatArg};
 use crate::exit::Exit;
 
 /// Prints the report.
@@ -39,6 +40,21 @@ pub(crate) fn print(measurement: &Measurement, format: FormatArg) -> io::Result<
         (false, true) => Exit::Done,
         (false, false) => Exit::Invalid,
     })
+}
+
+/// Prints several results side by side.
+pub(crate) fn print_side_by_side(all: &SideBySide, format: SideFormatArg) -> io::Result<Exit> {
+    let mut out = anstream::AutoStream::auto(io::stdout().lock());
+    let written = match format {
+        SideFormatArg::Text => all.write_text(style(), &mut out),
+        SideFormatArg::Json => serde_json::to_writer_pretty(&mut out, &all.document())
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out)),
+        SideFormatArg::Markdown => all.write_markdown(&mut out),
+        SideFormatArg::Html => writeln!(out, "{}", all.page()),
+    };
+    finished(written, &mut out)?;
+    Ok(if all.is_valid() { Exit::Done } else { Exit::Invalid })
 }
 
 /// Writes the report as a file for a browser.
