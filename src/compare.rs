@@ -7,6 +7,7 @@ use crate::plan::Model;
 
 mod arm;
 mod difference;
+pub mod side_by_side;
 mod validity;
 mod visits;
 

@@ -10,6 +10,7 @@ pub mod measured;
 mod page;
 mod plot;
 pub mod probe;
+pub mod side_by_side;
 pub mod soak;
 mod table;
 mod tables;

@@ -436,11 +436,13 @@ fn has_heap_at_40_ms(response: &Histogram) -> bool {
     heap * 20 >= response.len() && heap > 0 && heap > 2 * (between(34, 38) + between(42, 46))
 }
 
-/// A lateness that is worth a note: 200 µs and more.
+/// A lateness that is worth a note, 200 µs and more, in the unit and with the digits that reports give times.
 fn lateness(late: Duration) -> String {
-    match late.as_micros() {
-        us @ ..10_000 => format!("{us} µs"),
-        us => format!("{} ms", us / 1_000),
+    match late.as_secs_f64() * 1e3 {
+        ms @ ..1.0 => format!("{:.0} µs", ms * 1e3),
+        ms @ ..9.995 => format!("{ms:.2} ms"),
+        ms @ ..99.95 => format!("{ms:.1} ms"),
+        ms => format!("{ms:.0} ms"),
     }
 }
 
@@ -492,7 +494,7 @@ mod tests {
         });
         says(&late, Severity::Invalid, "late by 33 % of the mean response time of arm `on`");
         let tail = changed(|slot| (0..10).for_each(|_| slot.lag.record(Duration::from_millis(2))));
-        says(&tail, Severity::Note, "µs late or later");
+        says(&tail, Severity::Note, "issued 2.00 ms late or later");
     }
 
     #[test]

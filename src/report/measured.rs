@@ -11,7 +11,7 @@ use crate::compare::{Comparison, Severity};
 use crate::measurement::Measurement;
 
 mod bars;
-mod distribution;
+pub(super) mod distribution;
 mod rounds;
 mod timeline;
 
@@ -22,8 +22,8 @@ pub fn page(measurement: &Measurement, comparison: &Comparison) -> String {
         (section("Can it be trusted?", &validity(comparison)))
         @if answered {
             (section("Response times", &html! {
-                @if let Some(figure) = distribution::histograms(comparison) { (figure) }
-                @if let Some(figure) = distribution::percentiles(comparison) { (figure) }
+                @if let Some(figure) = distribution::histograms(&comparison.arms) { (figure) }
+                @if let Some(figure) = distribution::percentiles(&comparison.arms) { (figure) }
                 (tables::times(comparison).markup())
             }))
             @if !comparison.differences.is_empty() {

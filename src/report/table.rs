@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::export::escape;
 use super::html::unbroken;
 use super::wrap::{cut, length};
 
@@ -26,6 +27,10 @@ impl Table {
     /// Adds a row with a value for every column.
     pub(super) fn row(&mut self, name: &str, values: impl IntoIterator<Item = String>) {
         self.rows.push((name.to_owned(), values.into_iter().collect()));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
     }
 
     /// The lines, none longer than `width`. Columns that do not fit beside the others stand in a further table
@@ -73,6 +78,21 @@ impl Table {
                 }
             }
         }
+    }
+
+    /// The same as GitHub-flavoured Markdown, with a blank line behind it.
+    pub(super) fn markdown(&self) -> String {
+        let row = |name: &str, values: &[String]| {
+            let cells: Vec<String> = values.iter().map(|value| escape(value.trim())).collect();
+            format!("| {} | {} |\n", escape(name.trim()), cells.join(" | "))
+        };
+        let mut text = row(&self.title, &self.columns);
+        text.push_str(&format!("|---|{}\n", "---:|".repeat(self.columns.len())));
+        for (name, values) in self.rows.iter().filter(|(_, values)| !values.is_empty()) {
+            text.push_str(&row(name, values));
+        }
+        text.push('\n');
+        text
     }
 
     fn column_width(&self, nth: usize) -> usize {

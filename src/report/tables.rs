@@ -13,6 +13,8 @@ use crate::phase::Phase;
 
 /// What stands where there is no value.
 const NOTHING: &str = "–";
+/// What stands before a value without an interval.
+const ABOUT: &str = "≈";
 
 fn names(comparison: &Comparison) -> impl Iterator<Item = String> {
     comparison.arms.iter().map(|arm| arm.name.clone())
@@ -71,17 +73,17 @@ pub(super) fn label(metric: Metric) -> &'static str {
     }
 }
 
-fn saved(difference: &Difference) -> Option<String> {
+pub(super) fn saved(difference: &Difference) -> Option<String> {
     let Some(saving) = difference.saving() else {
         let interval = difference.interval.map_or_else(|| NOTHING.into(), factor_range);
         return Some(format!("{} times [{interval}]", three_digits(difference.ratio?)));
     };
-    let interval = saving.share_interval.map_or_else(|| NOTHING.into(), percent_range);
-    Some(format!(
-        "{}  {:>5} [{interval}]",
-        nanoseconds(saving.ns as f64),
-        percent_beside(saving.share, saving.share_interval)
-    ))
+    let share = percent_beside(saving.share, saving.share_interval);
+    let ns = nanoseconds(saving.ns as f64);
+    Some(match saving.share_interval {
+        Some(interval) => format!("{ns}  {share:>5} [{}]", percent_range(interval)),
+        None => format!("{ABOUT} {ns}  {share:>5} [{NOTHING}]"),
+    })
 }
 
 /// One reason for having no interval, with where it holds.
@@ -91,7 +93,7 @@ struct Missing<'a> {
     metrics: Vec<&'static str>,
 }
 
-/// Why some savings have no interval, each reason once.
+/// What a saving is, and why some have no interval, each reason once.
 pub(super) fn reasons(comparison: &Comparison) -> Vec<String> {
     let mut missing: Vec<Missing<'_>> = Vec::new();
     let of = |metric| comparison.differences.iter().filter(move |difference| difference.metric == metric);
@@ -106,7 +108,12 @@ pub(super) fn reasons(comparison: &Comparison) -> Vec<String> {
         missing[nth].metrics.dedup();
     }
     let others = comparison.arms.len().saturating_sub(1);
-    missing.iter().map(|missing| missing.sentence(others)).collect()
+    let typical = comparison.differences.iter().any(|it| it.interval.is_some() && it.metric.is_time()).then(|| {
+        "What is saved is the typical ratio of the rounds (Hodges and Lehmann) times the arm's value: it need not be the \
+         difference of the columns above."
+            .to_owned()
+    });
+    typical.into_iter().chain(missing.iter().map(|missing| missing.sentence(others))).collect()
 }
 
 impl Missing<'_> {
@@ -114,7 +121,7 @@ impl Missing<'_> {
         let arms: Vec<&str> = self.arms.iter().copied().collect();
         let against =
             if arms.len() == others { String::new() } else { format!(" against {}", arms.join(", ")) };
-        format!("No interval for {}{against}: {}.", self.metrics.join(", "), self.reason)
+        format!("{ABOUT} No interval for {}{against}: {}.", self.metrics.join(", "), self.reason)
     }
 }
 
@@ -151,7 +158,7 @@ pub(super) fn connections(comparison: &Comparison) -> Table {
     }
     row("  client CPU/request", &|arm| arm.client_cpu_per_request.map(time));
     row("  on a used connection", &|arm| arm.reuse_ratio.map(percent));
-    row("  handshakes avoided/s", &|arm| arm.handshakes_avoided_per_s.map(three_digits));
+    row("  avoidable handshakes/s", &|arm| arm.handshakes_avoided_per_s.map(three_digits));
     row("  connections opened *", &|arm| Some(count(arm.connections.opened)));
     if comparison.arms.iter().any(|arm| arm.connections.failed_to_open > 0) {
         row("  failed to open *", &|arm| Some(count(arm.connections.failed_to_open)));

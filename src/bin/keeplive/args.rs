@@ -242,6 +242,8 @@ pub(crate) struct OutputArgs {
 pub(crate) struct ReportArgs {
     /// A result that `keeplive compare`, `load`, `gate`, `probe` or `soak` saved
     pub(crate) file: PathBuf,
+    /// Further results of `compare` or `load`, to be set beside it
+    pub(crate) others: Vec<PathBuf>,
     /// What goes to stdout
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = any_format())]
     pub(crate) format: AnyFormat,
@@ -355,6 +357,19 @@ pub(crate) enum FormatArg {
     Bencher,
     /// Prometheus' text format
     Prometheus,
+}
+
+/// The forms of several results side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SideFormatArg {
+    /// Tables to read
+    Text,
+    /// One JSON document
+    Json,
+    /// Markdown
+    Markdown,
+    /// One HTML file
+    Html,
 }
 
 /// The forms of a probe's report.

@@ -10,10 +10,11 @@ use keeplive::gate::Verdict;
 use keeplive::gate::result::Gate;
 use keeplive::measurement::Measurement;
 use keeplive::report::export::{self, Form};
+use keeplive::report::side_by_side::SideBySide;
 use keeplive::report::{gate, json, measured, probe, terminal};
 use keeplive::saved;
 
-use crate::args::{AdviceArgs, FormatArg, GateFormatArg, ProbeFormatArg};
+use crate::args::{AdviceArgs, FormatArg, GateFormatArg, ProbeFormatArg, SideFormatArg};
 use crate::exit::Exit;
 
 /// Prints the report.
@@ -63,6 +64,21 @@ pub(crate) fn print_gate(result: &Gate, format: GateFormatArg) -> io::Result<Exi
         (false, Verdict::Inconclusive) => Exit::Inconclusive,
         (false, Verdict::Invalid) => Exit::Invalid,
     })
+}
+
+/// Prints several results side by side.
+pub(crate) fn print_side_by_side(all: &SideBySide, format: SideFormatArg) -> io::Result<Exit> {
+    let mut out = anstream::AutoStream::auto(io::stdout().lock());
+    let written = match format {
+        SideFormatArg::Text => all.write_text(style(), &mut out),
+        SideFormatArg::Json => serde_json::to_writer_pretty(&mut out, &all.document())
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out)),
+        SideFormatArg::Markdown => all.write_markdown(&mut out),
+        SideFormatArg::Html => writeln!(out, "{}", all.page()),
+    };
+    finished(written, &mut out)?;
+    Ok(if all.is_valid() { Exit::Done } else { Exit::Invalid })
 }
 
 /// Writes the report as a file for a browser.

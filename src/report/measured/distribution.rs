@@ -4,7 +4,7 @@ use maud::{Markup, PreEscaped, html};
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use crate::compare::{ArmSummary, Comparison};
+use crate::compare::ArmSummary;
 use crate::histogram::Histogram;
 use crate::report::chart::{
     Area, Axis, Drawn, INK, LINE, NARROW, WIDE, is_narrow, legend_mark, mark, of_arm, svg, text,
@@ -22,8 +22,8 @@ const NAMED: [(f64, &str); 6] =
 const TAIL: f64 = 10.0;
 
 /// Arms that have an answer, with their place in the plan.
-fn measured(comparison: &Comparison) -> Vec<(usize, &ArmSummary)> {
-    let arms = comparison.arms.iter().enumerate();
+fn measured(all: &[ArmSummary]) -> Vec<(usize, &ArmSummary)> {
+    let arms = all.iter().enumerate();
     arms.filter(|(_, arm)| !arm.response_histogram.is_empty()).collect()
 }
 
@@ -36,8 +36,8 @@ fn ends(arms: &[(usize, &ArmSummary)]) -> Option<(f64, f64)> {
 }
 
 /// Histograms one above the other, over one logarithmic axis.
-pub(super) fn histograms(comparison: &Comparison) -> Option<Markup> {
-    let arms = measured(comparison);
+pub(in crate::report) fn histograms(all: &[ArmSummary]) -> Option<Markup> {
+    let arms = measured(all);
     let (least, most) = ends(&arms)?;
     let picture = |width| {
         let height = 34 + ROW * u32::try_from(arms.len()).ok()?;
@@ -148,8 +148,8 @@ fn place(quantile: f64) -> f64 {
 }
 
 /// Percentiles on a logarithmic tail axis.
-pub(super) fn percentiles(comparison: &Comparison) -> Option<Markup> {
-    let arms = measured(comparison);
+pub(in crate::report) fn percentiles(all: &[ArmSummary]) -> Option<Markup> {
+    let arms = measured(all);
     let (least, most) = ends(&arms)?;
     let picture = |width| {
         let height = if is_narrow(width) { 280 } else { 340 };

@@ -67,3 +67,21 @@ fn a_page_that_cannot_be_written_is_an_error_and_loses_no_result() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("could not write"));
     assert_eq!(std::fs::read_dir(out).unwrap().count(), 1);
 }
+
+/// Two results of this repository's own, saved by an earlier version: an old result stays readable.
+#[test]
+fn saved_results_stand_side_by_side_and_the_page_opens_without_an_error() {
+    let results = concat!(env!("CARGO_MANIFEST_DIR"), "/results/2026-11-22-6166aeb");
+    let files = ["embedded", "nginx-tls13"].map(|name| format!("{results}/{name}.json"));
+    let output = program().arg("report").args(&files).args(["--format", "html"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let opened = open(&String::from_utf8(output.stdout).unwrap());
+    assert!(opened.dom.contains("would mislead") && opened.dom.contains("plan.model.rate"));
+    assert_eq!((opened.console, opened.asked_for), (vec![], vec![]));
+    let probe = concat!(env!("CARGO_MANIFEST_DIR"), "/src/report/probe/golden/nginx.json");
+    let output = program().arg("report").args([&files[0], probe]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("only results of `keeplive compare` and `load`")
+    );
+}
