@@ -24,6 +24,7 @@ use crate::estimate::{self, Interval, hodges_lehmann};
 
 pub mod against;
 pub mod baseline;
+pub mod ledger;
 pub mod metric;
 pub mod planner;
 pub mod result;
