@@ -286,7 +286,7 @@ impl Finding {
                 format!("{metric} is not worse ({} confidence): {verdict}", percent(1.0 - MISSES))
             }
             Verdict::Pass => format!(
-                "{metric} is worse by less than {} at most ({} confidence; {detect} had to be detected): {verdict}",
+                "{metric} is worse by at most {} ({} confidence; {detect} had to be detected): {verdict}",
                 amount(bounds.upper),
                 percent(1.0 - MISSES),
             ),
