@@ -24,6 +24,7 @@ use crate::estimate::{self, Interval, hodges_lehmann};
 
 pub mod against;
 pub mod baseline;
+pub mod ledger;
 pub mod metric;
 pub mod planner;
 pub mod result;
@@ -285,7 +286,7 @@ impl Finding {
                 format!("{metric} is not worse ({} confidence): {verdict}", percent(1.0 - MISSES))
             }
             Verdict::Pass => format!(
-                "{metric} is worse by less than {} at most ({} confidence; {detect} had to be detected): {verdict}",
+                "{metric} is worse by at most {} ({} confidence; {detect} had to be detected): {verdict}",
                 amount(bounds.upper),
                 percent(1.0 - MISSES),
             ),

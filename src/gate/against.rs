@@ -8,13 +8,14 @@ use std::str::FromStr;
 use super::baseline::{self, Advisory, Limit};
 use super::metric::Metric;
 use super::result::{Gate, Judged, Method, SCHEMA, headline};
+use super::session::HEAD;
 use super::{Demand, FALSE_ALARMS, Scale, Verdict, percent, planner};
 use crate::compare::{self, Severity};
 use crate::estimate::hodges_lehmann;
 use crate::measurement::{Measurement, Slot};
 use crate::plan::{Arm, Model, Plan, Target};
 
-/// What is looked at in a saved run: `p50`, `off:p50` of an arm by its name, or `on/off:p50`, the one arm's value over
+/// What is looked at in a saved run: `p50` of the only arm, the control or a gate's head, `off:p50` of an arm by its name, or `on/off:p50`, the one arm's value over
 /// the other's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
@@ -65,8 +66,10 @@ impl Subject {
 
     /// Its value in a run: the middle of the slots, or of the rounds' ratios.
     fn value(&self, run: &Measurement) -> Option<f64> {
-        let first = run.plan.arms.first()?;
-        let arm = self.slots(run, self.arm.as_deref().unwrap_or(&first.name));
+        // Of a saved gate it is the head that was new.
+        let head = run.plan.arms.iter().find(|arm| arm.name == HEAD);
+        let usual = head.or(run.plan.arms.first())?;
+        let arm = self.slots(run, self.arm.as_deref().unwrap_or(&usual.name));
         let Some(over) = &self.over else {
             return planner::median(arm.values().filter_map(|slot| self.metric.of(slot)).collect());
         };
@@ -316,6 +319,14 @@ mod tests {
         assert_eq!(now(&asked), Verdict::Pass);
         asked[0].strictly = true;
         assert_eq!(now(&asked), Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn of_a_saved_gate_the_head_is_looked_at_unless_an_arm_is_named() {
+        let gate = samples::run(8, 200).arm("base", 1.0).arm("head", 2.0).measurement();
+        let value = |text: &str| text.parse::<Subject>().unwrap().value(&gate).unwrap();
+        assert_eq!([value("p50"), value("base:p50")].map(|ns| (ns / 1e6).round()), [2.0, 1.0]);
+        assert!((value("head/base:p50") - 2.0).abs() < 0.01);
     }
 
     #[test]

@@ -139,7 +139,8 @@ pub fn too_thin(gated: Gated, rate: f64, measured: Duration) -> Option<String> {
     let longer = Duration::from_secs_f64((measured.as_secs_f64() * 2.0 * needed / tail).ceil());
     Some(format!(
         "{} cannot be gated: {tail:.0} responses of each arm would lie above it, {needed:.0} are needed to find {}; \
-         gate {}, or give a higher --rate, a --budget of {}, or a larger --detect {}=…",
+         gate {}, or give a higher --rate, a --budget of {}, a larger --detect {}=…, or --thin-tails where the machine is \
+         quiet",
         gated.metric,
         super::amount(Scale::Logarithm, gated.demand.detect),
         carried.unwrap_or(Metric::P50),

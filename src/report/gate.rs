@@ -48,7 +48,7 @@ fn how(gate: &Gate) -> String {
         Method::Paired { rounds, planned, looks, restarted } => {
             let looks: Vec<String> = looks.iter().map(u32::to_string).collect();
             let anew = if *restarted { ", servers started anew on the way" } else { "" };
-            format!("{rounds} of {planned} rounds, looked after {}{anew}", looks.join(", "))
+            format!("{rounds} of {planned} rounds, looks after {}{anew}", looks.join(", "))
         }
         Method::Baseline { runs } => format!("one run against {runs} saved runs"),
     }

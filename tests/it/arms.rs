@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use keeplive::TlsConfig;
-use keeplive::load::{self, Comparing, Load, Network, Refusal, Stop};
-use keeplive::measurement::Measurement;
+use keeplive::load::{self, Companion, Comparing, Load, Network, Next, Progress, Refusal, Stop};
+use keeplive::measurement::{Measurement, Slot};
 use keeplive::plan::{Arm, Limits, Model, Plan, Target};
 use keeplive::server::{Behaviour, Running, Server};
 
@@ -80,5 +80,34 @@ fn a_second_server_that_does_not_answer_is_found_at_the_first_look() {
     assert!(
         matches!(&refusal, Refusal::Unreachable(text) if text.contains(&nobody.to_string())),
         "{refusal}"
+    );
+}
+
+/// Has seen enough after the first round, and says which process to count.
+struct SoonSatisfied;
+
+impl Companion for SoonSatisfied {
+    fn tell(&mut self, _: Progress) {}
+
+    fn after_round(&mut self, done: u32, slots: &[Slot]) -> Result<Next, Refusal> {
+        assert_eq!(slots.len() as u32, 2 * done);
+        Ok(Next::Enough)
+    }
+
+    fn process(&self, _: usize) -> Option<u32> {
+        Some(std::process::id())
+    }
+}
+
+#[test]
+fn a_run_whose_companion_has_seen_enough_ends_without_being_interrupted() {
+    let servers = [server(Duration::ZERO), server(Duration::ZERO)];
+    let mut comparing = two(servers.each_ref().map(Running::url), Load::Closed);
+    comparing.plan.rounds = 50;
+    let measurement = load::accompanied(comparing, &Stop::default(), &mut SoonSatisfied).unwrap();
+    assert_eq!((measurement.slots.len(), measurement.interrupted), (2, false));
+    assert!(
+        measurement.slots.iter().all(|slot| slot.target_cpu_ns.is_some_and(|ns| ns > 0)),
+        "this process works"
     );
 }

@@ -63,6 +63,7 @@ fn measure(args: &GateArgs) -> io::Result<Gate> {
         .by_way_of(comparing.network.clone());
     let mut host = Host {
         usual: args.asked.metrics.is_empty(),
+        thin_tails: args.asked.thin_tails,
         asked: if args.asked.metrics.is_empty() {
             session::usual(args.load.closed, running.are_known()).into_iter().map(&asked).collect()
         } else {
@@ -171,6 +172,7 @@ fn demands(asked: &AskedArgs) -> io::Result<impl Fn(Metric) -> Gated> {
 struct Host {
     /// Whether the metrics are the usual ones: then those that the load cannot carry are left out.
     usual: bool,
+    thin_tails: bool,
     asked: Vec<Gated>,
     plan: Plan,
     servers: Servers,
@@ -202,7 +204,9 @@ impl Host {
                 _ => {}
             }
         }
-        Session::new(self.asked.clone(), self.plan.rounds).map(|_| ())
+        // Of the usual metrics some may be left out; the first never is.
+        let sure = if self.usual { &self.asked[..1] } else { &self.asked[..] };
+        Session::new(sure.to_vec(), self.plan.rounds).map(|_| ())
     }
 
     /// The load is known: what it carries is gated, and what that can find is said.
@@ -211,8 +215,8 @@ impl Host {
         let mut carried = Vec::new();
         for gated in &self.asked {
             let thin = match model {
-                Model::Open { rate, .. } => session::too_thin(*gated, rate, measured),
-                Model::Closed => None,
+                Model::Open { rate, .. } if !self.thin_tails => session::too_thin(*gated, rate, measured),
+                _ => None,
             };
             match thin {
                 Some(why) if self.usual => self.left_out.push(why),

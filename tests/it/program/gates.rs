@@ -108,7 +108,7 @@ fn a_head_that_is_half_slower_has_regressed_and_every_form_says_so() {
         .expect("six runs in which the generator was the limit");
     assert_eq!(gated.code, Some(1), "{gated:?}");
     assert!(gated.sentence().starts_with("p50 is worse by at least "), "{}", gated.sentence());
-    assert!(gated.rounds() < 31, "it ends when it is decided: {}", gated.rounds());
+    assert!([10, 20, 31].contains(&gated.rounds()), "it ends at a look: {}", gated.rounds());
 
     let document = std::fs::read_to_string(&junit).unwrap();
     assert!(document.contains("<failure message=\"p50 is worse by at least"), "{document}");

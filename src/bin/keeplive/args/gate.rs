@@ -91,6 +91,10 @@ pub(crate) struct AskedArgs {
     /// p99, cpu 10%; p99.9 20%; connections 25%; in percentage points: errors 1%, reuse 5%]
     #[arg(long, value_name = "METRIC=PERCENT", value_parser = amount)]
     pub(crate) detect: Vec<(Metric, f64)>,
+    /// Gate quantiles however few responses lie above them; otherwise p90 and beyond are refused where a shared
+    /// machine's noise would hide what must be detected
+    #[arg(long)]
+    pub(crate) thin_tails: bool,
 }
 
 #[derive(Debug, clap::Args)]

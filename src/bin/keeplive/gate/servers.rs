@@ -2,10 +2,15 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use keeplive::TlsConfig;
 use keeplive::load::{self, Network, Refusal, Stop};
 use keeplive::plan::{Plan, Target};
+use keeplive::ports::PortFacts;
 
 use super::launched::Launched;
 use crate::args::ServerArgs;
@@ -47,9 +52,26 @@ impl Server {
     }
 }
 
-/// A port that was free a moment ago.
+/// Ports below this are often somebody's.
+const LOWEST: u16 = 10_240;
+
+/// A port that was free a moment ago, another one at each call. It lies below those that the kernel gives to outgoing
+/// connections: one of them could take it while its server is being started anew.
 fn free_port() -> io::Result<u16> {
-    TcpListener::bind("127.0.0.1:0")?.local_addr().map(|address| address.port())
+    static BEGIN: OnceLock<u64> = OnceLock::new();
+    static NTH: AtomicU64 = AtomicU64::new(0);
+    let ephemeral = *PortFacts::read(true).ephemeral.start();
+    let highest = if ephemeral > LOWEST { ephemeral } else { u16::MAX };
+    let span = u64::from(highest - LOWEST);
+    let begin = *BEGIN.get_or_init(load::fresh_seed);
+    for _ in 0..span {
+        let nth = begin.wrapping_add(NTH.fetch_add(1, Ordering::Relaxed));
+        let port = LOWEST + (nth % span) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(io::Error::other("no port is free for a server: give its URL with --base or --head"))
 }
 
 /// What runs.
@@ -60,12 +82,18 @@ pub(crate) struct Servers {
     targets: [Target; 2],
     running: [Option<Launched>; 2],
     restart_every: u32,
-    patience: std::time::Duration,
+    patience: Duration,
     tls: TlsConfig,
     network: Network,
     stop: Stop,
     restarts: u32,
 }
+
+/// How often servers that have worked before are started, until they answer again.
+const ATTEMPTS: u32 = 4;
+
+/// Between two of these attempts.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// The arms' names, in the plan's order.
 const ARMS: [&str; 2] = [keeplive::gate::session::BASE, keeplive::gate::session::HEAD];
@@ -122,10 +150,21 @@ impl Servers {
         self.check()?;
         let is_due = self.restart_every > 0 && done.is_multiple_of(self.restart_every);
         if is_due && !is_last && self.commands.iter().any(Option::is_some) {
-            self.start()?;
+            self.start_again()?;
             self.restarts += 1;
         }
         Ok(())
+    }
+
+    /// A server that has worked before may find its port not yet free.
+    fn start_again(&mut self) -> Result<(), Refusal> {
+        for _ in 1..ATTEMPTS {
+            if self.start().is_ok() {
+                return Ok(());
+            }
+            thread::sleep(PAUSE);
+        }
+        self.start()
     }
 
     /// Whoever has died is told of.
@@ -162,6 +201,8 @@ mod tests {
         let port = server.url.strip_prefix("http://127.0.0.1:").unwrap().trim_end_matches('/');
         assert!(port.parse::<u16>().unwrap() > 0);
         assert_eq!(server.command.unwrap(), format!("serve --listen 127.0.0.1:{port}"));
+        let another = Server::of(None, Some("serve {port}")).unwrap();
+        assert_ne!(server.url, another.url, "base and head never get the same");
         let https = Server::of(Some("https://localhost:{port}/a"), Some("serve {port}")).unwrap();
         assert!(https.url.starts_with("https://localhost:") && https.url.ends_with("/a"), "{https:?}");
     }
