@@ -11,3 +11,4 @@ mod snippets;
 mod stairs;
 mod support;
 mod truth;
+mod truth_tools;
