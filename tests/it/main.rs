@@ -13,3 +13,4 @@ mod snippets;
 mod stairs;
 mod support;
 mod truth;
+mod truth_tools;
