@@ -7,6 +7,7 @@ pub mod json;
 mod page;
 mod plot;
 pub mod probe;
+mod stages;
 mod table;
 pub mod terminal;
 mod timeline;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::headline::headline;
 use super::page::{Page, Paint};
 use super::plot;
+use super::stages;
 use super::table::Table;
 use super::timeline;
 use super::units::{
@@ -44,6 +45,7 @@ pub fn write(
         page.table(&phases(comparison));
     }
     page.table(&connections(comparison));
+    page.stages(measurement);
     page.timeline(measurement);
     page.validity(comparison);
     page.write(style, out)
@@ -82,6 +84,18 @@ impl Page {
         let title = format!("Over time, {} each", time(line.interval));
         self.paragraph(Paint::Strong, &title, 2);
         for line in timeline::lines(line, self.width) {
+            self.line(Paint::Plain, line);
+        }
+    }
+
+    fn stages(&mut self, measurement: &Measurement) {
+        let lines = stages::lines(measurement);
+        if lines.is_empty() {
+            return;
+        }
+        self.gap();
+        self.paragraph(Paint::Strong, "Stage by stage", 2);
+        for line in lines {
             self.line(Paint::Plain, line);
         }
     }
@@ -151,6 +165,11 @@ fn load(measurement: &Measurement) -> String {
         }
         None => String::new(),
     };
+    let stages = measurement.plan.stages.len() as u64;
+    if stages > 0 {
+        let stages = several(stages, "stage");
+        return format!("open loop, {arrivals}, {stages}, {} requests/s on average", three_digits(*rate));
+    }
     format!("open loop, {arrivals}, {} requests/s{chosen}", three_digits(*rate))
 }
 
