@@ -388,7 +388,16 @@ impl Driver {
                 arm: self.plan.arms[visit.arm].name.clone(),
                 left: (self.plan.slot + self.plan.washout) * u32::try_from(total - nth).unwrap_or(u32::MAX),
             });
-            let slot = self.slot(visit)?;
+            let slot = match self.slot(visit) {
+                Ok(slot) => slot,
+                // What was measured until then is not lost with it.
+                Err(refusal) if !slots.is_empty() => {
+                    self.notes
+                        .push(format!("round {} could not be run, ended early: {refusal}", visit.round + 1));
+                    return Ok(());
+                }
+                Err(refusal) => return Err(refusal),
+            };
             if slot.completed == 0 {
                 dead += usize::from(slot.scheduled > 0);
                 unanswered += slot.scheduled;
@@ -460,7 +469,10 @@ impl Driver {
     }
 
     fn job(&self, shape: &Shape, worker: usize, ready: &Arc<Barrier>) -> Job {
-        let (threads, arm) = (self.plan.threads, &self.plan.arms[shape.arm]);
+        let threads = self.plan.threads;
+        let mut arm = self.plan.arms[shape.arm].clone();
+        // A limit of the arm is that of all its workers' pools together.
+        arm.limits.max_idle = arm.limits.max_idle.map(|most| share(most, worker, threads));
         let connections = share(self.plan.connections, worker, threads);
         let seed = mix(self.plan.seed, self.visits_run, worker as u64);
         let source = match shape.model {

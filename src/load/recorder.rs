@@ -75,12 +75,16 @@ impl Recorder {
         }
     }
 
-    /// A request whose time had come within the measured window was handed to the queue.
-    pub(super) fn issued(&mut self, ticket: Ticket) {
+    /// A request's time has come within the measured window.
+    pub(super) fn scheduled(&mut self, ticket: Ticket) {
         self.slot.scheduled += 1;
+        self.note(ticket, |interval| interval.scheduled += 1);
+    }
+
+    /// It was handed to the queue.
+    pub(super) fn issued(&mut self, ticket: Ticket) {
         self.slot.issued += 1;
         self.slot.lag.record(ticket.issued - ticket.due);
-        self.note(ticket, |interval| interval.scheduled += 1);
     }
 
     /// A request outside the measured window is over.
@@ -231,6 +235,7 @@ mod tests {
         let ticket = Ticket { due: now, issued: now };
         let done = now + Duration::from_millis(7);
         let mut recorder = Recorder::new(None);
+        recorder.scheduled(ticket);
         recorder.issued(ticket);
         recorder.record(&Sample { ticket, started: now, done, outcome: Err(Error::new(kind)) });
         recorder.finish()

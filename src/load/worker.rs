@@ -202,10 +202,13 @@ impl Worker {
     }
 
     fn issue(&self, ticket: Ticket) {
-        if self.counts(ticket) {
+        let counts = self.counts(ticket);
+        if counts {
+            self.record(|recorder| recorder.scheduled(ticket));
+        }
+        if self.tickets.push(ticket) && counts {
             self.record(|recorder| recorder.issued(ticket));
         }
-        self.tickets.push(ticket);
     }
 
     async fn let_them_run(&self, timer: &Timer) -> std::io::Result<()> {
@@ -283,7 +286,10 @@ impl Worker {
         self.sent.set(self.sent.get() + 1);
         let ticket = Ticket { due: now, issued: now };
         if self.counts(ticket) {
-            self.record(|recorder| recorder.issued(ticket));
+            self.record(|recorder| {
+                recorder.scheduled(ticket);
+                recorder.issued(ticket);
+            });
         }
         Some(ticket)
     }

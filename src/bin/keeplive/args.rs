@@ -225,7 +225,7 @@ pub(crate) struct PoolArgs {
     /// Close a connection after so many requests [default: any number]
     #[arg(long, value_name = "N")]
     pub(crate) max_exchanges: Option<u32>,
-    /// Most idle connections to keep [default: as many as --connections]
+    /// Most idle connections to keep, over all threads [default: as many as --connections]
     #[arg(long, value_name = "N")]
     pub(crate) max_idle: Option<usize>,
 }
