@@ -1,14 +1,23 @@
-//! What a probe takes: wall clock against the timeout that it finds, and processor and memory for 1,000 watchers.
+//! What a probe takes: wall clock against the timeout that it finds, for ends that are seen and ends that are not, and
+//! processor and memory for 1,000 watchers.
 //!
-//! `cargo bench --bench probe` writes `results/<date>-probe-cost.md` and prints it. It takes about six minutes;
-//! `cargo bench --bench probe -- quick` leaves out the longest timeout and writes nothing.
+//! It would catch: a pass more than is needed, connections that wait for their turn while the timeout runs, and a
+//! connection that costs more than its buffers.
+//!
+//! `cargo bench --bench probe` takes about four minutes, writes results/<date>-<commit>/ and the table between the
+//! markers in results/README.md; `cargo bench --bench probe -- quick` takes one minute, prints and writes nothing.
 
 #[allow(dead_code, unused_imports, reason = "the tests need more of it")]
 #[path = "../tests/it/support/mod.rs"]
 mod support;
 
+#[allow(dead_code, reason = "quick runs need less of it")]
+#[path = "results.rs"]
+mod results;
+
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,11 +31,33 @@ use support::lost::goes_silent;
 use support::now;
 use support::scripted::Scripted;
 
+/// Timeouts that are looked for, in seconds; the cases run side by side, for almost all of it is waiting.
+const TIMEOUTS: [u64; 3] = [2, 5, 20];
+
+/// How often each is looked for, one after the other.
+const REPEATS: usize = 3;
+
 /// Connections that watch at a time.
 const WATCHERS: u32 = 1000;
 
 /// For so long each.
 const WATCHED: Duration = Duration::from_secs(20);
+
+/// How a server gives up idle connections.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Close {
+    Fin,
+    Silence,
+}
+
+/// One probe of a timeout that is known.
+struct Case {
+    timeout: Duration,
+    close: Close,
+    findings: Findings,
+    /// When there was a first answer.
+    found: Option<Duration>,
+}
 
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args().collect();
@@ -38,29 +69,89 @@ fn main() -> ExitCode {
     if let Some(at) = words.iter().position(|word| word == "--hold") {
         return hold(words[at + 1].parse().expect("an address after --hold"));
     }
-    let quick = words.iter().any(|word| word == "quick");
-    let timeouts = if quick { &[2, 5][..] } else { &[2, 5, 20] };
-    let mut text = String::from(
-        "# What a probe takes\n\nMade by `cargo bench --bench probe`: the embedded server in the same process, loopback, the \
-         probe's polite defaults (32 connections, 20 opened per second), without the count of requests.\n\n\
-         | timeout | close | found after | confirmed after | times the timeout | bracket |\n|---|---|---|---|---|---|\n",
-    );
-    for &seconds in timeouts {
-        let timeout = Duration::from_secs(seconds);
-        visible(timeout, &mut text);
-        silent(timeout, &mut text);
-    }
-    watchers(&mut text);
-    println!("{text}");
-    if quick {
+    if words.iter().any(|word| word == "quick") {
+        println!("{}", table(&[round()]));
         return ExitCode::SUCCESS;
     }
-    let day = Command::new("date").args(["-u", "+%Y-%m-%d"]).output().expect("there is a date");
-    let day = String::from_utf8(day.stdout).expect("a date is text");
-    let path = format!("results/{}-probe-cost.md", day.trim());
-    std::fs::write(&path, text).expect("results/ can be written");
-    println!("written to {path}");
+    let commit = results::commit();
+    let folder = results::folder(&commit);
+    let rounds: Vec<_> = (0..REPEATS).map(|_| round()).collect();
+    let text = format!("{}{}", table(&rounds), watchers());
+    println!("{text}");
+    save(&folder, &rounds, &text);
+    let told = format!(
+        "`cargo bench --bench probe` at `{}`, {}, {}.\n\n{text}",
+        &commit[..7],
+        results::date(),
+        results::machine()
+    );
+    results::write_block("results/README.md", "probe", &told);
     ExitCode::SUCCESS
+}
+
+/// Every case once, side by side.
+fn round() -> Vec<Case> {
+    std::thread::scope(|scope| {
+        let cases = TIMEOUTS
+            .into_iter()
+            .flat_map(|seconds| [Close::Fin, Close::Silence].map(|close| (seconds, close)));
+        let running: Vec<_> = cases
+            .map(|(seconds, close)| scope.spawn(move || case(Duration::from_secs(seconds), close)))
+            .collect();
+        running.into_iter().map(|case| case.join().expect("a probe does not panic")).collect()
+    })
+}
+
+fn case(timeout: Duration, close: Close) -> Case {
+    let (findings, found) = match close {
+        Close::Fin => visible(timeout),
+        Close::Silence => silent(timeout),
+    };
+    Case { timeout, close, findings, found }
+}
+
+fn save(folder: &Path, rounds: &[Vec<Case>], text: &str) {
+    std::fs::write(folder.join("probe.txt"), text).expect("results/ can be written");
+    for case in &rounds[0] {
+        let close = if case.close == Close::Fin { "fin" } else { "silence" };
+        let name = format!("probe-{}s-{close}.json", case.timeout.as_secs());
+        let json = serde_json::to_string_pretty(&case.findings).expect("findings are plain data");
+        std::fs::write(folder.join(name), json).expect("results/ can be written");
+    }
+}
+
+/// A row for each case; of several rounds the slowest, and what each said.
+fn table(rounds: &[Vec<Case>]) -> String {
+    let mut text = String::from(
+        "Loopback, a server in the same process, all cases side by side, the probe's own defaults (32 connections, 20 \
+         opened in a second) without the count of requests. Wall clock in seconds and in timeouts, of the slowest run:\n\n\
+         | timeout | ends with | found after | confirmed after | of the timeout | bracket, each run |\n|---|---|---|---|---|---|\n",
+    );
+    for nth in 0..rounds[0].len() {
+        row(&rounds.iter().map(|round| &round[nth]).collect::<Vec<_>>(), &mut text);
+    }
+    text
+}
+
+fn row(runs: &[&Case], text: &mut String) {
+    let timeout = runs[0].timeout.as_secs_f64();
+    let close = if runs[0].close == Close::Fin { "a FIN" } else { "silence" };
+    let slowest = runs.iter().map(|run| run.findings.took).max().expect("there is a run").as_secs_f64();
+    let found = runs.iter().filter_map(|run| run.found).max().unwrap_or_default().as_secs_f64();
+    let brackets: Vec<_> = runs.iter().map(|run| bracket(&run.findings)).collect();
+    writeln!(
+        text,
+        "| {timeout} s | {close} | {found:.2} s | {slowest:.2} s | {:.2} T | {} |",
+        slowest / timeout,
+        brackets.join("; ")
+    )
+    .expect("a String takes text");
+}
+
+fn bracket(findings: &Findings) -> String {
+    let idle = &findings.idle_timeout;
+    let upper = idle.upper.map_or_else(|| "-".into(), |upper| format!("{:.3}", upper.as_secs_f64()));
+    format!("{:?} {:.3}–{upper} s", idle.verdict, idle.lower.as_secs_f64())
 }
 
 fn probing(address: SocketAddr) -> Probing {
@@ -72,14 +163,13 @@ fn probing(address: SocketAddr) -> Probing {
 }
 
 /// A server that closes with a FIN.
-fn visible(timeout: Duration, text: &mut String) {
+fn visible(timeout: Duration) -> (Findings, Option<Duration>) {
     let server = Server::new(Behaviour::default().idle_timeout(timeout)).start().expect("a free port");
-    let (findings, found) = run(probing(server.addr()));
-    row(timeout, "FIN", &findings, found, text);
+    run(probing(server.addr()))
 }
 
 /// A server that drops in silence, which is what a middlebox does; without root.
-fn silent(timeout: Duration, text: &mut String) {
+fn silent(timeout: Duration) -> (Findings, Option<Duration>) {
     let peer = Scripted::start(move |conn| {
         while conn.read_request().is_some() {
             conn.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
@@ -89,8 +179,7 @@ fn silent(timeout: Duration, text: &mut String) {
             }
         }
     });
-    let (findings, found) = run(probing(peer.addr()));
-    row(timeout, "silence", &findings, found, text);
+    run(probing(peer.addr()))
 }
 
 /// The findings, and when there was a first answer.
@@ -105,23 +194,8 @@ fn run(probing: Probing) -> (Findings, Option<Duration>) {
     (findings.unwrap_or_else(|refusal| panic!("{refusal}")), found)
 }
 
-fn row(timeout: Duration, close: &str, findings: &Findings, found: Option<Duration>, text: &mut String) {
-    let idle = &findings.idle_timeout;
-    let (took, times) = (findings.took.as_secs_f64(), findings.took.as_secs_f64() / timeout.as_secs_f64());
-    let found = found.map_or_else(|| "-".into(), |found| format!("{:.2} s", found.as_secs_f64()));
-    let upper = idle.upper.map_or_else(|| "-".into(), |upper| format!("{:.3}", upper.as_secs_f64()));
-    writeln!(
-        text,
-        "| {} s | {close} | {found} | {took:.2} s | {times:.2} | {:?} {:.3}..{upper} s |",
-        timeout.as_secs(),
-        idle.verdict,
-        idle.lower.as_secs_f64()
-    )
-    .expect("a String takes text");
-}
-
 /// A process of its own that does nothing but watch, so that its accounts are the watchers' alone.
-fn watchers(text: &mut String) {
+fn watchers() -> String {
     let server = Server::new(Behaviour::default().idle_timeout(None)).start().expect("a free port");
     let this = std::env::current_exe().expect("this program has a path");
     let child = Command::new(this)
@@ -129,7 +203,7 @@ fn watchers(text: &mut String) {
         .stdout(Stdio::piped())
         .output()
         .expect("this program can be started");
-    text.push_str(&String::from_utf8_lossy(&child.stdout));
+    String::from_utf8_lossy(&child.stdout).into_owned()
 }
 
 /// Holds the watchers, and says what that took.

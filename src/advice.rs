@@ -30,6 +30,9 @@ const LEAST_STEP: Duration = Duration::from_secs(5);
 /// Lost TCP keepalive probes that are borne before the connection is given up.
 const KEEPALIVE_COUNT: u32 = 3;
 
+const WRONG_ORDER: &str = "The order is wrong there: the proxy's timeout towards its origin must be shorter than the \
+                           origin's own; a client's setting cannot cure it.";
+
 /// What to set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Recommendation {
@@ -302,16 +305,35 @@ impl Recommendation {
 
     fn hop_behind(&mut self, findings: &Findings) {
         let Some(behind) = &findings.behind else { return };
-        let statuses: Vec<String> = behind.statuses.iter().map(u16::to_string).collect();
-        self.because(&format!(
-            "After {} of idle time {} of {} answers were {}: the hop that we talk to reused a connection that the hop \
-             behind it had closed. The order is wrong there: the proxy's timeout towards its origin must be shorter \
-             than the origin's own; a client's setting cannot cure it.",
-            say(behind.from),
-            behind.seen.hits,
-            behind.seen.of,
-            statuses.join(" or ")
-        ));
+        if behind.seen.hits > 0 {
+            let statuses: Vec<String> = behind.statuses.iter().map(u16::to_string).collect();
+            let Tally { hits, of } = behind.seen;
+            self.because(&format!(
+                "After {} of idle time {hits} of {of} answers were {}: the hop that we talk to reused a connection that \
+                 the hop behind it had closed. {WRONG_ORDER}",
+                say(behind.from),
+                statuses.join(" or ")
+            ));
+        }
+        if behind.lost.hits > 0 {
+            let Tally { hits, of } = behind.lost;
+            self.because(&format!(
+                "Around {} of idle time {hits} of {of} requests were lost, though others that waited longer were \
+                 answered: the hop that we talk to reused its connection just when the hop behind closed it, and left \
+                 it to the client to send again (HAProxy does so). {WRONG_ORDER}",
+                say(behind.from)
+            ));
+        }
+        if let Some(redial) = behind.redial.filter(|_| behind.seen.hits + behind.lost.hits == 0) {
+            self.because(&format!(
+                "After {} of idle time answers take {} longer: the hop that we talk to opens a new connection to the hop \
+                 behind it, for the old one has gone. No request was lost around it. Which of the two hops closed it \
+                 cannot be seen from here: probe the hop behind from where the proxy runs, and let the proxy give up \
+                 first.",
+                say_range(redial.shorter, redial.longer),
+                say(redial.slower_by)
+            ));
+        }
     }
 
     fn layer(&mut self, findings: &Findings) {

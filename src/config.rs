@@ -1,6 +1,6 @@
 //! [`PoolConfig`]: the pool's limits as plain data.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,11 @@ use crate::origin::Origin;
 use crate::resolver::Resolver;
 use crate::retry::RetryPolicy;
 use crate::route::Route;
+
+mod choices;
+mod fault;
+
+pub use choices::{Keepalive, OnMiss, Resolve, ReuseOrder};
 
 /// Limits and timeouts of a [`Pool`](crate::Pool). Every field has a chainable setter of the same name.
 ///
@@ -49,7 +54,10 @@ pub struct PoolConfig {
     /// The most idle connections to one origin; the longest idle is closed for a newer one. Default: 32.
     pub max_idle_per_origin: usize,
     /// How long to wait for the server's FIN after a response that ends its connection, so that TIME_WAIT
-    /// stays with the server (RFC 9293, section 3.6.1: the side that closes first keeps it). Default: 1 s.
+    /// stays with the server (RFC 9293, section 3.6.1: the side that closes first keeps it). One that waits has given
+    /// its place up, since no request can use it and another may need the place: so there are up to as many sockets
+    /// more than [`PoolConfig::max_connections`] as wait, which are at most 256 and at most `max_connections`. One more
+    /// is closed at once. Default: 1 s.
     pub linger: Duration,
     /// TCP_NODELAY: off, Nagle's algorithm can hold a request back for a delayed ACK (40 ms on Linux).
     /// Default: on.
@@ -128,6 +136,17 @@ pub struct PoolConfig {
     /// The most informational (1xx) responses before the response; `None`: as many as fit into
     /// [`PoolConfig::max_header_size`]. Counting costs some allocations per request. Default: none.
     pub max_informational: Option<u32>,
+    /// The most bytes of a response body's unread rest that are read to save its connection when the body is dropped;
+    /// a rest that is announced to be longer, or turns out to be, closes the connection. With 0 it is closed unless the
+    /// body was at its end. Default: 64 KiB: about what a server sends in the first three round trips of a connection
+    /// (RFC 6928's ten segments, doubled twice), which is what a new one with TLS takes to begin with.
+    pub max_unread: usize,
+    /// How long that rest is waited for, in a task of its own: whoever drops the body does not wait. Meanwhile the
+    /// connection counts as busy. With zero nothing is waited for, and only what has already arrived is read; so it is
+    /// outside any runtime. Default: 50 ms, a few round trips across a continent; whoever reads much longer is waited
+    /// for in vain by the requests that could have opened a connection meanwhile. (Go, too, reads within 50 ms:
+    /// go#77370.)
+    pub unread_timeout: Duration,
     // reuse and retries
     /// When a request is sent again whose attempt failed on a connection that had been idle. Default:
     /// [`RetryPolicy::Safe`].
@@ -138,87 +157,6 @@ pub struct PoolConfig {
     /// The largest part of [`PoolConfig::max_lifetime`] that is taken off it at random, for each connection anew, so
     /// that connections opened together do not end together; 0 to 1. Default: 0.1.
     pub lifetime_jitter: f64,
-}
-
-/// What a request does that finds no idle connection where another may be opened.
-///
-/// `Open` is the default, for a client as for a measurement: every connection is opened for the request that uses it
-/// first, so the record of that request shows the whole cost of it, no connection is opened that nobody asked for, and
-/// nothing runs beside the requests. A dial that always races with the connections that come back opens more than are
-/// used as soon as requests are as fast as handshakes, and what it costs is paid where it hurts, at the tail
-/// (hyper#4134).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OnMiss {
-    /// It opens a connection and uses that one. Dropping the request gives the opening up.
-    #[default]
-    Open,
-    /// It opens a connection and waits for one that comes back at the same time, and uses what is there first, as Go
-    /// and Chrome do. For requests that take less time than a handshake, and servers that can do with connections
-    /// that are opened and not used. The opening is a task of its own: it goes on when its request has another
-    /// connection or was dropped, and what was opened goes to the oldest request that waits, or rests. When it
-    /// fails, its own request fails, unless that one was served meanwhile.
-    LateBind,
-    /// It waits this long for a connection that comes back, and then opens one; where the origin has no connection
-    /// that could come back it opens one at once. For servers to whom connections are dearer than this much delay.
-    /// The wait is a part of the acquire timeout, which must be longer.
-    WaitThenOpen(Duration),
-}
-
-/// Which idle connection is reused first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ReuseOrder {
-    /// The one that was idle for the shortest time: it is warmest, and least likely to have been closed by its
-    /// peer, and those that are too many stay idle until they expire.
-    #[default]
-    Lifo,
-    /// The one that was idle for the longest time: load is spread, and every connection is kept warm, which also
-    /// keeps too many of them.
-    Fifo,
-}
-
-/// When TCP keepalive probes are sent. Linux counts in whole seconds.
-///
-/// The default is reqwest's: a first probe after 15 s, one every 15 s, 3 of them. Together with the default of
-/// [`PoolConfig::tcp_user_timeout`] an idle connection into a black hole ends after 30 s. (The system's own are 2
-/// hours, 75 s and 9, and off; Go probes as we do, 15 s apart, but 9 times.)
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keepalive {
-    /// How long nothing must have come before the first probe, 1 s to 32767 s (TCP_KEEPIDLE).
-    pub time: Duration,
-    /// From one probe to the next, 1 s to 32767 s (TCP_KEEPINTVL).
-    pub interval: Duration,
-    /// How many may stay unanswered before the connection ends, 1 to 127 (TCP_KEEPCNT).
-    pub count: u32,
-}
-
-impl Default for Keepalive {
-    fn default() -> Keepalive {
-        Keepalive { time: Duration::from_secs(15), interval: Duration::from_secs(15), count: 3 }
-    }
-}
-
-impl Keepalive {
-    fn fault(self) -> Option<String> {
-        // MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL and MAX_TCP_KEEPCNT in Linux' include/net/tcp.h.
-        let fits = |time: Duration| (1..=32_767).contains(&time.as_secs());
-        if !fits(self.time) || !fits(self.interval) {
-            return Some("tcp_keepalive: time and interval must be 1 s to 32767 s".into());
-        }
-        (!(1..=127).contains(&self.count)).then(|| "tcp_keepalive: count must be 1 to 127".into())
-    }
-}
-
-/// One override of name resolution: connections to `host:port` go to `address`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resolve {
-    /// Host name in lower case.
-    pub host: String,
-    /// The port it is for.
-    pub port: u16,
-    /// Where to connect.
-    pub address: SocketAddr,
 }
 
 impl Default for PoolConfig {
@@ -258,6 +196,8 @@ impl Default for PoolConfig {
             max_headers: 100,
             max_header_size: 64 * 1024,
             max_informational: None,
+            max_unread: 64 * 1024,
+            unread_timeout: Duration::from_millis(50),
             // reuse and retries
             retry: RetryPolicy::Safe,
             hint: HintPolicy::default(),
@@ -315,6 +255,8 @@ setters! {
     max_headers: usize,
     max_header_size: usize,
     max_informational: Option<u32>,
+    max_unread: usize,
+    unread_timeout: Duration,
     // reuse and retries
     retry: RetryPolicy,
     hint: HintPolicy,
@@ -327,90 +269,8 @@ impl PoolConfig {
         self.total_timeout.and_then(|limit| asked.checked_add(limit))
     }
 
-    /// What cannot work, said with the cure; `None` when everything fits.
-    pub fn fault(&self) -> Option<String> {
-        if self.max_connections_per_origin == Some(0) {
-            return Some(
-                "max_connections_per_origin is 0: no request could ever be sent; use 1 or more".into(),
-            );
-        }
-        if self.max_connections == Some(0) {
-            return Some("max_connections is 0: no request could ever be sent; use 1 or more".into());
-        }
-        if self.max_opening_per_origin == 0 {
-            return Some(
-                "max_opening_per_origin is 0: no connection could ever be opened; use 1 or more".into(),
-            );
-        }
-        if !self.keep_alive && self.on_miss != OnMiss::Open {
-            return Some(
-                "on_miss waits for connections that come back, and with keep_alive off none does: use \
-                 OnMiss::Open, or turn keep_alive on"
-                    .into(),
-            );
-        }
-        if let (OnMiss::WaitThenOpen(wait), Some(limit)) = (self.on_miss, self.acquire_timeout)
-            && wait >= limit
-        {
-            return Some(format!(
-                "on_miss waits {wait:?} before it opens a connection, and acquire_timeout gives a request up after \
-                 {limit:?}: make the wait shorter than the timeout"
-            ));
-        }
-        if self.max_exchanges == Some(0) {
-            return Some("max_exchanges is 0: use 1 for one request per connection, or none".into());
-        }
-        if self.max_lifetime == Some(Duration::ZERO) {
-            return Some("max_lifetime is 0: turn keep_alive off instead".into());
-        }
-        self.dialling_fault().or_else(|| self.exchange_fault()).or_else(|| self.reuse_fault())
-    }
-
-    // dialling
     /// By which way this origin is reached.
     pub fn route_to(&self, origin: &Origin) -> &Route {
         self.routes.iter().find(|(other, _)| other == origin).map_or(&self.route, |(_, route)| route)
-    }
-
-    fn dialling_fault(&self) -> Option<String> {
-        for (name, limit) in [
-            ("dns_timeout", self.dns_timeout),
-            ("tls_timeout", self.tls_timeout),
-            ("tcp_user_timeout", self.tcp_user_timeout),
-        ] {
-            if limit.is_some_and(|limit| limit < Duration::from_millis(1)) {
-                return Some(format!("{name} is {:?}: use 1 ms or more, or none", limit.unwrap_or_default()));
-            }
-        }
-        self.tcp_keepalive.and_then(Keepalive::fault)
-    }
-
-    fn exchange_fault(&self) -> Option<String> {
-        for (name, limit) in [
-            ("response_timeout", self.response_timeout),
-            ("body_idle_timeout", self.body_idle_timeout),
-            ("total_timeout", self.total_timeout),
-        ] {
-            if limit == Some(Duration::ZERO) {
-                return Some(format!("{name} is 0: nothing could ever come in time; use more, or none"));
-            }
-        }
-        for (name, limit) in [("max_headers", self.max_headers), ("max_header_size", self.max_header_size)] {
-            if limit == 0 {
-                return Some(format!("{name} is 0: no response could ever be read; use more"));
-            }
-        }
-        None
-    }
-
-    fn reuse_fault(&self) -> Option<String> {
-        if !(0.0..1.0).contains(&self.lifetime_jitter) {
-            return Some(format!(
-                "lifetime_jitter is {}: use 0 or more, and less than 1",
-                self.lifetime_jitter
-            ));
-        }
-        matches!(self.hint, HintPolicy::Honour { cap: Duration::ZERO, .. })
-            .then(|| "the hint's cap is 0: use HintPolicy::Ignore to keep to idle_timeout".into())
     }
 }

@@ -9,6 +9,9 @@ use tokio::net::TcpStream;
 use crate::config::PoolConfig;
 use crate::error::{Error, ErrorKind};
 use crate::exchange::{Address, TlsFacts};
+#[cfg(feature = "tls")]
+use crate::observer::Step;
+use crate::observer::{Steps, Watched};
 use crate::origin::{Origin, Scheme};
 use crate::phase::{ConnectTimings, Phase};
 use crate::proxy::{Proxy, ProxyScheme};
@@ -71,7 +74,7 @@ impl Connector {
 
     /// Opens a connection: lookup, then the first address that answers, then TLS, each within its timeout and all
     /// within the connect timeout, and before `latest`, where the request's whole time is over. An error tells how far
-    /// the time went.
+    /// the time went; `watched` hears of each step.
     ///
     /// *Cancel safety.* Dropping the future closes whatever had been opened.
     pub(crate) async fn open(
@@ -79,8 +82,9 @@ impl Connector {
         origin: &Origin,
         config: &PoolConfig,
         latest: Option<Instant>,
+        watched: &Watched,
     ) -> Result<Opened, Error> {
-        let mut account = Account::open(config, latest);
+        let mut account = Account::open(config, latest, Steps { watched, origin });
         match self.walk(origin, config, &mut account).await {
             Ok(opened) => Ok(opened),
             Err(error) => Err(account.close(error)),
@@ -107,7 +111,8 @@ impl Connector {
             Scheme::Http => (pipe, None),
             Scheme::Https => {
                 let what = || format!("the TLS handshake with `{}` was not done", origin.host());
-                let secured = account.within(Phase::Tls, what, self.secure(pipe, origin)).await?;
+                let secured =
+                    account.within(Phase::Tls, what, self.secure(pipe, origin, account.steps)).await?;
                 account.charge(Phase::Tls);
                 secured
             }
@@ -161,7 +166,7 @@ impl Connector {
             }
             ProxyScheme::Https => {
                 let digging = async {
-                    let pipe = self.greet(pipe, proxy).await?;
+                    let pipe = self.greet(pipe, proxy, account.steps).await?;
                     match proxy.forwards(origin) {
                         true => Ok(pipe),
                         false => tunnel::dig(pipe, proxy, &origin.authority()).await,
@@ -193,7 +198,7 @@ impl Connector {
             None if proxy.scheme == ProxyScheme::Socks5h => socks::Target::Name(host, port),
             None => {
                 let what = || format!("`{host}` was not resolved");
-                let addresses = lookup::addresses(host, port, config);
+                let addresses = lookup::addresses(host, port, config, account.steps);
                 let (addresses, looked_up) = account.within(Phase::Dns, what, addresses).await?;
                 if looked_up {
                     account.charge(Phase::Dns);
@@ -227,14 +232,14 @@ impl Connector {
         account: &mut Account<'_>,
     ) -> Result<TcpStream, Error> {
         let what = || format!("`{host}` was not resolved");
-        let addresses = lookup::addresses(host, port, config);
+        let addresses = lookup::addresses(host, port, config, account.steps);
         let (addresses, looked_up) = account.within(Phase::Dns, what, addresses).await?;
         if looked_up {
             account.charge(Phase::Dns);
         }
         let sockets = Sockets { config, turn: &self.turn };
         let addresses = race::interleave(sockets.reachable(host, addresses)?);
-        let mut race = Race::new(&sockets, host, &addresses, account.last());
+        let mut race = Race::new(&sockets, host, &addresses, account.last(), account.steps);
         let tcp = race.run(account.limit(Phase::Connect).map(|limit| limit.at)).await;
         account.timings.attempts = race.attempts();
         let tcp = tcp?;
@@ -243,32 +248,48 @@ impl Connector {
     }
 
     #[cfg(feature = "tls")]
-    async fn secure(&self, pipe: Pipe, origin: &Origin) -> Result<(Pipe, Option<TlsFacts>), Error> {
+    async fn secure(
+        &self,
+        pipe: Pipe,
+        origin: &Origin,
+        steps: Steps<'_>,
+    ) -> Result<(Pipe, Option<TlsFacts>), Error> {
         let Some(tls) = &self.tls else {
             return Err(no_tls());
         };
-        let stream = tls.shake_hands(origin.host_without_zone(), tls.connector(), pipe).await?;
+        let host = origin.host_without_zone();
+        let step = steps.begin(Step::Handshake { host });
+        let shaken = tls.shake_hands(host, tls.connector(), pipe).await;
+        step.end_with(&shaken);
+        let stream = shaken?;
         let facts = tls::facts(stream.get_ref().1);
         Ok((Pipe::Tls(Box::new(stream)), Some(facts)))
     }
 
     /// TLS to the proxy itself.
     #[cfg(feature = "tls")]
-    async fn greet(&self, pipe: Pipe, proxy: &Proxy) -> Result<Pipe, Error> {
+    async fn greet(&self, pipe: Pipe, proxy: &Proxy, steps: Steps<'_>) -> Result<Pipe, Error> {
         let Some(tls) = &self.tls else {
             return Err(no_tls());
         };
+        let step = steps.begin(Step::Handshake { host: &proxy.host });
         let shaken = tls.shake_hands(&proxy.host, tls.connector_to_proxy(), pipe).await;
+        step.end_with(&shaken);
         Ok(Pipe::Tls(Box::new(shaken.map_err(|error| error.at(Phase::Proxy))?)))
     }
 
     #[cfg(not(feature = "tls"))]
-    async fn greet(&self, _pipe: Pipe, _proxy: &Proxy) -> Result<Pipe, Error> {
+    async fn greet(&self, _pipe: Pipe, _proxy: &Proxy, _: Steps<'_>) -> Result<Pipe, Error> {
         Err(no_tls())
     }
 
     #[cfg(not(feature = "tls"))]
-    async fn secure(&self, _pipe: Pipe, _origin: &Origin) -> Result<(Pipe, Option<TlsFacts>), Error> {
+    async fn secure(
+        &self,
+        _pipe: Pipe,
+        _origin: &Origin,
+        _: Steps<'_>,
+    ) -> Result<(Pipe, Option<TlsFacts>), Error> {
         Err(no_tls())
     }
 }

@@ -156,6 +156,7 @@ fn is_out_of_files(error: &io::Error) -> bool {
 
 /// An attempt that failed and was made again on another connection. Nothing is sent again without one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Retry {
     /// How the attempt ended: [`ErrorKind::NotSent`]; or, when the request was written and no byte of a response
     /// came, [`ErrorKind::NoResponse`] after a FIN and [`ErrorKind::Reset`] after an RST.

@@ -15,17 +15,21 @@ pub struct ConnectionId(pub u64);
 
 /// What a TLS handshake agreed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TlsFacts {
     /// Protocol version as its specification spells it, for example `TLSv1.3`.
     pub version: String,
     /// Cipher suite, for example `TLS13_AES_256_GCM_SHA384`.
     pub cipher_suite: String,
+    /// What the server chose by ALPN, for example `http/1.1`; `None` when it did not take part, which RFC 7301 lets it.
+    pub alpn: Option<String>,
     /// Whether the handshake resumed an earlier session (a ticket or a session id) or was a full one.
     pub resumed: bool,
 }
 
 /// One end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Address {
     /// IP address and port.
     Ip(SocketAddr),
@@ -74,6 +78,7 @@ impl fmt::Display for Address {
 
 /// What stays the same for all exchanges of one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConnectionFacts {
     /// The connection's number in its pool.
     pub id: ConnectionId,
@@ -100,8 +105,21 @@ pub enum Obtained {
     Spare,
 }
 
+impl Obtained {
+    /// The word as a key: lower case, one word or two joined by an underscore.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Obtained::Opened => "opened",
+            Obtained::Reused => "reused",
+            Obtained::LateBound => "late_bound",
+            Obtained::Spare => "spare",
+        }
+    }
+}
+
 /// What happened to one request, once its response has been read to the end.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Exchange {
     /// The connection it went over.
     pub connection: Arc<ConnectionFacts>,

@@ -323,16 +323,38 @@ pub enum LayerVerdict {
     Undecided,
 }
 
-/// What the hop behind did after idle time: the connection lived, but the answer was a gateway's error.
+/// What the hop behind did after idle time: the connection to us lived, but what stands behind it did not.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Behind {
     /// The statuses seen: 502, 503, 504.
     pub statuses: Vec<u16>,
-    /// The shortest idle time after which one was seen.
+    /// The shortest idle time after which anything of it was seen.
     #[serde(rename = "from_ns", with = "ns")]
     pub from: Duration,
     /// Answers with such a status, of all that were sent after at least that idle time.
     pub seen: Tally,
+    /// Requests that were lost around an idle time, though others that waited longer were answered; of all that were
+    /// sent around it.
+    #[serde(default)]
+    pub lost: Tally,
+    /// From which idle time on answers take longer; `None`: no such step was seen.
+    #[serde(default)]
+    pub redial: Option<Redial>,
+}
+
+/// A step in how long answers take: after a longer idle time the hop that we talk to opens a new connection to the hop
+/// behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redial {
+    /// The longest idle time before the step.
+    #[serde(rename = "shorter_ns", with = "ns")]
+    pub shorter: Duration,
+    /// The shortest one after it.
+    #[serde(rename = "longer_ns", with = "ns")]
+    pub longer: Duration,
+    /// How much longer answers take: a TCP handshake behind, and TLS where that is spoken there.
+    #[serde(rename = "slower_by_ns", with = "ns")]
+    pub slower_by: Duration,
 }
 
 /// A reason for care.
@@ -416,6 +438,8 @@ pub enum Role {
     Sender,
     /// A sender just below or above the bracket, afterwards.
     Confirm,
+    /// A sender where the hop behind seems to give up its connection.
+    Behind,
     /// A sender close to the timeout.
     Race,
     /// Opened, and nothing sent.

@@ -18,10 +18,17 @@
 
 use std::fmt;
 
-use crate::estimate::{Interval, hodges_lehmann, p_value};
+use serde::{Deserialize, Serialize};
 
+use crate::estimate::{self, Interval, hodges_lehmann};
+
+pub mod against;
 pub mod baseline;
+pub mod metric;
 pub mod planner;
+pub mod result;
+pub mod session;
+pub mod share;
 
 /// The share of sessions in which a change that is none may fail the gate, over all metrics and looks.
 pub const FALSE_ALARMS: f64 = 0.01;
@@ -32,8 +39,8 @@ pub const MISSES: f64 = 0.05;
 /// How often a session looks: after a third, two thirds, and all of its rounds.
 pub const LOOKS: u32 = 3;
 
-/// What is asked of a metric. Both are fractions: 0.02 is two per cent.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What is asked of a metric. Both are fractions: 0.02 is two per cent, or two percentage points of a share.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Demand {
     /// A change for the worse below this does not matter.
     pub tolerance: f64,
@@ -58,8 +65,19 @@ impl Demand {
     }
 }
 
+/// How two values are set against each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    /// By the difference of their logarithms: times, rates and counts, of which there is always some.
+    Logarithm,
+    /// By their difference: shares, which may be none at all. See [`share`].
+    Share,
+}
+
 /// What can be said of one metric, or of all together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Verdict {
     /// The generator or the set-up was the limit: nothing can be said.
     Invalid,
@@ -101,8 +119,74 @@ pub struct Evidence {
     pub metric: String,
     /// What is asked of it.
     pub demand: Demand,
-    /// `ln(head) - ln(base)` of each round, or the other way round where less is worse: positive is worse.
+    /// How the values were set against each other.
+    pub scale: Scale,
+    /// `ln(head) - ln(base)` of each round, or the other way round where less is worse; of shares their plain
+    /// difference. Positive is worse.
     pub differences: Vec<f64>,
+}
+
+/// Where the difference lies, each bound at a level of its own.
+struct Bounded {
+    point: Option<f64>,
+    lower: Option<f64>,
+    upper: Option<f64>,
+}
+
+impl Evidence {
+    /// How likely this is if the head is worse by no more than `margin`.
+    fn p_no_worse_than(&self, margin: f64) -> f64 {
+        self.p_value(&self.differences, margin, 1.0)
+    }
+
+    /// How likely this is if the head is worse by `margin` or more.
+    fn p_worse_than(&self, margin: f64) -> f64 {
+        let mirrored: Vec<f64> = self.differences.iter().map(|difference| -difference).collect();
+        self.p_value(&mirrored, margin, -1.0)
+    }
+
+    fn p_value(&self, differences: &[f64], margin: f64, sign: f64) -> f64 {
+        match self.scale {
+            Scale::Logarithm => estimate::p_value(differences, sign * margin.ln_1p()),
+            Scale::Share => share::p_value(differences, sign * margin),
+        }
+    }
+
+    /// The change as a fraction, with a lower bound at `alpha` and an upper one at `beta`.
+    fn bounded(&self, alpha: f64, beta: f64) -> Bounded {
+        let differences = &self.differences;
+        match self.scale {
+            Scale::Logarithm => {
+                let at = |level: f64| hodges_lehmann(differences, 1.0 - 2.0 * level);
+                let bounds = |level: f64| at(level).and_then(|estimate| estimate.interval);
+                Bounded {
+                    point: at(beta).map(|estimate| estimate.point.exp_m1()),
+                    lower: bounds(alpha).map(|interval| interval.lower.exp_m1()),
+                    upper: bounds(beta).map(|interval| interval.upper.exp_m1()),
+                }
+            }
+            Scale::Share => {
+                let point = share::mean(differences);
+                let away = |level: f64, sign: f64| Some(point? + sign * share::reach(differences, level)?);
+                Bounded { point, lower: away(alpha, -1.0), upper: away(beta, 1.0) }
+            }
+        }
+    }
+
+    /// The smallest change that these rounds would have shown.
+    fn detectable(&self, metrics: usize, looks: u32) -> Option<f64> {
+        let tests = metrics * looks as usize;
+        match self.scale {
+            Scale::Logarithm => {
+                let spread = planner::spread(&self.differences)?;
+                planner::detectable(spread, self.demand, tests, self.differences.len())
+            }
+            Scale::Share => {
+                let level = FALSE_ALARMS / tests.max(1) as f64;
+                share::detectable(&self.differences, self.demand.tolerance, level)
+            }
+        }
+    }
 }
 
 /// What a look says of one metric.
@@ -118,6 +202,10 @@ pub struct Finding {
     pub change: Option<f64>,
     /// Its bounds, each at the level of the test that it belongs to; `None` where so few rounds carry none.
     pub bounds: Option<Interval>,
+    /// The smallest change for the worse that such rounds detect; `None` where they are too few.
+    pub detectable: Option<f64>,
+    /// How values were set against each other: a share's changes are percentage points.
+    pub scale: Scale,
     /// Rounds that have a difference.
     pub rounds: usize,
 }
@@ -126,7 +214,12 @@ pub struct Finding {
 pub fn look(evidence: &[Evidence], of: u32) -> Vec<Finding> {
     let share = 1.0 / f64::from(of.max(1));
     let levels = holm(evidence, FALSE_ALARMS * share);
-    evidence.iter().zip(levels).map(|(evidence, level)| find(evidence, level, MISSES * share)).collect()
+    let levels_count = levels.len();
+    let found = evidence.iter().zip(levels).map(|(evidence, level)| {
+        let detectable = evidence.detectable(levels_count, of);
+        Finding { detectable, ..find(evidence, level, MISSES * share) }
+    });
+    found.collect()
 }
 
 /// For each metric the level at which "worse by no more than the tolerance" is tested, and whether it is rejected.
@@ -134,10 +227,8 @@ pub fn look(evidence: &[Evidence], of: u32) -> Vec<Finding> {
 /// Holm: the smallest p-value is held against `alpha / K`, the next against `alpha / (K - 1)`, and so on, until one
 /// is not rejected; from there on none is.
 fn holm(evidence: &[Evidence], alpha: f64) -> Vec<(f64, bool)> {
-    let p_values: Vec<f64> = evidence
-        .iter()
-        .map(|evidence| p_value(&evidence.differences, evidence.demand.tolerance.ln_1p()))
-        .collect();
+    let p_values: Vec<f64> =
+        evidence.iter().map(|evidence| evidence.p_no_worse_than(evidence.demand.tolerance)).collect();
     let mut order: Vec<usize> = (0..evidence.len()).collect();
     order.sort_by(|&a, &b| p_values[a].total_cmp(&p_values[b]));
     let mut levels = vec![(0.0, false); evidence.len()];
@@ -154,31 +245,23 @@ fn holm(evidence: &[Evidence], alpha: f64) -> Vec<(f64, bool)> {
 }
 
 fn find(evidence: &Evidence, (alpha, regressed): (f64, bool), beta: f64) -> Finding {
-    let Evidence { metric, demand, differences } = evidence;
-    let mirrored: Vec<f64> = differences.iter().map(|difference| -difference).collect();
-    let excluded = p_value(&mirrored, -demand.detect.ln_1p()) <= beta;
+    let Evidence { metric, demand, scale, differences } = evidence;
+    let excluded = evidence.p_worse_than(demand.detect) <= beta;
     let verdict = match (regressed, excluded) {
         (true, _) => Verdict::Regressed,
         (false, true) => Verdict::Pass,
         (false, false) => Verdict::Inconclusive,
     };
-    let lower = hodges_lehmann(differences, 1.0 - 2.0 * alpha);
-    let upper = hodges_lehmann(differences, 1.0 - 2.0 * beta);
-    let bound = |estimate: Option<crate::estimate::Estimate>| estimate.and_then(|estimate| estimate.interval);
-    let bounds = match (bound(lower), bound(upper)) {
-        (Some(low), Some(high)) => Some(Interval {
-            lower: low.lower.exp_m1(),
-            upper: high.upper.exp_m1(),
-            confidence: 1.0 - alpha.max(beta),
-        }),
-        _ => None,
-    };
+    let Bounded { point, lower, upper } = evidence.bounded(alpha, beta);
+    let confidence = 1.0 - alpha.max(beta);
     Finding {
         metric: metric.clone(),
         demand: *demand,
         verdict,
-        change: lower.map(|estimate| estimate.point.exp_m1()),
-        bounds,
+        change: point,
+        bounds: lower.zip(upper).map(|(lower, upper)| Interval { lower, upper, confidence }),
+        detectable: None,
+        scale: *scale,
         rounds: differences.len(),
     }
 }
@@ -187,29 +270,53 @@ impl Finding {
     /// The verdict as a sentence that a person can act on, without its full stop.
     pub fn sentence(&self) -> String {
         let Finding { metric, demand, verdict, .. } = self;
-        let tolerance = percent(demand.tolerance);
+        let amount = |fraction: f64| self.amount(fraction);
+        let (tolerance, detect) = (amount(demand.tolerance), amount(demand.detect));
         let Some(bounds) = self.bounds else {
             return format!("{metric}: {} rounds are too few to say anything: {verdict}", self.rounds);
         };
         match verdict {
             Verdict::Regressed => format!(
-                "{metric} is worse by at least {} (tolerance {tolerance}, false alarms below {}): {verdict}",
-                percent(bounds.lower),
-                percent(FALSE_ALARMS),
+                "{metric} is worse by at least {} ({} confidence; tolerance {tolerance}): {verdict}",
+                amount(bounds.lower),
+                percent(1.0 - FALSE_ALARMS),
             ),
+            Verdict::Pass if bounds.upper <= 0.0 => {
+                format!("{metric} is not worse ({} confidence): {verdict}", percent(1.0 - MISSES))
+            }
             Verdict::Pass => format!(
-                "{metric} is worse by less than {} (must detect {}, misses below {}): {verdict}",
-                percent(bounds.upper.max(0.0)),
-                percent(demand.detect),
-                percent(MISSES),
+                "{metric} is worse by less than {} at most ({} confidence; {detect} had to be detected): {verdict}",
+                amount(bounds.upper),
+                percent(1.0 - MISSES),
             ),
             Verdict::Inconclusive | Verdict::Invalid => format!(
-                "{metric} changed by {} to {}: neither {tolerance} nor {} is excluded; more rounds or a higher rate \
-                 would decide it: {verdict}",
-                signed_percent(bounds.lower),
-                signed_percent(bounds.upper),
-                percent(demand.detect),
+                "{metric} changed by {} to {}: neither no more than {tolerance} nor {detect} is excluded; a longer \
+                 --budget, a higher rate or a quieter machine would decide it: {verdict}",
+                self.signed(bounds.lower),
+                self.signed(bounds.upper),
             ),
+        }
+    }
+
+    /// A change, in per cent or in percentage points.
+    pub fn amount(&self, fraction: f64) -> String {
+        amount(self.scale, fraction)
+    }
+
+    /// The same with a plus.
+    pub fn signed(&self, fraction: f64) -> String {
+        if fraction >= 0.0 { format!("+{}", self.amount(fraction)) } else { self.amount(fraction) }
+    }
+}
+
+/// A change, in per cent or in percentage points.
+pub fn amount(scale: Scale, fraction: f64) -> String {
+    match scale {
+        Scale::Logarithm => percent(fraction),
+        Scale::Share => {
+            let text = format!("{:.2}", fraction * 100.0);
+            let text = text.strip_suffix("0").unwrap_or(&text);
+            format!("{} points", text.strip_suffix(".0").unwrap_or(text))
         }
     }
 }
@@ -218,10 +325,6 @@ impl Finding {
 fn percent(fraction: f64) -> String {
     let text = format!("{:.1}", fraction * 100.0);
     format!("{} %", text.strip_suffix(".0").unwrap_or(&text))
-}
-
-fn signed_percent(fraction: f64) -> String {
-    if fraction >= 0.0 { format!("+{}", percent(fraction)) } else { percent(fraction) }
 }
 
 #[cfg(test)]
@@ -235,7 +338,7 @@ mod tests {
     const DEMAND: Demand = Demand { tolerance: 0.01, detect: 0.05 };
 
     fn evidence(metric: &str, differences: Vec<f64>) -> Evidence {
-        Evidence { metric: metric.into(), demand: DEMAND, differences }
+        Evidence { metric: metric.into(), demand: DEMAND, scale: Scale::Logarithm, differences }
     }
 
     /// Differences around `centre`, spread evenly by `spread` on both sides.
@@ -271,9 +374,9 @@ mod tests {
         let finding = look(&[evidence("p99", around(0.08, 0.02, 30))], 1).remove(0);
         let sentence = finding.sentence();
         assert!(sentence.starts_with("p99 is worse by at least 7."), "{sentence}");
-        assert!(sentence.ends_with("(tolerance 1 %, false alarms below 1 %): REGRESSED"), "{sentence}");
+        assert!(sentence.ends_with("(99 % confidence; tolerance 1 %): REGRESSED"), "{sentence}");
         let finding = look(&[evidence("p99", around(0.0, 0.02, 30))], 1).remove(0);
-        assert!(finding.sentence().contains("must detect 5 %"), "{}", finding.sentence());
+        assert!(finding.sentence().contains("5 % had to be detected"), "{}", finding.sentence());
     }
 
     #[test]
@@ -317,7 +420,7 @@ mod tests {
             let evidence: Vec<Evidence> =
                 metrics.iter().map(|&(n, centre)| evidence("m", around(centre, spread, n))).collect();
             let p_values: Vec<f64> =
-                evidence.iter().map(|e| p_value(&e.differences, DEMAND.tolerance.ln_1p())).collect();
+                evidence.iter().map(|e| e.p_no_worse_than(DEMAND.tolerance)).collect();
             let rejected: Vec<bool> = holm(&evidence, FALSE_ALARMS).into_iter().map(|(_, rejected)| rejected).collect();
             prop_assert_eq!(rejected, holm_by_closure(&p_values, FALSE_ALARMS));
         }

@@ -95,7 +95,7 @@ pub use idle::CloseReason;
 pub use informational::OnInformational;
 #[cfg(feature = "tracing")]
 pub use observer::TracingObserver;
-pub use observer::{Event, Observer};
+pub use observer::{Event, Observer, Step, StepEnd};
 pub use origin::{Origin, Scheme};
 pub use phase::{ConnectTimings, Phase, Timings};
 pub use pool::{Body, Drained, Lease, LeaseError, Pool, PoolStats, Response, Upgraded};

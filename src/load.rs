@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::measurement::Measurement;
-use crate::plan::{Arrivals, Plan};
+use crate::measurement::{Measurement, Slot};
+use crate::plan::{Arrivals, Model, Plan};
 use crate::tls::TlsConfig;
 
 mod driver;
 mod first_look;
 mod highest;
 mod network;
+mod processes;
 mod purity;
+mod ready;
 mod recorder;
 mod request;
 mod search;
@@ -23,6 +25,7 @@ mod usage;
 mod worker;
 
 pub use network::{ConnectTo, Network};
+pub use ready::until_it_answers;
 
 /// A flag by which a run is asked to stop early. What was measured until then is kept.
 #[derive(Clone, Debug, Default)]
@@ -148,9 +151,68 @@ impl std::error::Error for Refusal {}
 pub fn compare(
     comparing: Comparing,
     stop: &Stop,
-    watch: &mut dyn FnMut(Progress),
+    mut watch: &mut dyn FnMut(Progress),
 ) -> Result<Measurement, Refusal> {
-    driver::Driver::new(comparing, stop.clone())?.run(watch)
+    accompanied(comparing, stop, &mut watch)
+}
+
+/// Whoever accompanies a run: is told what happens, and may act between its rounds. A closure that takes a
+/// [`Progress`] is one that only listens.
+pub trait Companion {
+    /// What happens now.
+    fn tell(&mut self, progress: Progress);
+
+    /// The load is settled and the rounds are about to begin.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] ends the run before its first round.
+    fn settled(&mut self, _model: Model) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// So many rounds are done, with these slots; the next is about to begin, if [`Next::Go`] is answered.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] when the run cannot go on and nothing of it is to be kept.
+    fn after_round(&mut self, _done: u32, _slots: &[Slot]) -> Result<Next, Refusal> {
+        Ok(Next::Go)
+    }
+
+    /// The process that is an arm's target, where it runs on this machine and is known: what it and its descendants
+    /// use is counted.
+    fn process(&self, _arm: usize) -> Option<u32> {
+        None
+    }
+}
+
+/// Whether a run goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The next round.
+    Go,
+    /// What was measured is enough.
+    Enough,
+}
+
+impl<F: FnMut(Progress)> Companion for F {
+    fn tell(&mut self, progress: Progress) {
+        self(progress);
+    }
+}
+
+/// As [`compare`], accompanied.
+///
+/// # Errors
+///
+/// A [`Refusal`] when nothing was measured because nothing could be, or what the companion refused.
+pub fn accompanied(
+    comparing: Comparing,
+    stop: &Stop,
+    companion: &mut dyn Companion,
+) -> Result<Measurement, Refusal> {
+    driver::Driver::new(comparing, stop.clone())?.run(companion)
 }
 
 /// A seed for a run that was given none.

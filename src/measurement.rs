@@ -140,6 +140,9 @@ pub struct Slot {
     pub connections: Ledger,
     /// What the measuring cost the client.
     pub client: ClientUse,
+    /// Processor time that the target's processes used in the whole visit, where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_cpu_ns: Option<u64>,
     /// Where the time of the measured requests went, summed; [`PhaseSums::mean`] divides.
     pub phases: PhaseSums,
     /// From when a request was due until its last byte: what a user feels. Answers of any status, and requests that
@@ -309,6 +312,10 @@ impl Slot {
         self.client.cpu_ns += other.client.cpu_ns;
         self.client.wall_ns += other.client.wall_ns;
         self.client.run_queue_ns += other.client.run_queue_ns;
+        self.target_cpu_ns = match (self.target_cpu_ns, other.target_cpu_ns) {
+            (Some(own), Some(other)) => Some(own + other),
+            (own, other) => own.or(other),
+        };
         self.phases.merge(&other.phases);
         match (&mut self.timeline, &other.timeline) {
             (Some(line), Some(others)) => line.merge(others),

@@ -13,9 +13,12 @@ use crate::idle::CloseReason;
 use crate::origin::Origin;
 use crate::phase::ConnectTimings;
 
+mod step;
 #[cfg(feature = "tracing")]
 mod tracing;
 
+pub use self::step::{Step, StepEnd};
+pub(crate) use self::step::{Stepping, Steps};
 #[cfg(feature = "tracing")]
 pub use self::tracing::TracingObserver;
 
@@ -53,6 +56,9 @@ pub trait Observer: Send + Sync + 'static {
 /// `Granted` or `Refused`; then `Head` and `Exchanged`, or `Failed`; and after a `Retried` all of it again. A request
 /// whose future is dropped just stops.
 ///
+/// The story of an opening: `Opening`, a `StepBegun` and a `StepEnded` for each lookup, each address that is tried and
+/// each TLS handshake, and in every case one of `Opened`, `NotOpened` and `Abandoned`.
+///
 /// The story of a connection: `Opened`, then for each exchange `Granted` and `Returned`, at last `Closed`. What is the
 /// same for all exchanges of a connection comes as [`ConnectionFacts`]; its [`id`](ConnectionFacts::id) ties events
 /// together.
@@ -77,6 +83,26 @@ pub enum Event<'a> {
         /// To where.
         origin: &'a Origin,
     },
+    /// A part of an opening begins.
+    #[non_exhaustive]
+    StepBegun {
+        /// To where.
+        origin: &'a Origin,
+        /// Which part.
+        step: Step<'a>,
+    },
+    /// A part of an opening has ended.
+    #[non_exhaustive]
+    StepEnded {
+        /// To where.
+        origin: &'a Origin,
+        /// Which part.
+        step: Step<'a>,
+        /// How long it took.
+        took: Duration,
+        /// How it ended.
+        end: StepEnd<'a>,
+    },
     /// A connection was opened.
     #[non_exhaustive]
     Opened {
@@ -94,6 +120,14 @@ pub enum Event<'a> {
         origin: &'a Origin,
         /// Why, and in which phase.
         error: &'a Error,
+    },
+    /// The opening of a connection was given up: the request was dropped, or the runtime ended.
+    #[non_exhaustive]
+    Abandoned {
+        /// To where.
+        origin: &'a Origin,
+        /// How long it had been under way.
+        after: Duration,
     },
     /// A request has its connection.
     #[non_exhaustive]
@@ -184,14 +218,26 @@ pub enum Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// The event as a key: lower case, one word or two joined by an underscore.
+    /// The event as a key: lower case, one word or two joined by an underscore; those of an opening's steps by the
+    /// step (`lookup_begun`, `handshake_ended`).
     pub fn as_str(&self) -> &'static str {
         match self {
             Event::Asked { .. } => "asked",
             Event::Waiting { .. } => "waiting",
             Event::Opening { .. } => "opening",
+            Event::StepBegun { step, .. } => match step {
+                Step::Lookup { .. } => "lookup_begun",
+                Step::Attempt { .. } => "attempt_begun",
+                Step::Handshake { .. } => "handshake_begun",
+            },
+            Event::StepEnded { step, .. } => match step {
+                Step::Lookup { .. } => "lookup_ended",
+                Step::Attempt { .. } => "attempt_ended",
+                Step::Handshake { .. } => "handshake_ended",
+            },
             Event::Opened { .. } => "opened",
             Event::NotOpened { .. } => "not_opened",
+            Event::Abandoned { .. } => "abandoned",
             Event::Granted { .. } => "granted",
             Event::Refused { .. } => "refused",
             Event::Head { .. } => "head",
@@ -209,8 +255,11 @@ impl<'a> Event<'a> {
             Event::Asked { origin }
             | Event::Waiting { origin }
             | Event::Opening { origin }
+            | Event::StepBegun { origin, .. }
+            | Event::StepEnded { origin, .. }
             | Event::Opened { origin, .. }
             | Event::NotOpened { origin, .. }
+            | Event::Abandoned { origin, .. }
             | Event::Granted { origin, .. }
             | Event::Refused { origin, .. }
             | Event::Head { origin, .. }
@@ -266,6 +315,11 @@ impl Watched {
         self.0.set(Box::new(observer)).is_ok()
     }
 
+    /// Whether anybody listens.
+    pub(crate) fn is_anybody(&self) -> bool {
+        self.0.get().is_some()
+    }
+
     /// Must not be called with a lock of the pool held.
     #[inline]
     pub(crate) fn tell<'a>(&self, event: impl FnOnce() -> Event<'a>) {
@@ -286,6 +340,16 @@ fn tell(observer: &dyn Observer, event: &Event<'_>) {
 
 impl fmt::Debug for Watched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.get().is_some() { "an observer" } else { "nobody" })
+        f.write_str(if self.is_anybody() { "an observer" } else { "nobody" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_an_observer_an_event_is_not_even_made() {
+        Watched::default().tell(|| panic!("nobody listens"));
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 /// One stretch in the life of a request, in the order in which they happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Phase {
     /// Waiting for a connection of the pool, including attempts that were given up and retried.
     Blocked,
@@ -53,6 +54,7 @@ impl Phase {
 
 /// How long opening the connection took. It exists only for the exchange that a connection was opened for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConnectTimings {
     /// Name lookup; `None` when there was nothing to look up.
     pub dns: Option<Duration>,
@@ -76,6 +78,7 @@ impl ConnectTimings {
 
 /// Where the time of one exchange went. The phases are disjoint and add up to [`Timings::total`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Timings {
     /// See [`Phase::Blocked`].
     pub blocked: Duration,

@@ -66,6 +66,13 @@ pub struct Plan {
     pub search: Option<Search>,
 }
 
+impl Plan {
+    /// What an arm asks for.
+    pub fn target_of<'a>(&'a self, arm: &'a Arm) -> &'a Target {
+        arm.target.as_ref().unwrap_or(&self.target)
+    }
+}
+
 /// What is asked for: one request, sent again and again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
@@ -113,6 +120,9 @@ pub struct Arm {
     pub resume: bool,
     /// The pool's limits.
     pub limits: Limits,
+    /// What this arm asks for, where it is not the plan's target: arms may be two servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
 }
 
 /// The pool's knobs that a user can turn, as they are saved.
@@ -153,22 +163,27 @@ impl Default for Limits {
 impl Arm {
     /// Connections are kept: the control.
     pub fn on(limits: Limits) -> Arm {
-        Arm { name: "on".into(), keep_alive: true, resume: false, limits }
+        Arm { name: "on".into(), keep_alive: true, resume: false, limits, target: None }
     }
 
     /// A new plain connection for every request.
     pub fn off(limits: Limits) -> Arm {
-        Arm { name: "off".into(), keep_alive: false, resume: false, limits }
+        Arm { name: "off".into(), keep_alive: false, resume: false, limits, target: None }
     }
 
     /// A new TLS connection for every request, its handshake resumed.
     pub fn off_resumed(limits: Limits) -> Arm {
-        Arm { name: "off-resumed".into(), keep_alive: false, resume: true, limits }
+        Arm { name: "off-resumed".into(), keep_alive: false, resume: true, limits, target: None }
     }
 
     /// A new TLS connection for every request, its handshake full.
     pub fn off_full(limits: Limits) -> Arm {
-        Arm { name: "off-full".into(), keep_alive: false, resume: false, limits }
+        Arm { name: "off-full".into(), keep_alive: false, resume: false, limits, target: None }
+    }
+
+    /// The same arm with a target of its own.
+    pub fn at(self, target: Target) -> Arm {
+        Arm { target: Some(target), ..self }
     }
 
     /// The pool configuration for a worker that may hold `connections`.
@@ -460,5 +475,16 @@ mod tests {
         let text = serde_json::to_string(&plan).unwrap();
         assert!(text.contains(r#""slot_ns":1000000000"#), "{text}");
         assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+    }
+
+    #[test]
+    fn an_arm_asks_its_own_target_and_a_plan_from_before_arms_had_one_is_read() {
+        let mut plan = plan(2, 3, 4);
+        assert!(!serde_json::to_string(&plan.arms).unwrap().contains("target"), "as it was written before");
+        let own = Target { url: "http://y/".into(), ..plan.target.clone() };
+        plan.arms[1] = Arm::on(Limits::default()).at(own.clone());
+        let text = serde_json::to_string(&plan).unwrap();
+        let read: Plan = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.arms.iter().map(|arm| read.target_of(arm)).collect::<Vec<_>>(), [&plan.target, &own]);
     }
 }

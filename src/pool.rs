@@ -26,9 +26,11 @@ mod drain;
 mod hand_off;
 mod lease;
 mod minder;
+mod opening;
 mod response;
 mod state;
 mod stats;
+mod unread;
 mod upgraded;
 mod watch;
 

@@ -14,6 +14,7 @@ use crate::plan::Target;
 use crate::tls::TlsConfig;
 
 mod answer;
+mod behind;
 mod crew;
 mod diag;
 mod field;

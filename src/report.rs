@@ -1,6 +1,7 @@
 //! Values into text. What the numbers are was settled before; here they find their words, units and places.
 
 pub mod export;
+pub mod gate;
 mod headline;
 mod html;
 pub mod json;

@@ -29,6 +29,7 @@ use sessions::Sessions;
 
 /// A version of TLS that a handshake may agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum TlsVersion {
     /// TLS 1.2 (RFC 5246): a full handshake takes two round trips, a resumed one takes one.
     Tls12,
@@ -267,6 +268,7 @@ pub(crate) fn facts(connection: &ClientConnection) -> TlsFacts {
     TlsFacts {
         version,
         cipher_suite: suite.map(|suite| format!("{:?}", suite.suite())).unwrap_or_default(),
+        alpn: connection.alpn_protocol().map(|protocol| String::from_utf8_lossy(protocol).into_owned()),
         resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
     }
 }

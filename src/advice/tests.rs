@@ -99,7 +99,8 @@ fn tcp_keepalive_is_advised_only_where_it_was_shown_to_help() {
 fn a_wrong_order_behind_the_proxy_is_named() {
     let mut findings = timer(60.0, CloseKind::Fin);
     let seen = Tally { hits: 6, of: 6 };
-    findings.behind = Some(Behind { statuses: vec![502], from: seconds(5.1), seen });
+    findings.behind =
+        Some(Behind { statuses: vec![502], from: seconds(5.1), seen, lost: Tally::default(), redial: None });
     let text = said(&recommend(&findings));
     assert!(text.contains("After 5.1 s of idle time 6 of 6 answers were 502"), "{text}");
     assert!(text.contains("a client's setting cannot cure it"), "{text}");

@@ -82,6 +82,7 @@ fn arm(name: &str) -> Arm {
         "on" => Arm::on(limits),
         "off-resumed" => Arm::off_resumed(limits),
         "off-full" => Arm::off_full(limits),
+        "base" | "head" => Arm { name: name.into(), ..Arm::on(limits) },
         _ => Arm::off(limits),
     }
 }
@@ -96,7 +97,7 @@ fn slot(round: u32, order: u32, name: &str, median_ms: f64, requests: u64) -> Sl
         response.record(Duration::from_secs_f64(median_ms / 1000.0 * drift * (spread * 1.5).exp()));
         lag.record(Duration::from_micros(10));
     }
-    let kept = name == "on";
+    let kept = ["on", "base", "head"].contains(&name);
     let reuse = if kept {
         Reuse { reused: requests, ..Reuse::default() }
     } else {

@@ -58,6 +58,8 @@ pub struct Reason {
     pub severity: Severity,
     /// A sentence without its full stop.
     pub text: String,
+    /// Whether it is the target's doing and not the generator's or this machine's: requests without a good answer.
+    pub of_target: bool,
 }
 
 /// How much a reason matters.
@@ -167,15 +169,17 @@ struct Reasons(Vec<Reason>);
 
 impl Reasons {
     fn invalid(&mut self, text: String) {
-        self.0.push(Reason { severity: Severity::Invalid, text });
+        self.0.push(Reason { severity: Severity::Invalid, text, of_target: false });
     }
 
-    fn invalid_unless(&mut self, harmless: bool, text: String) {
-        if harmless { self.note(text) } else { self.invalid(text) }
+    /// What the target did; of one arm alone it is what was measured.
+    fn failing(&mut self, alone: bool, text: String) {
+        let severity = if alone { Severity::Note } else { Severity::Invalid };
+        self.0.push(Reason { severity, text, of_target: true });
     }
 
     fn note(&mut self, text: String) {
-        self.0.push(Reason { severity: Severity::Note, text });
+        self.0.push(Reason { severity: Severity::Note, text, of_target: false });
     }
 
     fn measured(&mut self, visits: &Visits<'_>) {
@@ -322,13 +326,13 @@ impl Reasons {
         let (scheduled, completed) =
             (visits.count(|slot| slot.scheduled), visits.count(|slot| slot.completed));
         if completed * 2 < scheduled {
-            self.invalid_unless(alone, format!(
+            self.failing(alone, format!(
                 "only {completed} of {scheduled} requests of arm `{name}` were answered: its times are mostly those \
                  of failures"
             ));
         }
         if let Some(errors) = facts.errors.filter(|&errors| errors > ERRORS_INVALID && !alone) {
-            self.invalid(format!(
+            self.failing(alone, format!(
                 "{} of the requests of arm `{name}` had no good answer: what is compared is mostly failures",
                 percent(errors)
             ));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::clock;
 use crate::config::PoolConfig;
 use crate::error::{Error, ErrorKind};
+use crate::observer::Steps;
 use crate::phase::{ConnectTimings, Phase};
 
 /// The time of one opening.
@@ -17,6 +18,7 @@ pub(super) struct Account<'a> {
     /// When the request's total timeout ends.
     latest: Option<Instant>,
     pub(super) timings: ConnectTimings,
+    pub(super) steps: Steps<'a>,
 }
 
 /// When a phase must be over, and by which timeout.
@@ -29,10 +31,10 @@ pub(super) struct Limit {
 }
 
 impl<'a> Account<'a> {
-    pub(super) fn open(config: &'a PoolConfig, latest: Option<Instant>) -> Account<'a> {
+    pub(super) fn open(config: &'a PoolConfig, latest: Option<Instant>, steps: Steps<'a>) -> Account<'a> {
         let now = clock::now();
         let end = config.connect_timeout.and_then(|timeout| now.checked_add(timeout));
-        Account { config, last: now, end, latest, timings: ConnectTimings::default() }
+        Account { config, last: now, end, latest, timings: ConnectTimings::default(), steps }
     }
 
     /// When the phase that is accounted for last was over: now, to whoever asks at once.

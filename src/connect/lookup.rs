@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use crate::config::PoolConfig;
 use crate::error::{Error, ErrorKind};
+use crate::observer::{Step, StepEnd, Steps};
 use crate::phase::Phase;
 
 /// The addresses to try, and whether somebody had to be asked for them. Overrides come first, then literals.
@@ -12,6 +13,7 @@ pub(super) async fn addresses(
     host: &str,
     port: u16,
     config: &PoolConfig,
+    steps: Steps<'_>,
 ) -> Result<(Vec<SocketAddr>, bool), Error> {
     let given = config.resolve.iter().filter(|resolve| resolve.host == host && resolve.port == port);
     let given: Vec<_> = given.map(|resolve| resolve.address).collect();
@@ -21,20 +23,26 @@ pub(super) async fn addresses(
     if let Some(address) = literal(host, port)? {
         return Ok((vec![address], false));
     }
-    match &config.resolver {
+    let step = steps.begin(Step::Lookup { host });
+    let answered = match &config.resolver {
         Some(resolver) => answer(host, resolver.lookup(host, port).await),
         // getaddrinfo blocks: tokio gives it a thread, which a request that is given up does not stop.
         None => answer(host, tokio::net::lookup_host((host, port)).await.map(Iterator::collect)),
-    }
+    };
+    step.end(match &answered {
+        Ok(addresses) => StepEnd::Found(addresses),
+        Err(error) => StepEnd::Failed(error),
+    });
+    answered.map(|addresses| (addresses, true))
 }
 
-fn answer(host: &str, answer: io::Result<Vec<SocketAddr>>) -> Result<(Vec<SocketAddr>, bool), Error> {
+fn answer(host: &str, answer: io::Result<Vec<SocketAddr>>) -> Result<Vec<SocketAddr>, Error> {
     let failed = |text: String| Error::new(ErrorKind::Dns).at(Phase::Dns).with_detail(text);
     match answer {
         Ok(addresses) if addresses.is_empty() => {
             Err(failed(format!("`{host}` has no address: the resolver answered with none")))
         }
-        Ok(addresses) => Ok((addresses, true)),
+        Ok(addresses) => Ok(addresses),
         Err(source) => Err(failed(format!("`{host}` could not be resolved")).with_source(source)),
     }
 }

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use super::socket::Sockets;
 use crate::clock;
 use crate::error::{Error, ErrorKind};
+use crate::observer::{Step, Stepping, Steps};
 use crate::phase::Phase;
 
 /// The Connection Attempt Delay: after so long without an answer the next address is tried as well. RFC 8305,
@@ -29,6 +30,7 @@ pub(super) struct Race<'a> {
     sockets: &'a Sockets<'a>,
     host: &'a str,
     began: Instant,
+    steps: Steps<'a>,
     addresses: &'a [SocketAddr],
     /// How many of them were tried: the first so many.
     tried: usize,
@@ -40,6 +42,7 @@ struct Attempt<'a> {
     address: SocketAddr,
     began: Instant,
     dialing: Dialing<'a>,
+    step: Stepping<'a>,
 }
 
 struct Failed {
@@ -54,8 +57,9 @@ impl<'a> Race<'a> {
         host: &'a str,
         addresses: &'a [SocketAddr],
         began: Instant,
+        steps: Steps<'a>,
     ) -> Race<'a> {
-        Race { sockets, host, began, addresses, tried: 0, running: Vec::new(), failed: Vec::new() }
+        Race { sockets, host, began, steps, addresses, tried: 0, running: Vec::new(), failed: Vec::new() }
     }
 
     /// How many addresses were tried.
@@ -79,7 +83,9 @@ impl<'a> Race<'a> {
     async fn first(&mut self) -> Option<TcpStream> {
         if let &[address] = self.addresses {
             self.tried = 1;
+            let step = self.steps.begin(Step::Attempt { address });
             let answer = self.sockets.connect(address).await;
+            step.end_with(&answer);
             return answer.map_err(|error| self.failed.push(Failed { address, error })).ok();
         }
         let mut pause = pin!(tokio::time::sleep(ATTEMPT_DELAY));
@@ -108,24 +114,27 @@ impl<'a> Race<'a> {
     fn try_next(&mut self) {
         if let Some(&address) = self.addresses.get(self.tried) {
             self.tried += 1;
+            let step = self.steps.begin(Step::Attempt { address });
             let dialing = Box::pin(self.sockets.connect(address));
-            self.running.push(Attempt { address, began: clock::now(), dialing });
+            self.running.push(Attempt { address, began: clock::now(), dialing, step });
         }
     }
 
     fn poll_running(&mut self, cx: &mut Context<'_>) -> Option<TcpStream> {
         let mut at = 0;
         while let Some(attempt) = self.running.get_mut(at) {
-            match attempt.dialing.as_mut().poll(cx) {
-                Poll::Pending => at += 1,
-                Poll::Ready(Ok(tcp)) => {
+            let Poll::Ready(answer) = attempt.dialing.as_mut().poll(cx) else {
+                at += 1;
+                continue;
+            };
+            let Attempt { address, step, .. } = self.running.remove(at);
+            step.end_with(&answer);
+            match answer {
+                Ok(tcp) => {
                     self.running.clear();
                     return Some(tcp);
                 }
-                Poll::Ready(Err(error)) => {
-                    let Attempt { address, .. } = self.running.remove(at);
-                    self.failed.push(Failed { address, error });
-                }
+                Err(error) => self.failed.push(Failed { address, error }),
             }
         }
         None

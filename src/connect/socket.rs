@@ -91,3 +91,44 @@ fn set_lifelines(socket: &TcpSocket, config: &PoolConfig) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Keepalive;
+
+    /// A socket that is connected as this says.
+    async fn connected(config: &PoolConfig) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let sockets = Sockets { config, turn: &AtomicUsize::new(0) };
+        sockets.connect(listener.local_addr().unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_socket_has_the_options_that_were_asked_for() {
+        let seconds = Duration::from_secs;
+        let keepalive = Keepalive { time: seconds(7), interval: seconds(3), count: 5 };
+        let config = PoolConfig::default()
+            .tcp_keepalive(Some(keepalive))
+            .tcp_user_timeout(Some(seconds(11)))
+            .local_addresses(vec!["127.0.0.9".parse().unwrap()]);
+        let tcp = connected(&config).await;
+        assert!(tcp.nodelay().unwrap() && sockopt::socket_keepalive(&tcp).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&tcp).unwrap(), seconds(7));
+        assert_eq!(sockopt::tcp_keepintvl(&tcp).unwrap(), seconds(3));
+        assert_eq!(sockopt::tcp_keepcnt(&tcp).unwrap(), 5);
+        assert_eq!(sockopt::tcp_user_timeout(&tcp).unwrap(), 11_000);
+        assert_eq!(tcp.local_addr().unwrap().ip().to_string(), "127.0.0.9");
+    }
+
+    #[tokio::test]
+    async fn a_socket_has_no_option_that_was_not_asked_for() {
+        let config = PoolConfig::default().tcp_nodelay(false).tcp_keepalive(None).tcp_user_timeout(None);
+        let tcp = connected(&config).await;
+        assert!(!tcp.nodelay().unwrap() && !sockopt::socket_keepalive(&tcp).unwrap());
+        assert_eq!(sockopt::tcp_user_timeout(&tcp).unwrap(), 0);
+    }
+}

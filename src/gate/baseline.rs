@@ -3,7 +3,7 @@
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use super::{FALSE_ALARMS, percent};
+use super::{Verdict, percent};
 
 /// The fewest baseline runs that carry a limit.
 pub const RUNS_NEEDED: usize = 10;
@@ -13,7 +13,7 @@ pub const RUNS_NEEDED: usize = 10;
 pub struct Limit {
     /// The middle of the baseline, in the metric's unit.
     pub expected: f64,
-    /// Beyond this a run is worse than the baseline's scatter explains, with false alarms below [`FALSE_ALARMS`].
+    /// Beyond this a run is worse than the baseline's scatter explains, with false alarms at the level that was asked for.
     pub limit: f64,
     /// The smallest change for the worse, as a fraction, that this baseline can see.
     pub detectable: f64,
@@ -59,12 +59,13 @@ impl Advisory {
 
 /// The prediction limit for one more run, from the logarithms of earlier ones: `mean + t * s * sqrt(1 + 1/K)` with
 /// `t` the one-sided quantile of Student's distribution with `K - 1` degrees of freedom. It holds for one new run
-/// from the same population, if runs scatter like a log-normal; `more_is_worse` tells the direction.
+/// from the same population, if runs scatter like a log-normal; `more_is_worse` tells the direction, `level` how often
+/// such a run may lie beyond the limit.
 ///
 /// # Errors
 ///
 /// [`Advisory`] when so few runs carry none, or a value has no logarithm.
-pub fn limit(baseline: &[f64], more_is_worse: bool) -> Result<Limit, Advisory> {
+pub fn limit(baseline: &[f64], more_is_worse: bool, level: f64) -> Result<Limit, Advisory> {
     if baseline.iter().any(|value| !(value.is_finite() && *value > 0.0)) {
         return Err(Advisory::NoValue);
     }
@@ -77,7 +78,7 @@ pub fn limit(baseline: &[f64], more_is_worse: bool) -> Result<Limit, Advisory> {
     let mean = logs.iter().sum::<f64>() / n;
     let variance = logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (n - 1.0);
     let student = StudentsT::new(0.0, 1.0, n - 1.0).expect("at least nine degrees of freedom");
-    let reach = student.inverse_cdf(1.0 - FALSE_ALARMS) * (variance * (1.0 + 1.0 / n)).sqrt();
+    let reach = student.inverse_cdf(1.0 - level) * (variance * (1.0 + 1.0 / n)).sqrt();
     let limit = if more_is_worse { mean + reach } else { mean - reach };
     Ok(Limit { expected: mean.exp(), limit: limit.exp(), detectable: reach.exp_m1(), runs })
 }
@@ -88,11 +89,14 @@ impl Limit {
         if self.limit >= self.expected { value > self.limit } else { value < self.limit }
     }
 
-    /// How far `value` is from the middle of the baseline, positive for worse, and what the baseline could see.
-    pub fn sentence(&self, metric: &str, value: f64) -> String {
-        let worse =
-            if self.limit >= self.expected { value / self.expected } else { self.expected / value } - 1.0;
-        let verdict = if self.is_exceeded_by(value) { "REGRESSED" } else { "PASS" };
+    /// By how much `value` is worse than the middle of the baseline, as a fraction.
+    pub fn worse(&self, value: f64) -> f64 {
+        (if self.limit >= self.expected { value / self.expected } else { self.expected / value }) - 1.0
+    }
+
+    /// How far `value` is from the middle of the baseline, what the baseline could see, and the verdict.
+    pub fn sentence(&self, metric: &str, value: f64, verdict: Verdict) -> String {
+        let worse = self.worse(value);
         let direction = if worse >= 0.0 { "worse" } else { "better" };
         format!(
             "{metric} is {} {direction} than the middle of {} baseline runs, whose scatter hides changes below {}: \
@@ -107,13 +111,14 @@ impl Limit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gate::FALSE_ALARMS;
     use crate::gate::simulation::Noise;
 
     #[test]
     fn ten_equal_steps_give_the_limit_of_the_textbook() {
         // ln-values 0.00, 0.01 .. 0.09: mean 0.045, s = 0.0302765, t(9; 0.99) = 2.82144.
         let baseline: Vec<f64> = (0..10).map(|i| (0.01 * f64::from(i)).exp()).collect();
-        let found = limit(&baseline, true).unwrap();
+        let found = limit(&baseline, true, FALSE_ALARMS).unwrap();
         let expected = 0.045 + 2.82144 * 0.030_276_5 * 1.1_f64.sqrt();
         assert!((found.limit.ln() - expected).abs() < 1e-5, "{}", found.limit.ln());
         assert!(found.is_exceeded_by(1.2) && !found.is_exceeded_by(1.1));
@@ -122,15 +127,17 @@ mod tests {
     #[test]
     fn where_less_is_worse_the_limit_lies_below() {
         let baseline: Vec<f64> = (0..10).map(|i| 1000.0 + f64::from(i)).collect();
-        let found = limit(&baseline, false).unwrap();
+        let found = limit(&baseline, false, FALSE_ALARMS).unwrap();
         assert!(found.limit < 1000.0 && found.is_exceeded_by(900.0) && !found.is_exceeded_by(2000.0));
-        assert!(found.sentence("requests/s", 900.0).contains("worse than the middle of 10"));
+        assert!(
+            found.sentence("requests/s", 900.0, Verdict::Regressed).contains("worse than the middle of 10")
+        );
     }
 
     #[test]
     fn nine_runs_or_a_value_of_nothing_carry_no_limit() {
-        assert_eq!(limit(&[1.0; 9], true), Err(Advisory::FewRuns(9)));
-        assert_eq!(limit(&[0.0; 12], true), Err(Advisory::NoValue));
+        assert_eq!(limit(&[1.0; 9], true, FALSE_ALARMS), Err(Advisory::FewRuns(9)));
+        assert_eq!(limit(&[0.0; 12], true, FALSE_ALARMS), Err(Advisory::NoValue));
         assert!(Advisory::FewRuns(9).sentence().contains("9 baseline runs are too few"));
     }
 
@@ -143,7 +150,7 @@ mod tests {
         let alarms = (0..sessions)
             .filter(|_| {
                 let baseline: Vec<f64> = (0..10).map(|_| value()).collect();
-                limit(&baseline, true).is_ok_and(|limit| limit.is_exceeded_by(value()))
+                limit(&baseline, true, FALSE_ALARMS).is_ok_and(|limit| limit.is_exceeded_by(value()))
             })
             .count();
         let share = alarms as f64 / f64::from(sessions);

@@ -19,7 +19,8 @@ pub fn spread(differences: &[f64]) -> Option<f64> {
     median(differences.iter().map(|difference| (difference - centre).abs()).collect()).map(|mad| 1.4826 * mad)
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+/// The middle of some values; `None` of none.
+pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let last = values.len().checked_sub(1)?;
     Some(values[last / 2].midpoint(values[last.div_ceil(2)]))
@@ -28,8 +29,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 /// Rounds that are needed to detect what must be detected, when rounds spread so much and `metrics` are gated: the
 /// usual formula for a shift of normal values, with the error rates of a gate that looks once.
 pub fn rounds_to_detect(spread: f64, demand: Demand, metrics: usize) -> f64 {
-    let gap = demand.detect.ln_1p() - demand.tolerance.ln_1p();
-    (deviates(metrics) * spread / gap).powi(2).ceil().max(8.0)
+    (deviates(metrics) * spread / gap(demand)).powi(2).ceil().max(8.0)
 }
 
 /// The smallest change for the worse, as a fraction, that so many rounds detect.
@@ -39,6 +39,26 @@ pub fn detectable(spread: f64, demand: Demand, metrics: usize, rounds: usize) ->
     }
     let shift = deviates(metrics) * spread / (rounds as f64).sqrt();
     Some((demand.tolerance.ln_1p() + shift).exp_m1())
+}
+
+/// The most that rounds may scatter so that so many of them detect what must be detected.
+pub fn most_spread(demand: Demand, metrics: usize, rounds: usize) -> f64 {
+    gap(demand) * (rounds as f64).sqrt() / deviates(metrics)
+}
+
+/// How many samples above a quantile this demand needs: [`TAIL_SAMPLES`] to find 10 % where 2 % is tolerated, and
+/// otherwise with the inverse square of the distance between the two, as the number of rounds does.
+pub fn tail_needed(demand: Demand) -> f64 {
+    let usual = Demand { tolerance: 0.02, detect: 0.10 };
+    (TAIL_SAMPLES as f64 * (gap(usual) / gap(demand)).powi(2)).max(FEWEST_TAIL_SAMPLES)
+}
+
+/// With fewer a quantile is the place of a few requests, whatever must be detected.
+const FEWEST_TAIL_SAMPLES: f64 = 200.0;
+
+/// From what is tolerated to what must be detected, in the logarithm.
+fn gap(demand: Demand) -> f64 {
+    demand.detect.ln_1p() - demand.tolerance.ln_1p()
 }
 
 /// By how many standard errors a shift must exceed the tolerance to be found nearly always.

@@ -6,7 +6,7 @@ use std::f64::consts::TAU;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-use super::{Demand, Evidence, FALSE_ALARMS, LOOKS, Verdict, look};
+use super::{Demand, Evidence, FALSE_ALARMS, LOOKS, Scale, Verdict, look};
 use crate::estimate::p_value;
 
 /// Random numbers for a simulation.
@@ -112,6 +112,7 @@ fn gate(differences: &[Vec<f64>; 2], demands: [Demand; 2]) -> Verdict {
             .map(|((metric, demand), all)| Evidence {
                 metric: metric.into(),
                 demand,
+                scale: Scale::Logarithm,
                 differences: all[..seen].to_vec(),
             })
             .collect();

@@ -10,7 +10,7 @@ use super::highest::{self, Seen};
 use super::request::Template;
 use super::search::{self, Found};
 use super::worker::{self, Job, Source};
-use super::{Comparing, Load, Network, Progress, Refusal, Stop, purity, usage};
+use super::{Companion, Comparing, Load, Network, Next, Progress, Refusal, Stop, processes, purity, usage};
 use crate::clock;
 use crate::error::Error;
 use crate::machine::{self, Machine};
@@ -29,7 +29,8 @@ const DEAD_REQUESTS: u64 = 20;
 pub(super) struct Driver {
     plan: Plan,
     load: Load,
-    template: Template,
+    /// One per arm: an arm may have a target of its own.
+    templates: Vec<Template>,
     tls_config: TlsConfig,
     /// One per arm: arms do not share sessions.
     tls: Vec<TlsClient>,
@@ -68,12 +69,13 @@ impl Driver {
     pub(super) fn new(comparing: Comparing, stop: Stop) -> Result<Driver, Refusal> {
         let Comparing { plan, load, tls, network, command, embedded } = comparing;
         check(&plan, load)?;
-        let template = Template::new(&plan.target)?;
-        let network = network.settled(std::iter::once(&template.origin))?;
+        let templates: Vec<Template> =
+            plan.arms.iter().map(|arm| Template::new(plan.target_of(arm))).collect::<Result<_, _>>()?;
+        let network = network.settled(templates.iter().map(|template| &template.origin))?;
         let mut driver = Driver {
             plan,
             load,
-            template,
+            templates,
             tls_config: tls,
             tls: Vec::new(),
             network,
@@ -96,11 +98,11 @@ impl Driver {
         config.build().map_err(|error| Refusal::Usage(error.to_string()))
     }
 
-    fn is_https(&self) -> bool {
-        self.template.origin.scheme() == Scheme::Https
+    fn is_https(&self, arm: usize) -> bool {
+        self.templates[arm].origin.scheme() == Scheme::Https
     }
 
-    pub(super) fn run(mut self, watch: &mut dyn FnMut(Progress)) -> Result<Measurement, Refusal> {
+    pub(super) fn run(mut self, with: &mut dyn Companion) -> Result<Measurement, Refusal> {
         let started = clock::wall();
         let machine = Machine::this();
         let facts = match self.look() {
@@ -109,19 +111,20 @@ impl Driver {
         };
         let mut capacities = None;
         if !self.stop.is_set() {
-            watch(Progress::Reached { address: facts.address.clone() });
+            with.tell(Progress::Reached { address: facts.address.clone() });
             // As many connections as there are descriptors for, before the warm-up opens them.
             self.afford(&self.port_facts(&facts), 0.0)?;
-            capacities = self.warm_up(watch)?;
+            capacities = self.warm_up(with)?;
         }
-        let mut slots = Vec::new();
+        let (mut slots, mut enough) = (Vec::new(), false);
         if let Some(capacities) = capacities {
             if let Load::Search(arrivals) = self.load {
-                self.find_highest(arrivals, &facts, watch)?;
+                self.find_highest(arrivals, &facts, with)?;
             }
             self.settle_load(&capacities, &facts)?;
-            watch(Progress::Begins { rate: rate_of(self.plan.model) });
-            self.rounds(&mut slots, watch)?;
+            with.tell(Progress::Begins { rate: rate_of(self.plan.model) });
+            with.settled(self.plan.model)?;
+            enough = self.rounds(&mut slots, with)? == Next::Enough;
         }
         let planned = self.plan.arms.len() * self.plan.rounds as usize;
         Ok(Measurement {
@@ -134,7 +137,9 @@ impl Driver {
             offered: self.offered,
             machine,
             target: TargetFacts { embedded: self.embedded, ..facts },
-            interrupted: self.stop.is_set() && (slots.len() < planned || slots.last().is_some_and(is_cut)),
+            interrupted: self.stop.is_set()
+                && !enough
+                && (slots.len() < planned || slots.last().is_some_and(is_cut)),
             slots,
             search: self.searched,
             outside: self.outside,
@@ -142,27 +147,42 @@ impl Driver {
         })
     }
 
-    /// The first look; arms that the target cannot have are left out, and it is said why.
+    /// The first look at every target; arms that a target cannot have are left out, and it is said why. What it
+    /// answers with is that of the first arm.
     fn look(&mut self) -> Result<TargetFacts, Refusal> {
-        let resuming = TlsConfig { resume: true, ..self.tls_config.clone() };
-        let tls = resuming.build().map_err(|error| Refusal::Usage(error.to_string()))?;
-        let pool = self.network.of(self.plan.arms[0].pool(1));
-        let FirstLook { facts, keeps_connections, resumes, ledger, slowest } =
-            first_look::look(&self.plan, &self.template, &pool, &tls, &self.stop)?;
-        self.outside.merge(&ledger);
-        self.first_response = slowest;
-        if !keeps_connections {
-            self.notes.push("the server did not keep its first connection open for a second request".into());
+        let FirstLook { facts, resumes, .. } = self.look_at(0)?;
+        let others = (1..self.plan.arms.len()).filter(|&arm| self.plan.arms[arm].target.is_some());
+        for arm in others.collect::<Vec<_>>() {
+            self.look_at(arm)?;
         }
-        if self.is_https() && !resumes && self.plan.arms.iter().any(|arm| arm.resume) {
+        if self.is_https(0) && !resumes && self.plan.arms.iter().any(|arm| arm.resume) {
             self.leave_out_resumed();
         }
-        if facts.status >= 400 {
-            self.notes.push(format!("the first answer had status {}: is it the right URL?", facts.status));
-        } else if (300..400).contains(&facts.status) {
-            self.notes.push(format!("the answer is a redirect ({}), which is not followed", facts.status));
-        }
         Ok(facts)
+    }
+
+    /// The first look at an arm's target.
+    fn look_at(&mut self, arm: usize) -> Result<FirstLook, Refusal> {
+        let resuming = TlsConfig { resume: true, ..self.tls_config.clone() };
+        let tls = resuming.build().map_err(|error| Refusal::Usage(error.to_string()))?;
+        let own = &self.plan.arms[arm];
+        let pool = self.network.of(own.pool(1));
+        let (target, max_time) = (self.plan.target_of(own), self.plan.max_time);
+        let found = first_look::look(target, max_time, &self.templates[arm], &pool, &tls, &self.stop)?;
+        let of = if own.target.is_some() { format!("arm `{}`: ", own.name) } else { String::new() };
+        self.outside.merge(&found.ledger);
+        self.first_response = self.first_response.max(found.slowest);
+        if !found.keeps_connections {
+            self.notes
+                .push(format!("{of}the server did not keep its first connection open for a second request"));
+        }
+        let status = found.facts.status;
+        if status >= 400 {
+            self.notes.push(format!("{of}the first answer had status {status}: is it the right URL?"));
+        } else if (300..400).contains(&status) {
+            self.notes.push(format!("{of}the answer is a redirect ({status}), which is not followed"));
+        }
+        Ok(found)
     }
 
     fn leave_out_resumed(&mut self) {
@@ -171,12 +191,14 @@ impl Driver {
         self.plan.arms.retain(|_| *kept.next().unwrap_or(&true));
         let mut kept = keep.iter();
         self.tls.retain(|_| *kept.next().unwrap_or(&true));
+        let mut kept = keep.iter();
+        self.templates.retain(|_| *kept.next().unwrap_or(&true));
         self.notes.push("the server resumed no TLS session, so there is no arm `off-resumed`".into());
     }
 
     /// Every arm in a closed loop, until it is steady: its capacity, tickets for the arm that resumes, and the
     /// server's caches. `None` when asked to stop.
-    fn warm_up(&mut self, watch: &mut dyn FnMut(Progress)) -> Result<Option<Vec<f64>>, Refusal> {
+    fn warm_up(&mut self, with: &mut dyn Companion) -> Result<Option<Vec<f64>>, Refusal> {
         let mut capacities = Vec::new();
         if matches!(self.load, Load::Search(_)) {
             // Its looks begin gently, and warm what there is to warm.
@@ -184,13 +206,13 @@ impl Driver {
         }
         for arm in 0..self.plan.arms.len() {
             let name = self.plan.arms[arm].name.clone();
-            watch(Progress::Searching { arm: name.clone() });
+            with.tell(Progress::Searching { arm: name.clone() });
             let Some(Found { requests_per_s, steady }) = self.search(arm)? else { return Ok(None) };
             if !steady {
                 self.notes.push(format!("arm `{name}` was not steady in the warm-up"));
             }
             if !matches!(self.load, Load::Rate(..)) {
-                watch(Progress::Found { arm: name.clone(), requests_per_s });
+                with.tell(Progress::Found { arm: name.clone(), requests_per_s });
             }
             self.offered.capacity.push(Capacity { arm: name, requests_per_s });
             capacities.push(requests_per_s);
@@ -204,7 +226,7 @@ impl Driver {
         &mut self,
         arrivals: Arrivals,
         facts: &TargetFacts,
-        watch: &mut dyn FnMut(Progress),
+        with: &mut dyn Companion,
     ) -> Result<(), Refusal> {
         let Some(Search { goal, look }) = self.plan.search.clone() else {
             return Err(Refusal::Usage("a search needs a goal, such as p99<5ms".into()));
@@ -214,7 +236,7 @@ impl Driver {
             if self.stop.is_set() {
                 return None;
             }
-            watch(Progress::Looking { rate });
+            with.tell(Progress::Looking { rate });
             if let Err(refusal) = self.afford(&self.port_facts(facts), rate) {
                 return Some(Seen::Generator(refusal.to_string()));
             }
@@ -375,26 +397,30 @@ impl Driver {
         }
     }
 
-    fn rounds(&mut self, slots: &mut Vec<Slot>, watch: &mut dyn FnMut(Progress)) -> Result<(), Refusal> {
+    /// Visits until all rounds are done, the target is dead, or somebody says that it is enough.
+    fn rounds(&mut self, slots: &mut Vec<Slot>, with: &mut dyn Companion) -> Result<Next, Refusal> {
         let visits = Schedule::new(&self.plan).visits();
         let (total, mut dead, mut unanswered) = (visits.len(), 0, 0);
         for (nth, visit) in visits.into_iter().enumerate() {
             if self.stop.is_set() {
-                return Ok(());
+                return Ok(Next::Go);
             }
-            watch(Progress::Slot {
+            if visit.order == 0 && visit.round > 0 && with.after_round(visit.round, slots)? == Next::Enough {
+                return Ok(Next::Enough);
+            }
+            with.tell(Progress::Slot {
                 round: visit.round + 1,
                 rounds: self.plan.rounds,
                 arm: self.plan.arms[visit.arm].name.clone(),
                 left: (self.plan.slot + self.plan.washout) * u32::try_from(total - nth).unwrap_or(u32::MAX),
             });
-            let slot = match self.slot(visit) {
+            let slot = match self.slot(visit, with.process(visit.arm)) {
                 Ok(slot) => slot,
                 // What was measured until then is not lost with it.
                 Err(refusal) if !slots.is_empty() => {
                     self.notes
                         .push(format!("round {} could not be run, ended early: {refusal}", visit.round + 1));
-                    return Ok(());
+                    return Ok(Next::Go);
                 }
                 Err(refusal) => return Err(refusal),
             };
@@ -409,13 +435,13 @@ impl Driver {
                 let round = visit.round + 1;
                 self.notes
                     .push(format!("the target answered nothing any more in round {round}: ended early"));
-                return Ok(());
+                return Ok(Next::Go);
             }
         }
-        Ok(())
+        if self.stop.is_set() { Ok(Next::Go) } else { with.after_round(self.plan.rounds, slots) }
     }
 
-    fn slot(&mut self, visit: Visit) -> Result<Slot, Refusal> {
+    fn slot(&mut self, visit: Visit, process: Option<u32>) -> Result<Slot, Refusal> {
         let shape = Shape {
             arm: visit.arm,
             model: self.plan.model,
@@ -425,15 +451,19 @@ impl Driver {
             stages: self.plan.stages.clone(),
         };
         let start_unix_ns = unix_ns(clock::wall());
+        let before = process.and_then(processes::Use::of);
         let mut slot = self.visit(&shape)?;
+        let used = process.and_then(processes::Use::of);
+        slot.target_cpu_ns = used.zip(before).and_then(|(now, before)| now.since(&before));
         let arm = &self.plan.arms[visit.arm];
         slot.round = visit.round;
         slot.order = visit.order;
         slot.arm.clone_from(&arm.name);
         slot.start_unix_ns = start_unix_ns;
-        // One arm alone is measured as it is: there is nothing that it should differ from.
-        if self.plan.arms.len() > 1 {
-            slot.flags = purity::faults(arm, &slot, self.is_https());
+        // One arm alone is measured as it is: there is nothing that it should differ from. So is one with a target
+        // of its own: what that makes of its connections is part of the comparison.
+        if self.plan.arms.len() > 1 && arm.target.is_none() {
+            slot.flags = purity::faults(arm, &slot, self.is_https(visit.arm));
         }
         slot.pure = slot.flags.is_empty();
         if self.stop.is_set() && (slot.duration < self.plan.slot || slot.censored > 0) {
@@ -486,7 +516,7 @@ impl Driver {
             Model::Open { rate, arrivals } => Source::Open(Pacer::new(rate, arrivals, worker, threads, seed)),
         };
         Job {
-            template: self.template.clone(),
+            template: self.templates[shape.arm].clone(),
             pool: self.network.of(arm.pool(connections)),
             tls: self.tls[shape.arm].clone(),
             connections,

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind};
 use crate::exchange::Exchange;
 use crate::measurement::{Ledger, TargetFacts};
 use crate::origin::Scheme;
-use crate::plan::Plan;
+use crate::plan::Target;
 use crate::pool::Pool;
 use crate::tls::TlsClient;
 
@@ -35,7 +35,8 @@ const TICKET_PAUSE: Duration = Duration::from_millis(20);
 const GLANCE: Duration = Duration::from_millis(20);
 
 pub(super) fn look(
-    plan: &Plan,
+    target: &Target,
+    max_time: Duration,
     template: &Template,
     pool: &PoolConfig,
     tls: &TlsClient,
@@ -45,7 +46,7 @@ pub(super) fn look(
         .enable_all()
         .build()
         .map_err(|error| Refusal::Usage(format!("could not start a runtime: {error}")))?;
-    let looking = Looking { plan, template, tls, stop };
+    let looking = Looking { target, max_time, template, tls, stop };
     runtime.block_on(async {
         let kept = looking.ask_twice(pool.clone().keep_alive(true)).await?;
         let fresh = looking.ask_twice(pool.clone().keep_alive(false)).await?;
@@ -62,7 +63,8 @@ pub(super) fn look(
 }
 
 struct Looking<'a> {
-    plan: &'a Plan,
+    target: &'a Target,
+    max_time: Duration,
     template: &'a Template,
     tls: &'a TlsClient,
     stop: &'a Stop,
@@ -107,7 +109,7 @@ impl Looking<'_> {
             Ok(Err(error)) => Err(Refusal::Unreachable(self.advice(&error))),
             Err(_) => Err(Refusal::Unreachable(format!(
                 "{} did not answer within {:?}: is it the right URL? raise --max-time if it is only slow",
-                self.plan.target.url, self.plan.max_time
+                self.target.url, self.max_time
             ))),
         }
     }
@@ -115,7 +117,7 @@ impl Looking<'_> {
     /// Waits for an answer as long as a request may take, and no longer than until the run is asked to stop.
     async fn within_max_time<T>(&self, asking: impl Future<Output = T>) -> Result<T, ()> {
         let mut asking = pin!(asking);
-        let latest = clock::now() + self.plan.max_time;
+        let latest = clock::now() + self.max_time;
         loop {
             let now = clock::now();
             if self.stop.is_set() || now >= latest {
@@ -129,7 +131,7 @@ impl Looking<'_> {
 
     /// The error with what to do about it.
     fn advice(&self, error: &Error) -> String {
-        let url = &self.plan.target.url;
+        let url = &self.target.url;
         let https = self.template.origin.scheme() == Scheme::Https;
         let text = error.to_string();
         let cure = match error.kind() {

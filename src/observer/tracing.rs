@@ -1,18 +1,21 @@
 //! [`TracingObserver`]: a pool's events as events of `tracing`.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tracing::debug;
+use tracing::field::{DisplayValue, display};
 
-use super::{Event, Observer};
-use crate::exchange::ConnectionFacts;
+use super::{Event, Observer, Step, StepEnd};
+use crate::exchange::{ConnectionFacts, Exchange};
 use crate::phase::ConnectTimings;
 
 /// Tells `tracing` what a pool tells its observer: events of the level `DEBUG` and the target `keeplive`, inside the
 /// span that the request's own task is in.
 ///
 /// Fields are named by OpenTelemetry's semantic conventions where those have a word: `server.address`, `server.port`,
-/// `network.peer.address`, `network.peer.port`, `network.local.port`, `tls.protocol.version`, `tls.resumed`,
+/// `network.peer.address`, `network.peer.port`, `network.local.address`, `network.local.port`, `tls.protocol.version`,
+/// `tls.cipher`, `tls.next_protocol`, `tls.resumed`,
 /// `http.response.status_code`, `http.request.resend_count`, `http.connection.state` (`active`, `idle`), `error.type`.
 /// Where they have none, by `keeplive.` and the library's own: `keeplive.connection.id`, `keeplive.close.reason`,
 /// `keeplive.exchanges`. Durations are in seconds, as there.
@@ -43,9 +46,23 @@ impl Observer for TracingObserver {
             Event::Asked { .. } => told!(event, {}, "a request asks for a connection"),
             Event::Waiting { .. } => told!(event, {}, "a request waits for its turn"),
             Event::Opening { .. } => told!(event, {}, "a connection is being opened"),
+            Event::StepBegun { step, .. } => told!(event, {
+                keeplive.step = step.as_str(),
+                network.peer.address = address_of(step),
+            }, "a part of an opening begins"),
+            Event::StepEnded { step, took, end, .. } => told!(event, {
+                keeplive.step = step.as_str(),
+                network.peer.address = address_of(step),
+                keeplive.step.end = end.as_str(),
+                keeplive.took = seconds(took),
+                error = failure_of(&end).map(display),
+            }, "a part of an opening has ended"),
             Event::Opened { connection, timings, .. } => opened(event, connection, timings),
             Event::NotOpened { error, .. } => {
                 told!(event, { error.type = error.kind().as_str(), %error, }, "a connection could not be opened");
+            }
+            Event::Abandoned { after, .. } => {
+                told!(event, { keeplive.age = seconds(after), }, "the opening of a connection was given up");
             }
             Event::Granted { exchanges, idle, waited, .. } => told!(event, {
                 http.connection.state = "active",
@@ -61,13 +78,7 @@ impl Observer for TracingObserver {
                 keeplive.send = seconds(send),
                 keeplive.wait = seconds(wait),
             }, "a response's head has come"),
-            Event::Exchanged { exchange, .. } => told!(event, {
-                http.request.resend_count = exchange.retries.len(),
-                keeplive.exchanges = exchange.nth,
-                keeplive.total = seconds(exchange.timings.total()),
-                keeplive.bytes.out = exchange.bytes_out,
-                keeplive.bytes.in = exchange.bytes_in,
-            }, "an exchange is complete"),
+            Event::Exchanged { exchange, .. } => exchanged(event, exchange),
             Event::Failed { error, .. } => {
                 told!(event, { error.type = error.kind().as_str(), %error, }, "an exchange failed");
             }
@@ -88,6 +99,40 @@ impl Observer for TracingObserver {
     }
 }
 
+/// All that the record of an exchange tells. Its retries are events of their own.
+fn exchanged(event: &Event<'_>, exchange: &Exchange) {
+    let Exchange { connection, timings, hint, .. } = exchange;
+    let (tls, opening) = (connection.tls.as_ref(), timings.connect);
+    told!(event, {
+        network.peer.address = connection.remote.ip().map(display),
+        network.peer.port = connection.remote.port(),
+        network.local.address = connection.local.ip().map(display),
+        network.local.port = connection.local.port(),
+        tls.protocol.version = tls.map(|tls| tls.version.as_str()),
+        tls.cipher = tls.map(|tls| tls.cipher_suite.as_str()),
+        tls.next_protocol = tls.and_then(|tls| tls.alpn.as_deref()),
+        tls.resumed = tls.map(|tls| tls.resumed),
+        http.request.resend_count = exchange.retries.len(),
+        keeplive.obtained = exchange.obtained.as_str(),
+        keeplive.exchanges = exchange.nth,
+        keeplive.age = seconds(exchange.age),
+        keeplive.idle = exchange.idle_before.map(seconds),
+        keeplive.blocked = seconds(timings.blocked),
+        keeplive.dns = opening.and_then(|opening| opening.dns).map(seconds),
+        keeplive.connect = opening.map(|opening| seconds(opening.tcp)),
+        keeplive.proxy = opening.and_then(|opening| opening.proxy).map(seconds),
+        keeplive.tls = opening.and_then(|opening| opening.tls).map(seconds),
+        keeplive.send = seconds(timings.send),
+        keeplive.wait = seconds(timings.wait),
+        keeplive.receive = seconds(timings.receive),
+        keeplive.total = seconds(timings.total()),
+        keeplive.bytes.out = exchange.bytes_out,
+        keeplive.bytes.in = exchange.bytes_in,
+        keeplive.hint.timeout = hint.and_then(|hint| hint.timeout).map(seconds),
+        keeplive.hint.max = hint.and_then(|hint| hint.max),
+    }, "an exchange is complete");
+}
+
 fn opened(event: &Event<'_>, connection: &ConnectionFacts, timings: Option<ConnectTimings>) {
     let tls = connection.tls.as_ref();
     told!(event, {
@@ -100,6 +145,20 @@ fn opened(event: &Event<'_>, connection: &ConnectionFacts, timings: Option<Conne
         keeplive.connect = timings.map(|timings| seconds(timings.tcp)),
         keeplive.tls = timings.and_then(|timings| timings.tls).map(seconds),
     }, "a connection was opened");
+}
+
+fn address_of(step: Step<'_>) -> Option<DisplayValue<IpAddr>> {
+    match step {
+        Step::Attempt { address } => Some(display(address.ip())),
+        _ => None,
+    }
+}
+
+fn failure_of<'a>(end: &StepEnd<'a>) -> Option<&'a (dyn std::error::Error + 'static)> {
+    match *end {
+        StepEnd::Failed(error) => Some(error),
+        _ => None,
+    }
 }
 
 fn seconds(duration: Duration) -> f64 {
@@ -118,9 +177,11 @@ mod tests {
 
     use super::*;
     use crate::error::{Error, ErrorKind};
-    use crate::exchange::ConnectionId;
+    use crate::exchange::{ConnectionId, Obtained, TlsFacts};
+    use crate::hint::Hint;
     use crate::idle::CloseReason;
     use crate::origin::Origin;
+    use crate::phase::Timings;
 
     #[derive(Clone, Default)]
     struct Collected(Arc<Mutex<Vec<BTreeMap<String, String>>>>);
@@ -155,6 +216,77 @@ mod tests {
         fn enter(&self, _: &Id) {}
 
         fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn an_exchange_is_told_whole() {
+        let address = |text: &str| text.parse::<std::net::SocketAddr>().unwrap().into();
+        let tls = TlsFacts {
+            version: "TLSv1.3".into(),
+            cipher_suite: "TLS13_AES_256_GCM_SHA384".into(),
+            alpn: Some("http/1.1".into()),
+            resumed: true,
+        };
+        let (remote, local) = (address("192.0.2.1:443"), address("192.0.2.2:4000"));
+        let connection = Arc::new(ConnectionFacts { id: ConnectionId(7), remote, local, tls: Some(tls) });
+        let ms = Duration::from_millis;
+        let connect =
+            ConnectTimings { dns: Some(ms(1)), tcp: ms(2), proxy: None, tls: Some(ms(3)), attempts: 1 };
+        let exchange = Exchange {
+            connection,
+            obtained: Obtained::LateBound,
+            nth: 2,
+            age: ms(9000),
+            idle_before: Some(ms(500)),
+            timings: Timings {
+                blocked: ms(4),
+                connect: Some(connect),
+                send: ms(5),
+                wait: ms(6),
+                receive: ms(7),
+            },
+            retries: Vec::new(),
+            hint: Some(Hint { timeout: Some(ms(60_000)), max: Some(9) }),
+            bytes_out: 10,
+            bytes_in: 20,
+        };
+        let (origin, collected): (Origin, _) = ("https://example.com".parse().unwrap(), Collected::default());
+        tracing::subscriber::with_default(collected.clone(), || {
+            TracingObserver.event(&Event::Exchanged { origin: &origin, exchange: &exchange });
+        });
+        let told = collected.0.lock().unwrap();
+        let expected = [
+            ("keeplive.connection.id", "7"),
+            ("network.peer.address", "192.0.2.1"),
+            ("network.peer.port", "443"),
+            ("network.local.address", "192.0.2.2"),
+            ("network.local.port", "4000"),
+            ("tls.protocol.version", "\"TLSv1.3\""),
+            ("tls.cipher", "\"TLS13_AES_256_GCM_SHA384\""),
+            ("tls.next_protocol", "\"http/1.1\""),
+            ("tls.resumed", "true"),
+            ("http.request.resend_count", "0"),
+            ("keeplive.obtained", "\"late_bound\""),
+            ("keeplive.exchanges", "2"),
+            ("keeplive.age", "9.0"),
+            ("keeplive.idle", "0.5"),
+            ("keeplive.blocked", "0.004"),
+            ("keeplive.dns", "0.001"),
+            ("keeplive.connect", "0.002"),
+            ("keeplive.tls", "0.003"),
+            ("keeplive.send", "0.005"),
+            ("keeplive.wait", "0.006"),
+            ("keeplive.receive", "0.007"),
+            ("keeplive.total", "0.028"),
+            ("keeplive.bytes.out", "10"),
+            ("keeplive.bytes.in", "20"),
+            ("keeplive.hint.timeout", "60.0"),
+            ("keeplive.hint.max", "9"),
+        ];
+        for (name, value) in expected {
+            assert_eq!(told[0].get(name).map(String::as_str), Some(value), "{name}");
+        }
+        assert_eq!(told[0].get("keeplive.proxy"), None);
     }
 
     #[test]

@@ -15,7 +15,8 @@ use crate::connect::Stream;
 use crate::connection::Connection;
 use crate::idle::CloseReason;
 
-/// The most connections that wait for their peer's FIN at a time; beyond it we close first.
+/// The most connections that wait for their peer's FIN at a time, and no more than may be open; beyond it we close
+/// first.
 const MAX_LINGERING: u64 = 256;
 
 /// How often a closing connection is read, 4 kB at a time, before its peer is taken for one that never stops sending.
@@ -49,9 +50,10 @@ fn linger(shared: &Arc<Shared>, mut stream: Stream) {
         return count(shared, end);
     }
     let limit = shared.config.linger;
+    let most = shared.config.max_connections.map_or(MAX_LINGERING, |most| MAX_LINGERING.min(most as u64));
     let (lingering, others) = Lingering::begin(shared);
     match Handle::try_current() {
-        Ok(runtime) if others < MAX_LINGERING && limit > Duration::ZERO => {
+        Ok(runtime) if others < most && limit > Duration::ZERO => {
             runtime.spawn(wait_for_the_peer(stream, lingering, limit));
         }
         _ => say_goodbye(stream),

@@ -91,13 +91,6 @@ impl<D: Desk> PlaceBeside<D> {
         &self.place
     }
 
-    /// The place alone, for a waiter that waits no more.
-    pub(super) fn into_place(mut self) -> Place<D> {
-        let Place { desk, origin, filled } = &mut self.place;
-        *filled = true;
-        Place::new(desk, origin)
-    }
-
     /// The connection is open: it goes to the waiter, or to the next if that one needs it no more, or rests.
     pub(super) fn deliver(mut self, connection: D::Connection, count: impl FnOnce(&mut Counts)) {
         let Place { desk, origin, filled } = &mut self.place;
@@ -112,16 +105,14 @@ impl<D: Desk> PlaceBeside<D> {
     }
 
     pub(super) fn fail(mut self, error: Error) {
+        self.place.desk.change(|state, _| state.counts.failed_to_open += 1);
         self.give_up(error);
     }
 
     fn give_up(&mut self, error: Error) {
         let Place { desk, origin, filled } = &mut self.place;
         *filled = true;
-        desk.change(|state, after| {
-            state.counts.failed_to_open += 1;
-            state.failed(origin, self.requester, error, after);
-        });
+        desk.change(|state, after| state.failed(origin, self.requester, error, after));
     }
 }
 

@@ -11,10 +11,10 @@ use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 
-use super::hand_off::{Given, Place, PlaceBeside, Waiter};
+use super::hand_off::{Given, Place, Waiter};
+use super::opening::{open, open_beside};
 use super::response::{Body, Progress, Response};
 use super::state::{Kept, Turn};
-use super::stats::Counts;
 use super::watch::Pooled;
 use super::{Shared, drain};
 use crate::body::RequestBody;
@@ -22,7 +22,7 @@ use crate::clock;
 use crate::config::{OnMiss, PoolConfig};
 use crate::connection::{Connection, Failure, Limits, Stamps};
 use crate::error::{Error, ErrorKind, Retry};
-use crate::exchange::{ConnectionFacts, ConnectionId, Obtained, TlsFacts};
+use crate::exchange::{ConnectionFacts, Obtained};
 use crate::hint::{Hint, Rest};
 use crate::idle::CloseReason;
 use crate::observer::Event;
@@ -94,6 +94,17 @@ impl Held {
 
     pub(super) fn config(&self) -> &PoolConfig {
         &self.shared.config
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Whether more exchanges may follow this one on its connection, for all that this side knows.
+    pub(super) fn may_go_on(&self) -> bool {
+        let config = &self.shared.config;
+        let is_last = config.max_exchanges.is_some_and(|most| self.as_ref().exchanges() >= most);
+        config.keep_alive && !is_last && !self.shared.drain.has_begun()
     }
 
     pub(super) fn facts(&self) -> &Arc<ConnectionFacts> {
@@ -255,111 +266,25 @@ fn too_late(limit: Option<Duration>) -> Error {
     Error::new(ErrorKind::AcquireTimeout).at(Phase::Blocked).with_detail(text)
 }
 
-/// Waits for a connection that nobody has used: one that comes back makes room for it.
+/// Waits for a place for a connection that nobody has used: one that comes back makes room for it.
 async fn queue_for_place(
     shared: &Arc<Shared>,
     mut waiter: Waiter<Arc<Shared>>,
     asked: Instant,
 ) -> Result<Lease, Error> {
     match wait(&mut waiter, &shared.config).await? {
-        Given::Connection { connection, .. } | Given::Own(connection) => {
-            open(make_room(shared, connection), asked).await
-        }
         Given::Place(place) => open(place, asked).await,
-        // What is opened beside the queue need not be what this request is given. It leaves the queue: what comes
-        // back meanwhile is for others.
-        Given::PlaceBeside(beside) => {
-            drop(waiter);
-            open(beside.into_place(), asked).await
-        }
-        Given::Failed(error) => Err(error),
         Given::Closed => Err(Error::new(ErrorKind::Closed)),
-    }
-}
-
-/// Closes a connection, good as it may be, and keeps its place.
-fn make_room(shared: &Arc<Shared>, pooled: Pooled) -> Place<Arc<Shared>> {
-    let origin = pooled.origin().clone();
-    shared.close(pooled, CloseReason::Evicted);
-    shared.change(|state, _| state.reopen(&origin));
-    Place::new(shared, &origin)
-}
-
-async fn open(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Error> {
-    let (shared, origin) = (Arc::clone(place.desk()), place.origin().clone());
-    shared.watched.tell(|| Event::Opening { origin: &origin });
-    let opening = connect(&shared, &origin, shared.config.latest(asked));
-    match shared.drain.unless_cut(opening).await.unwrap_or_else(cut_opening) {
-        Ok(connection) => {
-            shared.watched.tell(|| opened(&origin, &connection));
-            place.fill(|counts| count_opening(counts, connection.facts().tls.as_ref()));
-            Ok(Lease::opened(Pooled::new(Box::new(connection), &origin, &shared), &shared, asked))
+        Given::Failed(error) => Err(error),
+        Given::Connection { .. } | Given::Own(_) | Given::PlaceBeside(_) => {
+            unreachable!("who needs a fresh connection is given a place of its own")
         }
-        Err(error) => {
-            shared.lock().counts.failed_to_open += 1;
-            shared.watched.tell(|| Event::NotOpened { origin: &origin, error: &error });
-            Err(error)
-        }
-    }
-}
-
-/// Opens a connection for a request that goes on waiting for one that comes back. It may outlive its request, whose
-/// time is none of its own.
-async fn open_beside(beside: PlaceBeside<Arc<Shared>>) {
-    let (shared, origin) = (Arc::clone(beside.place().desk()), beside.place().origin().clone());
-    shared.watched.tell(|| Event::Opening { origin: &origin });
-    let opening = connect(&shared, &origin, None);
-    match shared.drain.unless_cut(opening).await.unwrap_or_else(cut_opening) {
-        Ok(connection) => {
-            shared.watched.tell(|| opened(&origin, &connection));
-            let facts = Arc::clone(connection.facts());
-            let pooled = Pooled::new(Box::new(connection), &origin, &shared);
-            beside.deliver(pooled, |counts| count_opening(counts, facts.tls.as_ref()));
-        }
-        Err(error) => {
-            shared.watched.tell(|| Event::NotOpened { origin: &origin, error: &error });
-            beside.fail(error);
-        }
-    }
-}
-
-fn opened<'a>(origin: &'a Origin, connection: &'a Connection) -> Event<'a> {
-    Event::Opened { origin, connection: connection.facts(), timings: connection.opening() }
-}
-
-fn cut_opening() -> Result<Connection, Error> {
-    Err(drain::cut_error().at(Phase::Connect))
-}
-
-async fn connect(
-    shared: &Arc<Shared>,
-    origin: &Origin,
-    latest: Option<Instant>,
-) -> Result<Connection, Error> {
-    let opened = shared.connector.open(origin, &shared.config, latest).await.map_err(|error| {
-        let is_total = latest.is_some_and(|latest| clock::now() >= latest);
-        match error.phase() {
-            Some(phase) if is_total && error.kind() == ErrorKind::ConnectTimeout => {
-                Error::out_of_time(ErrorKind::Timeout, shared.config.total_timeout, phase, "")
-            }
-            _ => error,
-        }
-    })?;
-    Connection::start(opened, ConnectionId(shared.next_id()), &shared.config).await
-}
-
-fn count_opening(counts: &mut Counts, tls: Option<&TlsFacts>) {
-    counts.opened += 1;
-    match tls {
-        Some(tls) if tls.resumed => counts.handshakes_resumed += 1,
-        Some(_) => counts.handshakes_full += 1,
-        None => {}
     }
 }
 
 impl Lease {
     /// On a connection that was opened for this request.
-    fn opened(mut pooled: Pooled, shared: &Arc<Shared>, asked: Instant) -> Lease {
+    pub(super) fn opened(mut pooled: Pooled, shared: &Arc<Shared>, asked: Instant) -> Lease {
         let opening = pooled.connection.take_opening();
         Lease::new(pooled, shared, asked, Obtained::Opened, opening)
     }

@@ -4,15 +4,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::response::Parts;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::drain;
 use super::lease::Held;
 use super::upgraded::Upgraded;
+use super::{drain, unread};
 use crate::clock;
 use crate::connection::{Connection, Stamps};
 use crate::error::{Error, ErrorKind, Retry};
@@ -41,10 +41,13 @@ pub(super) struct Progress {
 }
 
 /// The body of a response. Read to its end it gives the connection back to the pool; dropped before, it
-/// closes the connection, unless the rest has already arrived.
+/// closes the connection, unless the rest is short and comes soon ([`PoolConfig::max_unread`],
+/// [`PoolConfig::unread_timeout`]): dropping it never waits.
+///
+/// [`PoolConfig::max_unread`]: crate::PoolConfig::max_unread
+/// [`PoolConfig::unread_timeout`]: crate::PoolConfig::unread_timeout
 #[derive(Debug)]
 pub struct Body {
-    incoming: Incoming,
     state: State,
     /// Bytes of the body given to the caller so far.
     received: u64,
@@ -54,15 +57,52 @@ pub struct Body {
 
 #[derive(Debug)]
 enum State {
-    Reading(Held, Progress),
+    Reading(Reading),
     /// The connection speaks another protocol now.
     Switched(Held, Exchange),
     Done(Exchange),
     Failed,
 }
 
-/// How much of an unread rest is taken from what has already arrived, to save the connection.
-const MAX_DRAIN: usize = 64 * 1024;
+/// A body that is being read: hyper's, the connection that brings it, and the record of its exchange.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) incoming: Incoming,
+    pub(super) held: Held,
+    progress: Progress,
+}
+
+impl Reading {
+    /// One frame from hyper: what it has, or what it gets by reading now.
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        // Asking first tells hyper that the body is wanted; else it would not read.
+        let mut quietly = Context::from_waker(Waker::noop());
+        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(&mut quietly) {
+            return Poll::Ready(frame);
+        }
+        self.held.connection().drive(cx);
+        Pin::new(&mut self.incoming).poll_frame(&mut quietly)
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    /// The body was read to its end: the connection goes back.
+    pub(super) fn complete(self) -> Exchange {
+        let Reading { incoming, held, progress } = self;
+        let done = clock::now();
+        let exchange = progress.exchange(held.as_ref(), done);
+        held.tell(|origin, _| Event::Exchanged { origin, exchange: &exchange });
+        held.finish(done);
+        // hyper would take a body that goes before its connection has been polled for one that nobody wants.
+        drop(incoming);
+        exchange
+    }
+}
 
 impl Body {
     pub(super) fn response(
@@ -72,10 +112,12 @@ impl Body {
         switches: bool,
     ) -> Response {
         let (parts, incoming): (Parts, Incoming) = head.into_parts();
-        let mut body = Body { incoming, state: State::Reading(held, progress), received: 0, waiting: None };
+        let is_at_end = incoming.is_end_stream();
+        let state = State::Reading(Reading { incoming, held, progress });
+        let mut body = Body { state, received: 0, waiting: None };
         if switches {
             body.switch();
-        } else if body.incoming.is_end_stream() {
+        } else if is_at_end {
             body.complete();
         }
         http::Response::from_parts(parts, body)
@@ -150,21 +192,17 @@ impl Body {
     }
 
     fn complete(&mut self) {
-        let done = clock::now();
-        let State::Reading(held, progress) = std::mem::replace(&mut self.state, State::Failed) else {
-            return;
-        };
-        let exchange = progress.exchange(held.as_ref(), done);
-        held.tell(|origin, _| Event::Exchanged { origin, exchange: &exchange });
-        held.finish(done);
-        self.state = State::Done(exchange);
+        if let State::Reading(reading) = std::mem::replace(&mut self.state, State::Failed) {
+            self.state = State::Done(reading.complete());
+        }
     }
 
     /// The exchange is over, and hyper is done with the connection: the caller may have it.
     fn switch(&mut self) {
-        let State::Reading(mut held, progress) = std::mem::replace(&mut self.state, State::Failed) else {
+        let State::Reading(reading) = std::mem::replace(&mut self.state, State::Failed) else {
             return;
         };
+        let Reading { mut held, progress, .. } = reading;
         let exchange = progress.exchange(held.as_ref(), clock::now());
         held.tell(|origin, _| Event::Exchanged { origin, exchange: &exchange });
         self.state = if held.connection().stream().is_some() {
@@ -177,8 +215,8 @@ impl Body {
 
     fn fail(&mut self, source: hyper::Error) -> Error {
         let mut kind = ErrorKind::Partial;
-        if let State::Reading(held, _) = &mut self.state {
-            kind = held.connection().classify_body();
+        if let State::Reading(reading) = &mut self.state {
+            kind = reading.held.connection().classify_body();
         }
         let detail = format!("{} {}", kind.sentence(), self.so_far());
         let error = Error::new(kind).at(Phase::Receive).with_detail(detail).with_source(source);
@@ -187,9 +225,10 @@ impl Body {
 
     /// The exchange ends here, with what is known of it.
     fn end(&mut self, error: Error, reason: CloseReason) -> Error {
-        let State::Reading(held, progress) = std::mem::replace(&mut self.state, State::Failed) else {
+        let State::Reading(reading) = std::mem::replace(&mut self.state, State::Failed) else {
             return error;
         };
+        let Reading { held, progress, incoming: _incoming } = reading;
         let retries = progress.retries.clone();
         let so_far = progress.exchange(held.as_ref(), clock::now());
         let error = error.after_retries(retries).with_facts(so_far);
@@ -200,7 +239,7 @@ impl Body {
 
     /// Why the caller need not wait any longer for the next piece.
     fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
-        let State::Reading(held, progress) = &mut self.state else { return Poll::Pending };
+        let State::Reading(Reading { held, progress, .. }) = &mut self.state else { return Poll::Pending };
         let total = progress.latest.map(|at| (at, ErrorKind::Timeout));
         let idle = held.config().body_idle_timeout.and_then(|limit| {
             let since = *self.waiting.get_or_insert_with(clock::now);
@@ -214,15 +253,15 @@ impl Body {
 
     /// A body that never pauses never waits for a timer; so each piece looks at the clock, where there is a limit.
     fn is_late(&self) -> bool {
-        let State::Reading(_, progress) = &self.state else { return false };
-        progress.latest.is_some_and(|latest| clock::now() >= latest)
+        let State::Reading(reading) = &self.state else { return false };
+        reading.progress.latest.is_some_and(|latest| clock::now() >= latest)
     }
 
     fn time_out(&mut self, kind: ErrorKind) -> Error {
         let so_far = format!(" {}", self.so_far());
         let mut limit = None;
-        if let State::Reading(held, _) = &self.state {
-            let config = held.config();
+        if let State::Reading(reading) = &self.state {
+            let config = reading.held.config();
             limit = if kind == ErrorKind::Timeout { config.total_timeout } else { config.body_idle_timeout };
         }
         let error = Error::out_of_time(kind, limit, Phase::Receive, &so_far);
@@ -231,7 +270,7 @@ impl Body {
 
     /// How much of the body had come, for the text of an error.
     fn so_far(&self) -> String {
-        match self.incoming.size_hint().exact() {
+        match HttpBody::size_hint(self).exact() {
             Some(missing) => {
                 format!("({} of {} bytes of its body had come)", self.received, self.received + missing)
             }
@@ -241,24 +280,11 @@ impl Body {
 
     /// Whether the pool's end came before the body's.
     fn is_cut(&self, cx: &Context<'_>) -> bool {
-        matches!(&self.state, State::Reading(held, _) if held.is_cut(cx.waker()))
+        matches!(&self.state, State::Reading(reading) if reading.held.is_cut(cx.waker()))
     }
 
     fn cut(&mut self) -> Error {
         self.end(drain::cut_error().at(Phase::Receive), CloseReason::Shutdown)
-    }
-
-    /// One frame from hyper: what it has, or what it gets by reading now.
-    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        // Asking first tells hyper that the body is wanted; else it would not read.
-        let mut quietly = Context::from_waker(Waker::noop());
-        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(&mut quietly) {
-            return Poll::Ready(frame);
-        }
-        if let State::Reading(held, _) = &mut self.state {
-            held.connection().drive(cx);
-        }
-        Pin::new(&mut self.incoming).poll_frame(&mut quietly)
     }
 }
 
@@ -287,10 +313,8 @@ impl HttpBody for Body {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
-        if !matches!(this.state, State::Reading(..)) {
-            return Poll::Ready(None);
-        }
-        let Poll::Ready(polled) = this.poll_incoming(cx) else {
+        let State::Reading(reading) = &mut this.state else { return Poll::Ready(None) };
+        let Poll::Ready(polled) = reading.poll_frame(cx) else {
             if this.is_cut(cx) {
                 return Poll::Ready(Some(Err(this.cut())));
             }
@@ -305,7 +329,7 @@ impl HttpBody for Body {
             Some(Err(source)) => Some(Err(this.fail(source))),
             Some(Ok(frame)) => {
                 this.received += frame.data_ref().map_or(0, |data| data.len() as u64);
-                if this.incoming.is_end_stream() {
+                if matches!(&this.state, State::Reading(reading) if reading.is_at_end()) {
                     this.complete();
                 } else if this.is_late() {
                     return Poll::Ready(Some(Err(this.time_out(ErrorKind::Timeout))));
@@ -320,8 +344,8 @@ impl HttpBody for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.state {
-            State::Reading(..) => self.incoming.size_hint(),
+        match &self.state {
+            State::Reading(reading) => reading.incoming.size_hint(),
             _ => SizeHint::with_exact(0),
         }
     }
@@ -329,22 +353,8 @@ impl HttpBody for Body {
 
 impl Drop for Body {
     fn drop(&mut self) {
-        let mut quietly = Context::from_waker(Waker::noop());
-        let mut drained = 0;
-        while matches!(self.state, State::Reading(..)) && drained < MAX_DRAIN {
-            match self.poll_incoming(&mut quietly) {
-                Poll::Ready(None) => self.complete(),
-                Poll::Ready(Some(Ok(frame))) => {
-                    drained += frame.data_ref().map_or(0, |data| data.remaining());
-                    if self.incoming.is_end_stream() {
-                        self.complete();
-                    }
-                }
-                Poll::Ready(Some(Err(_))) | Poll::Pending => break,
-            }
-        }
         match std::mem::replace(&mut self.state, State::Failed) {
-            State::Reading(held, _) => held.end(CloseReason::BodyDropped),
+            State::Reading(reading) => unread::leave(reading),
             State::Switched(held, _) => held.end(CloseReason::Upgraded),
             State::Done(_) | State::Failed => {}
         }

@@ -7,17 +7,24 @@
 //! origins, an older request to another origin gets the place of a connection that comes back, which is closed for
 //! it, and no origin can be starved by a busier one. Nobody overtakes: as long as somebody waits who could use
 //! what is free, there is nothing free.
+//!
+//! A request that needs a connection which nobody has used waits for a place alone. Where its origin has no place left,
+//! an idle connection of that origin is closed for it, and so is one that comes back while it is the oldest.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::stats::Counts;
-use crate::config::{OnMiss, PoolConfig, ReuseOrder};
+use crate::config::{OnMiss, PoolConfig};
 use crate::error::Error;
-use crate::idle::{CloseReason, IdleSet, Lane, end_of_rest};
+use crate::idle::{CloseReason, IdleSet, end_of_rest};
 use crate::origin::{ByOrigin, Origin};
+
+mod places;
+
+use places::{Limits, Places, Stage, Waiting};
 
 /// A connection, as far as the arithmetic knows one.
 pub(super) trait Kept {
@@ -93,36 +100,6 @@ impl<C> After<C> {
     }
 }
 
-/// The limits, as numbers to compare with.
-#[derive(Debug)]
-struct Limits {
-    connections: usize,
-    connections_per_origin: usize,
-    opening_per_origin: usize,
-    waiting_per_origin: usize,
-    idle: usize,
-    idle_per_origin: usize,
-    idle_timeout: Option<Duration>,
-    order: ReuseOrder,
-    on_miss: OnMiss,
-}
-
-impl Limits {
-    fn new(config: &PoolConfig) -> Limits {
-        Limits {
-            connections: config.max_connections.unwrap_or(usize::MAX),
-            connections_per_origin: config.max_connections_per_origin.unwrap_or(usize::MAX),
-            opening_per_origin: config.max_opening_per_origin,
-            waiting_per_origin: config.max_waiting_per_origin.unwrap_or(usize::MAX),
-            idle: config.max_idle,
-            idle_per_origin: config.max_idle_per_origin,
-            idle_timeout: config.idle_timeout,
-            order: config.reuse_order,
-            on_miss: config.on_miss,
-        }
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct State<C> {
     limits: Limits,
@@ -143,72 +120,6 @@ pub(super) struct State<C> {
     pub(super) counts: Counts,
     /// When the minder will look next, so that it is woken only for something earlier.
     minder_looks_at: Option<Instant>,
-}
-
-/// One origin's connections and the requests that wait for one.
-#[derive(Debug, Default)]
-struct Places {
-    /// Being opened, in use and idle together.
-    taken: usize,
-    /// Of those, being opened.
-    opening: usize,
-    idle: Lane,
-    /// By ticket, so that the first is the oldest and any can leave in logarithmic time.
-    waiters: BTreeMap<u64, Waiting>,
-    /// Those of them that would open a connection.
-    wanting: BTreeSet<u64>,
-    /// Its entry in [`State::eager`].
-    eager: Option<u64>,
-    /// How many of the waiters are queued.
-    queued: usize,
-}
-
-/// A request in the queue.
-#[derive(Debug)]
-struct Waiting {
-    /// `None` until it is first polled.
-    waker: Option<Waker>,
-    stage: Stage,
-}
-
-/// What a request in the queue does beside waiting for a connection that comes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Nothing yet: it would rather wait ([`OnMiss::WaitThenOpen`]).
-    Patient,
-    /// It would open one, and has no place.
-    Wanting,
-    /// A place is reserved for it, and it has not heard of it yet ([`OnMiss::LateBind`]).
-    Reserved,
-    /// One is being opened for it, in a task of its own.
-    Opening,
-}
-
-impl Stage {
-    /// Whether it counts among those that wait: nothing is being done for it.
-    fn is_queued(self) -> bool {
-        matches!(self, Stage::Patient | Stage::Wanting)
-    }
-}
-
-impl Places {
-    fn is_unused(&self) -> bool {
-        self.taken == 0 && self.waiters.is_empty()
-    }
-
-    fn may_open(&self, limits: &Limits) -> bool {
-        self.taken < limits.connections_per_origin && self.opening < limits.opening_per_origin
-    }
-
-    /// Who would open a connection next, were there a place among those of all origins.
-    fn next_to_open(&self, limits: &Limits) -> Option<u64> {
-        // Where nothing is left that could come back there is nothing to be patient for.
-        let first = match self.taken {
-            0 => self.waiters.first_key_value().map(|(ticket, _)| ticket),
-            _ => self.wanting.first(),
-        };
-        first.filter(|_| self.may_open(limits)).copied()
-    }
 }
 
 impl<C: Kept> State<C> {
@@ -241,20 +152,17 @@ impl<C: Kept> State<C> {
         self.miss(origin, after)
     }
 
-    /// As [`State::ask`], for a connection that was never used. At the limit the longest idle one of its origin makes
-    /// room for it.
+    /// As [`State::ask`], for a connection that was never used. Where its origin has no place left the longest idle of
+    /// that origin makes room for it.
     pub(super) fn ask_fresh(&mut self, origin: &Origin, after: &mut After<C>) -> Turn<C> {
         if self.closed {
             return Turn::Closed;
         }
         let places = self.origins.entry(origin.clone()).or_default();
-        // Where the limit is that of openings, one idle connection less makes no room.
-        if places.taken >= self.limits.connections_per_origin && places.idle.len() > 0 {
-            self.evict(origin, after);
-        }
-        let places = self.origins.entry(origin.clone()).or_default();
         let is_full = places.queued >= self.limits.waiting_per_origin;
-        if places.may_open(&self.limits) && self.make_room(after) {
+        // If there is room nobody is overtaken: who waits and could use it would have it.
+        if places.may_open_fresh(&self.limits) && self.make_room_at(origin, after) {
+            self.origins.entry(origin.clone()).or_default();
             self.reserve(origin);
             return Turn::Open;
         }
@@ -262,15 +170,7 @@ impl<C: Kept> State<C> {
             self.tidy(origin);
             return Turn::Full;
         }
-        Turn::Wait(self.enqueue(origin, Stage::Wanting))
-    }
-
-    /// A connection that was handed over is not used but ended, and another is opened in its place.
-    pub(super) fn reopen(&mut self, origin: &Origin) {
-        self.counts.reused -= 1;
-        self.places(origin).opening += 1;
-        self.opening += 1;
-        self.settle(origin);
+        Turn::Wait(self.enqueue(origin, Stage::Fresh))
     }
 
     /// Closes the origin's connections that have been idle since then or longer.
@@ -318,7 +218,7 @@ impl<C: Kept> State<C> {
     fn enqueue(&mut self, origin: &Origin, stage: Stage) -> u64 {
         self.next_ticket += 1;
         let ticket = self.next_ticket;
-        self.places(origin).waiters.insert(ticket, Waiting { waker: None, stage });
+        self.places(origin).in_stage(stage).insert(ticket, Waiting { waker: None, stage });
         self.count_in(origin, ticket, stage);
         self.settle(origin);
         ticket
@@ -363,7 +263,7 @@ impl<C: Kept> State<C> {
         if let Some(granted) = self.granted.remove(&ticket) {
             return Some(granted);
         }
-        let waiting = self.places(origin).waiters.get_mut(&ticket);
+        let waiting = self.places(origin).waiting(ticket);
         let waiting = waiting.expect("a waiter without a grant is in the queue");
         if waiting.stage == Stage::Reserved {
             waiting.stage = Stage::Opening;
@@ -403,7 +303,8 @@ impl<C: Kept> State<C> {
     }
 
     fn dequeue(&mut self, origin: &Origin, ticket: u64) -> Option<Waiting> {
-        let waiting = self.origins.get_mut(origin)?.waiters.remove(&ticket)?;
+        let places = self.origins.get_mut(origin)?;
+        let waiting = places.waiters.remove(&ticket).or_else(|| places.fresh.remove(&ticket))?;
         self.count_out(origin, ticket, waiting.stage);
         self.settle(origin);
         Some(waiting)
@@ -470,15 +371,19 @@ impl<C: Kept> State<C> {
             after.closing.push((connection, CloseReason::Shutdown));
             return self.release(origin, after);
         }
-        let first = self.places(origin).waiters.first_key_value().map(|(&ticket, _)| ticket);
+        let limits = &self.limits;
+        let places = self.origins.get(origin).expect("an origin with a connection has its places");
+        let first = places.waiters.first_key_value().map(|(&ticket, _)| ticket);
         let eager = self.eager.first_key_value().map(|(&ticket, _)| ticket);
+        let opens = eager.into_iter().chain(places.next_fresh(limits)).min();
         match first {
-            // An eager waiter of the same origin is not before its origin's first.
-            Some(first) if eager.is_none_or(|eager| first <= eager) => {
+            Some(first) if opens.is_none_or(|opens| first <= opens) => {
                 self.hand_over(origin, first, connection, after);
             }
+            // If there is a first, whoever opens instead takes the place of this connection.
             _ => {
                 self.rest(origin, connection, since, after);
+                self.settle(origin);
                 self.serve(after);
             }
         }
@@ -551,7 +456,8 @@ impl<C: Kept> State<C> {
             places.eager = None;
             places.wanting.clear();
             places.queued = 0;
-            for (ticket, waiting) in std::mem::take(&mut places.waiters) {
+            let waiters = std::mem::take(&mut places.waiters);
+            for (ticket, waiting) in waiters.into_iter().chain(std::mem::take(&mut places.fresh)) {
                 let reserved = usize::from(waiting.stage == Stage::Reserved);
                 places.opening -= reserved;
                 places.taken -= reserved;
@@ -592,6 +498,14 @@ impl<C: Kept> State<C> {
         self.taken < self.limits.connections || self.evict_longest(after)
     }
 
+    /// As [`State::make_room`], if need be after an idle one of this origin was closed.
+    fn make_room_at(&mut self, origin: &Origin, after: &mut After<C>) -> bool {
+        if self.origins.get(origin).is_some_and(|places| !places.has_place(&self.limits)) {
+            self.evict(origin, after);
+        }
+        self.make_room(after)
+    }
+
     fn evict_longest(&mut self, after: &mut After<C>) -> bool {
         let Some(origin) = self.idle.longest().cloned() else { return false };
         self.evict(&origin, after);
@@ -627,13 +541,16 @@ impl<C: Kept> State<C> {
     fn serve(&mut self, after: &mut After<C>) {
         while let Some((&ticket, origin)) = self.eager.first_key_value() {
             let origin = origin.clone();
-            if !self.make_room(after) {
+            if !self.make_room_at(&origin, after) {
                 return;
             }
             self.reserve(&origin);
+            let is_fresh = self.places(&origin).fresh.contains_key(&ticket);
             match self.limits.on_miss {
-                OnMiss::LateBind => after.wakers.extend(self.advance(&origin, ticket, Stage::Reserved)),
-                OnMiss::Open | OnMiss::WaitThenOpen(_) => self.grant(&origin, ticket, Grant::Place, after),
+                OnMiss::LateBind if !is_fresh => {
+                    after.wakers.extend(self.advance(&origin, ticket, Stage::Reserved));
+                }
+                _ => self.grant(&origin, ticket, Grant::Place, after),
             }
         }
     }

@@ -16,6 +16,8 @@ pub struct PoolStats {
     pub handshakes_resumed: u64,
     /// Connections that could not be opened.
     pub failed_to_open: u64,
+    /// Openings that were given up: whoever they were for had gone, or the runtime ended.
+    pub abandoned: u64,
     /// Times that an idle or just returned connection was given out again.
     pub reused: u64,
     /// Requests that had begun to open a connection and used another that was there first; what they opened went to
@@ -49,6 +51,7 @@ pub(super) struct Counts {
     pub(super) handshakes_full: u64,
     pub(super) handshakes_resumed: u64,
     pub(super) failed_to_open: u64,
+    pub(super) abandoned: u64,
     pub(super) reused: u64,
     pub(super) late_bound: u64,
     pub(super) closed: [u64; CloseReason::ALL.len()],
@@ -73,6 +76,7 @@ impl Counts {
             handshakes_full: self.handshakes_full,
             handshakes_resumed: self.handshakes_resumed,
             failed_to_open: self.failed_to_open,
+            abandoned: self.abandoned,
             reused: self.reused,
             late_bound: self.late_bound,
             closed,

@@ -1,9 +1,10 @@
 //! [`Crew`]: sends connections out on errands, gathers what became of them, and keeps to the budget.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::Progress;
 use super::field::{Errand, Field, Outcome, Over};
@@ -21,7 +22,9 @@ pub(super) struct Crew<'a> {
     stop: Stop,
     /// When the budget is spent.
     latest: Instant,
-    out: JoinSet<Option<Outcome>>,
+    out: JoinSet<(u32, Option<Outcome>)>,
+    /// How many are out, of each wave.
+    out_of: BTreeMap<u32, usize>,
     /// Everything that came home.
     pub(super) home: Vec<Outcome>,
     watch: &'a mut dyn FnMut(Progress),
@@ -47,11 +50,36 @@ impl<'a> Crew<'a> {
         watch: &'a mut dyn FnMut(Progress),
     ) -> Crew<'a> {
         let told = clock::now();
-        Crew { field, stop, latest, out: JoinSet::new(), home: Vec::new(), watch, told }
+        Crew {
+            field,
+            stop,
+            latest,
+            out: JoinSet::new(),
+            out_of: BTreeMap::new(),
+            home: Vec::new(),
+            watch,
+            told,
+        }
     }
 
     pub(super) fn send_out(&mut self, errand: Errand, over: &Over) {
-        self.out.spawn(Arc::clone(&self.field).run(errand, over.clone()));
+        let wave = errand.wave;
+        *self.out_of.entry(wave).or_default() += 1;
+        let run = Arc::clone(&self.field).run(errand, over.clone());
+        self.out.spawn(async move { (wave, run.await) });
+    }
+
+    /// Whether nobody of this wave is out any more.
+    pub(super) fn is_home(&self, wave: u32) -> bool {
+        self.out_of.get(&wave).is_none_or(|out| *out == 0)
+    }
+
+    fn welcome(&mut self, done: Result<(u32, Option<Outcome>), JoinError>) {
+        let Ok((wave, outcome)) = done else { return };
+        if let Some(out) = self.out_of.get_mut(&wave) {
+            *out -= 1;
+        }
+        self.home.extend(outcome);
     }
 
     pub(super) fn tell(&mut self, progress: Progress) {
@@ -80,7 +108,11 @@ impl<'a> Crew<'a> {
         match tokio::time::timeout(TICK, self.out.join_next()).await {
             Ok(None) => Moment::Empty,
             Ok(Some(done)) => {
-                self.home.extend(done.ok().flatten());
+                self.welcome(done);
+                // All that came with it: what ended at one moment is judged together.
+                while let Some(done) = self.out.try_join_next() {
+                    self.welcome(done);
+                }
                 Moment::On
             }
             Err(_) => Moment::On,
@@ -108,7 +140,7 @@ impl<'a> Crew<'a> {
     pub(super) async fn call_home(&mut self, over: &Over) {
         over.call();
         while let Some(done) = self.out.join_next().await {
-            self.home.extend(done.ok().flatten());
+            self.welcome(done);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -12,13 +13,14 @@ use tokio::sync::watch;
 use super::answer::Head;
 use super::diag::{Diag, Told};
 use super::gate::Gate;
-use super::line::{Line, Reply, Speech};
+use super::line::{GLANCE, Line, Reply, Speech};
 use super::pulse::{Pulse, tolerance};
 use crate::clock;
 use crate::config::{PoolConfig, Resolve};
 use crate::connect::Connector;
 use crate::error::Error;
 use crate::findings::{CloseKind, Fate, Role, Sample};
+use crate::observer::Watched;
 use crate::origin::{Origin, Scheme};
 
 /// After so long a segment that comes on an idle connection is not part of its answer any more.
@@ -44,6 +46,8 @@ pub(super) struct Field {
 pub(super) struct Notes {
     /// Connections that are idle now, by a number of their own.
     pub(super) idle: BTreeMap<u64, Idle>,
+    /// Those of them that were asked, and whose question seems to be lost.
+    pub(super) doubts: BTreeMap<u64, Doubt>,
     next: u64,
     /// TCP handshakes.
     pub(super) connects: Vec<Duration>,
@@ -63,6 +67,39 @@ pub(super) struct Idle {
     pub(super) planned: Option<Duration>,
 }
 
+/// A question that was sent twice and more, and not acknowledged so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Doubt {
+    pub(super) wave: u32,
+    pub(super) planned: Duration,
+    pub(super) idle: Duration,
+}
+
+/// So many connections in doubt at once that were to confirm what others have shown decide it: each has lost two
+/// segments already.
+const COMPANY: usize = 3;
+
+/// Idle times that are not known yet when connections are opened for them: each has its own number among them.
+#[derive(Clone, Debug)]
+pub(super) struct Appointments(watch::Sender<Option<Vec<Duration>>>);
+
+impl Appointments {
+    pub(super) fn new() -> Appointments {
+        Appointments(watch::Sender::new(None))
+    }
+
+    pub(super) fn make(&self, times: Vec<Duration>) {
+        self.0.send_replace(Some(times));
+    }
+
+    /// The idle time of this number, once it is known; there may be none for it.
+    async fn of(&self, number: usize) -> Option<Duration> {
+        let mut made = self.0.subscribe();
+        let made = made.wait_for(Option::is_some).await.ok()?;
+        made.as_ref()?.get(number).copied()
+    }
+}
+
 /// Asks everyone who holds it to come home.
 #[derive(Clone, Debug)]
 pub(super) struct Over(watch::Sender<bool>);
@@ -74,6 +111,17 @@ impl Over {
 
     pub(super) fn call(&self) {
         self.0.send_replace(true);
+    }
+
+    /// Ends when it is over and this is not so.
+    async fn called_unless(&self, not_yet: &AtomicBool) {
+        let mut called = self.0.subscribe();
+        if called.wait_for(|over| *over).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        while not_yet.load(Relaxed) {
+            tokio::time::sleep(GLANCE).await;
+        }
     }
 
     /// What the deed comes to, unless it is over first.
@@ -94,12 +142,14 @@ pub(super) async fn either<T>(deed: impl Future<Output = T>, end: impl Future<Ou
 }
 
 /// What one connection is to do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Errand {
     pub(super) role: Role,
     pub(super) wave: u32,
     /// Ask after so long; `None`: only watch.
     pub(super) ask_after: Option<Duration>,
+    /// Or ask after what this number among them will be.
+    pub(super) appointment: Option<(usize, Appointments)>,
     /// Watch so long at most.
     pub(super) watch_for: Duration,
     /// How the idle time begins.
@@ -141,6 +191,17 @@ impl Field {
         self.origin.scheme() == Scheme::Https
     }
 
+    /// Notes whether a question is in doubt; how many of its wave are.
+    fn doubted(&self, number: u64, doubt: Option<Doubt>) -> usize {
+        let mut notes = self.notes();
+        let Some(doubt) = doubt else {
+            notes.doubts.remove(&number);
+            return 0;
+        };
+        notes.doubts.insert(number, doubt);
+        notes.doubts.values().filter(|other| other.wave == doubt.wave).count()
+    }
+
     /// Opens a connection to the one address.
     pub(super) async fn open(&self, tls: bool) -> Result<Line, Error> {
         let origin = if tls { self.origin.clone() } else { self.without_tls() };
@@ -152,7 +213,7 @@ impl Field {
             .resolve(vec![resolve])
             .tcp_keepalive(None)
             .tcp_user_timeout(None);
-        let line = Line::new(self.connector.open(&origin, &config, None).await?);
+        let line = Line::new(self.connector.open(&origin, &config, None, &Watched::default()).await?);
         self.notes().connects.push(line.timings.tcp);
         Ok(line)
     }
@@ -209,13 +270,14 @@ impl Field {
         let opened = self.since_began(clock::now());
         let (line, head) = over.unless(self.ready(errand.start)).await??;
         let quiet = line.quiet_since;
+        let keepalive = errand.keepalive;
         let mut visit = Visit { field: &self, errand, line, quiet, opened, over: &over };
         if head.is_some_and(|head| head.says_close) {
             let mut outcome = visit.outcome(Fate::Dead, None, clock::now());
             outcome.sample.said_close = true;
             return Some(outcome);
         }
-        if let Some(every) = errand.keepalive {
+        if let Some(every) = keepalive {
             // Where it cannot be set, the connection is its own control, and the layer stays undecided.
             let _ = visit.line.keepalive(every);
         }
@@ -237,20 +299,22 @@ impl Visit<'_> {
     async fn idle(&mut self) -> Outcome {
         let number = self.enter_notes();
         let before = self.line.told(self.field.diag.as_ref());
-        let due = self.quiet + self.errand.ask_after.unwrap_or(self.errand.watch_for);
         let heard = {
-            let line = &mut self.line;
-            self.over.unless(tokio::time::timeout_at(due.into(), line.listen())).await
+            let (line, errand) = (&mut self.line, &mut self.errand);
+            self.over.unless(either(line.listen(), due(errand, self.quiet))).await
         };
         self.field.notes().idle.remove(&number);
         let told = self.line.told(self.field.diag.as_ref());
         self.note_probes(before, told);
+        let asks = self.errand.ask_after.is_some();
         let mut outcome = match heard {
-            None if self.errand.ask_after.is_some() => self.outcome(Fate::Abandoned, None, clock::now()),
+            None if asks || self.errand.appointment.is_some() => {
+                self.outcome(Fate::Abandoned, None, clock::now())
+            }
             None => self.outcome(Fate::Alive, None, clock::now()),
-            Some(Ok(ending)) => self.outcome(Fate::Dead, Some(ending.kind), ending.at),
-            Some(Err(_)) if self.errand.ask_after.is_some() => return self.ask().await,
-            Some(Err(_)) => self.outcome(Fate::Alive, None, clock::now()),
+            Some(Some(ending)) => self.outcome(Fate::Dead, Some(ending.kind), ending.at),
+            Some(None) if asks => return self.ask(number).await,
+            Some(None) => self.outcome(Fate::Alive, None, clock::now()),
         };
         outcome.sample.tcp = told.map(|told| told.facts);
         outcome
@@ -277,12 +341,25 @@ impl Visit<'_> {
         }
     }
 
-    async fn ask(&mut self) -> Outcome {
+    async fn ask(&mut self, number: u64) -> Outcome {
         let asked = clock::now();
+        let idle = asked.saturating_duration_since(self.quiet);
+        let doubt = Doubt { wave: self.errand.wave, planned: self.errand.ask_after.unwrap_or(idle), idle };
+        // Others have shown already what these confirm: nobody has to wait for its own last retransmission.
+        let company = if self.errand.role == Role::Confirm { COMPANY } else { usize::MAX };
         let reply = {
             let (line, field) = (&mut self.line, self.field);
-            self.over.unless(line_ask(line, field)).await
+            let in_doubt = AtomicBool::new(false);
+            let mut doubted = |is_lost: bool| {
+                in_doubt.store(is_lost, Relaxed);
+                field.doubted(number, is_lost.then_some(doubt)) >= company && is_lost
+            };
+            let diag = field.diag.as_ref();
+            let ask = line.ask_in_company(&field.speech, field.patience, diag, &mut doubted);
+            // Whoever is in doubt is about to know.
+            either(ask, self.over.called_unless(&in_doubt)).await
         };
+        self.field.notes().doubts.remove(&number);
         let told = self.line.told(self.field.diag.as_ref());
         let mut outcome = match &reply {
             None => self.outcome(Fate::Abandoned, None, asked),
@@ -310,9 +387,13 @@ impl Visit<'_> {
         let idle = at.saturating_duration_since(quiet);
         let pulse = &self.field.pulse;
         let late = pulse.lateness(at).max(pulse.lateness(quiet));
+        // An appointment that was made too late for it is kept at another time than was meant.
+        let missed = self.errand.appointment.is_some()
+            && self.errand.ask_after.is_some_and(|after| idle > after + tolerance(after));
         let is_late = late > tolerance(idle) || pulse.suspended(quiet, at);
         let fate = match fate {
             Fate::Abandoned => Fate::Abandoned,
+            _ if missed => Fate::Late,
             // Alive after at least so long is true however late it was seen, if only the clock ran.
             Fate::Alive | Fate::GatewayError if !pulse.suspended(quiet, at) => fate,
             _ if is_late => Fate::Late,
@@ -335,6 +416,14 @@ impl Visit<'_> {
     }
 }
 
-async fn line_ask(line: &mut Line, field: &Field) -> Reply {
-    line.ask(&field.speech, field.patience, field.diag.as_ref()).await
+/// Until the errand's idle time has passed; where it is to be told, until it was told and has passed.
+async fn due(errand: &mut Errand, quiet: Instant) {
+    if let Some((number, appointments)) = &errand.appointment {
+        match appointments.of(*number).await {
+            Some(after) => errand.ask_after = Some(after),
+            None => std::future::pending().await,
+        }
+    }
+    let after = errand.ask_after.unwrap_or(errand.watch_for);
+    tokio::time::sleep_until((quiet + after).into()).await;
 }

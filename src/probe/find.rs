@@ -2,36 +2,47 @@
 //!
 //! *Design.* A search by bisection would pay for every step with the idle time itself. Here a watcher sees a visible
 //! close in one pass, and senders at growing idle times, all begun together, bracket what nobody sees. Every sender
-//! is a watcher until its time has come, so that a visible close is seen by all of them.
+//! is a watcher until its time has come, so that a visible close is seen by all of them. Two passes find and confirm
+//! what nobody sees, too ([`hidden`]).
 
 mod hidden;
 mod verdict;
 
 use std::time::Duration;
 
-use super::Progress;
 use super::crew::{Crew, Moment};
-use super::field::{Errand, Outcome, Over, Start};
+use super::field::{Doubt, Errand, Outcome, Over, Start};
 use super::judge::{self, End, QUORUM, Shape};
+use super::{Progress, behind};
 use crate::clock;
 use crate::findings::{Caveat, CaveatKind, CloseKind, Fate, IdleTimeout, Role, Spread, Tally, Verdict};
 
 /// Connections that only watch.
 const WATCHERS: usize = 5;
 
-/// The first sender's idle time, and how much longer each next one waits. 1.15 brackets a silent drop to 15 % in one
-/// pass, with some 50 connections up to ten minutes.
+/// The first sender's idle time, and how much longer each next one waits: below a second, where everything is soon
+/// tried again, by a half; from there on by 15 %, which brackets a silent drop as closely in one pass, with some 50
+/// connections up to ten minutes.
 const FIRST: Duration = Duration::from_millis(250);
+const COARSE: f64 = 1.5;
 const RATIO: f64 = 1.15;
+
+/// Senders begin when this share of their idle time has passed, but for the first moment: the shorter ones, which are
+/// needed first, do not wait behind longer ones for their turn, and those hardly lose anything.
+const LAG: u32 = 20;
+const AT_ONCE: Duration = Duration::from_millis(200);
 
 /// Connections opened within this time of the first one count for an early answer.
 const HEAD_START: Duration = Duration::from_millis(600);
 
-/// So many dead ones end the narrowing down of a bracket, once all that waited less are home.
-const DEAD_ENOUGH: usize = 3;
+/// Two senders wait no longer than this, compared with the first dead one.
+const BEYOND: f64 = RATIO * RATIO * 1.01;
 
-/// Senders that share a bracket, so that some places stay free.
-const REFINERS: u32 = 24;
+/// Senders where the hop behind seems to give up its connection.
+const HUNTERS: u32 = 8;
+
+/// Their wave: no part of the search.
+const HUNT: u32 = 1000;
 
 /// How often the search begins again after something that was no timer.
 const ATTEMPTS: u32 = 3;
@@ -49,8 +60,11 @@ pub(super) struct Search<'a, 'w> {
     /// Idle times worth asking about: what the server advertises.
     pub(super) hints: Vec<Duration>,
     wave: u32,
-    /// Idle times of questions that were lost by accident: others waited as long and were answered.
-    accidents: Vec<Duration>,
+    /// Idle times, from and to, around which questions were lost though others that waited longer were answered: an
+    /// accident, or the doing of the hop behind.
+    bands: Vec<(Duration, Duration)>,
+    /// Senders of the pass that go on while a bracket is narrowed down, to show whether what waits longer is dead, too.
+    beyond: Vec<Over>,
     caveats: Vec<Caveat>,
 }
 
@@ -78,7 +92,7 @@ struct Bracket {
 
 impl<'a, 'w> Search<'a, 'w> {
     pub(super) fn new(crew: &'a mut Crew<'w>, max_idle: Duration, hints: Vec<Duration>) -> Search<'a, 'w> {
-        Search { crew, max_idle, hints, wave: 0, accidents: Vec::new(), caveats: Vec::new() }
+        Search { crew, max_idle, hints, wave: 0, bands: Vec::new(), beyond: Vec::new(), caveats: Vec::new() }
     }
 
     pub(super) async fn run(mut self) -> Found {
@@ -119,13 +133,18 @@ impl<'a, 'w> Search<'a, 'w> {
         for _ in 0..WATCHERS {
             self.send(Role::Watcher, None, &over);
         }
-        if self.crew.field.speech.can_ask() {
-            for idle in grid(self.max_idle, &self.hints) {
-                self.send(Role::Sender, Some(idle), &over);
-            }
-        }
+        let can_ask = self.crew.field.speech.can_ask();
+        let grid = if can_ask { grid(self.max_idle, &self.hints) } else { Vec::new() };
+        let mut grid = grid.into_iter().peekable();
+        let mut senders: Vec<(Duration, Over)> = Vec::new();
         let head_start = self.crew.field.since_began(first) + HEAD_START;
         let pass = loop {
+            let passed = clock::now().saturating_duration_since(first);
+            while let Some(idle) = grid.next_if(|idle| *idle / LAG <= passed + AT_ONCE) {
+                let own = Over::new();
+                self.send(Role::Sender, Some(idle), &own);
+                senders.push((idle, own));
+            }
             let moment = self.crew.moment().await;
             if let Some(pass) = self.early_answer(head_start) {
                 break pass;
@@ -136,12 +155,19 @@ impl<'a, 'w> Search<'a, 'w> {
                 Moment::Halt => break Pass::Halted,
             }
         };
-        self.crew.call_home(&over).await;
-        match pass {
-            // Those that were called home may have lived.
-            Pass::Hidden(_) => self.bracket().map_or(Pass::Mixed, Pass::Hidden),
-            pass => pass,
+        // Whoever is in doubt goes on until it knows; nobody has to wait for that.
+        over.call();
+        let beyond = |idle: Duration| match &pass {
+            Pass::Hidden(bracket) => idle > bracket.dead && idle <= bracket.dead.mul_f64(BEYOND),
+            _ => false,
+        };
+        for (idle, own) in senders {
+            if beyond(idle) { self.beyond.push(own) } else { own.call() }
         }
+        if !matches!(pass, Pass::Hidden(_)) {
+            self.crew.call_home(&over).await;
+        }
+        pass
     }
 
     /// Three ends and nobody left who should have ended too; or senders in a row that found nobody.
@@ -163,8 +189,8 @@ impl<'a, 'w> Search<'a, 'w> {
         if !ends.is_empty() {
             return None;
         }
-        // One may be an accident: those that narrow it down tell.
-        self.bracket().map(Pass::Hidden)
+        // One may be an accident, or only slow to be acknowledged: those that narrow it down tell.
+        self.bracket_in_doubt().map(Pass::Hidden)
     }
 
     fn late_answer(&self) -> Pass {
@@ -218,7 +244,8 @@ impl<'a, 'w> Search<'a, 'w> {
     /// Every question of this search that was answered or should have been: after which idle time, and whether it was.
     fn asked(&self) -> impl Iterator<Item = (Duration, bool)> + '_ {
         let told = self.crew.home.iter().filter_map(asked_of);
-        told.filter(|(idle, _)| !self.accidents.contains(idle))
+        let in_band = |idle: Duration| self.bands.iter().any(|&(from, to)| (from..=to).contains(&idle));
+        told.filter(move |&(idle, alive)| alive || !in_band(idle))
     }
 
     /// Between which idle times the living and the dead part; `None` when none is dead, or when they do not.
@@ -226,16 +253,31 @@ impl<'a, 'w> Search<'a, 'w> {
         part(self.asked())
     }
 
+    /// The same, taking those in doubt for dead.
+    fn bracket_in_doubt(&self) -> Option<Bracket> {
+        part(self.asked().chain(self.doubts().into_iter().map(|doubt| (doubt.idle, false))))
+    }
+
+    /// Questions that seem to be lost.
+    fn doubts(&self) -> Vec<Doubt> {
+        self.crew.field.notes().doubts.values().copied().collect()
+    }
+
     fn send(&mut self, role: Role, ask_after: Option<Duration>, over: &Over) {
-        let errand = Errand {
+        let errand = self.errand(role, ask_after);
+        self.crew.send_out(errand, over);
+    }
+
+    fn errand(&self, role: Role, ask_after: Option<Duration>) -> Errand {
+        Errand {
             role,
             wave: self.wave,
             ask_after,
+            appointment: None,
             watch_for: self.max_idle,
             start: Start::Answer,
             keepalive: None,
-        };
-        self.crew.send_out(errand, over);
+        }
     }
 
     /// Where a timer's ends spread, later ones may be earlier than the first were: then the alive side is tried again,
@@ -263,6 +305,7 @@ impl<'a, 'w> Search<'a, 'w> {
             return Confirmed::Halted;
         }
         let over = Over::new();
+        self.hunt(below, &over);
         for _ in 0..n {
             self.send(Role::Confirm, None, &over);
             if let (true, Some(below)) = (self.crew.field.speech.can_ask(), below) {
@@ -282,6 +325,24 @@ impl<'a, 'w> Search<'a, 'w> {
         };
         self.crew.call_home(&over).await;
         confirmed
+    }
+
+    /// Where answers begin to take longer, the hop behind has given up its connection: whether requests are lost there is
+    /// tried beside the rest, once.
+    fn hunt(&mut self, below: Option<Duration>, over: &Over) {
+        let samples: Vec<_> = self.crew.home.iter().map(|home| home.sample.clone()).collect();
+        let Some(step) =
+            behind::redial(&samples).filter(|_| samples.iter().all(|it| it.role != Role::Behind))
+        else {
+            return;
+        };
+        for n in 0..HUNTERS {
+            let after = step.shorter + (step.longer - step.shorter) / HUNTERS * n;
+            if below.is_some_and(|below| after < below) {
+                let errand = self.errand(Role::Behind, Some(after));
+                self.crew.send_out(Errand { wave: HUNT, ..errand }, over);
+            }
+        }
     }
 
     /// The longest idle time that a request should survive, on the way to a server that closes at `end`: it must
@@ -399,9 +460,11 @@ fn part(asked: impl Iterator<Item = (Duration, bool)>) -> Option<Bracket> {
 /// The idle times of senders: each longer than the last by the same share, up to the longest, with one on each side
 /// of every hint.
 fn grid(max_idle: Duration, hints: &[Duration]) -> Vec<Duration> {
-    let mut times: Vec<Duration> = std::iter::successors(Some(FIRST), |idle| Some(idle.mul_f64(RATIO)))
-        .take_while(|idle| *idle < max_idle)
-        .collect();
+    let second = Duration::from_secs(1);
+    let coarse = std::iter::successors(Some(FIRST), |idle| Some(idle.mul_f64(COARSE)));
+    let fine = std::iter::successors(Some(second), |idle| Some(idle.mul_f64(RATIO)));
+    let times = coarse.take_while(|idle| *idle < second).chain(fine.take_while(|idle| *idle < max_idle));
+    let mut times: Vec<Duration> = times.filter(|idle| *idle < max_idle).collect();
     times.extend(
         hints
             .iter()
@@ -424,7 +487,7 @@ fn end_of(home: &Outcome) -> Option<End> {
 
 /// After which idle time a question was asked, and whether it was answered.
 fn asked_of(home: &Outcome) -> Option<(Duration, bool)> {
-    home.sample.planned_idle?;
+    home.sample.planned_idle.filter(|_| home.wave != HUNT)?;
     match home.sample.fate {
         Fate::Alive | Fate::GatewayError => Some((home.sample.idle, true)),
         Fate::Dead if end_of(home).is_none() => Some((home.sample.idle, false)),
@@ -472,6 +535,10 @@ mod tests {
         assert_eq!((grid[0], *grid.last().unwrap()), (FIRST, s(600)));
         assert!(grid.contains(&s(5).mul_f64(0.97)) && grid.contains(&s(5).mul_f64(1.03)));
         assert!(grid.len() < 64, "{}", grid.len());
-        assert!(grid.windows(2).all(|two| two[1].as_secs_f64() <= two[0].as_secs_f64() * RATIO * 1.001));
+        let is_near = |two: &[Duration]| {
+            let ratio = if two[1] <= s(1) { COARSE } else { RATIO };
+            two[1].as_secs_f64() <= two[0].as_secs_f64() * ratio * 1.001
+        };
+        assert!(grid.windows(2).all(is_near));
     }
 }

@@ -28,9 +28,21 @@ impl Watch {
         }
         for (role, start) in starts {
             for _ in 0..WATCHERS {
-                let errand =
-                    Errand { role, wave: 0, ask_after: None, watch_for: max_idle, start, keepalive: None };
-                out.spawn(Arc::clone(field).run(errand, over.clone()));
+                let errand = Errand {
+                    role,
+                    wave: 0,
+                    ask_after: None,
+                    appointment: None,
+                    watch_for: max_idle,
+                    start,
+                    keepalive: None,
+                };
+                let run = Arc::clone(field).run(errand, over.clone());
+                out.spawn(async move {
+                    // The search opens its connections first.
+                    tokio::task::yield_now().await;
+                    run.await
+                });
             }
         }
         Watch { over, out }

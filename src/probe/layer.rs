@@ -33,8 +33,15 @@ pub(super) async fn layer(crew: &mut Crew<'_>, wave: u32, timeout: Duration) -> 
     for _ in 0..EACH {
         for (role, keepalive) in [(Role::LayerKeepalive, Some(keepalive)), (Role::LayerNothing, None)] {
             let ask_after = crew.field.speech.can_ask().then_some(watched);
-            let errand =
-                Errand { role, wave, ask_after, watch_for: watched, start: Start::Answer, keepalive };
+            let errand = Errand {
+                role,
+                wave,
+                ask_after,
+                appointment: None,
+                watch_for: watched,
+                start: Start::Answer,
+                keepalive,
+            };
             crew.send_out(errand, &over);
         }
     }

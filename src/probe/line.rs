@@ -16,7 +16,7 @@ use crate::findings::CloseKind;
 use crate::phase::ConnectTimings;
 
 /// How often the kernel is asked about a request that nobody has answered yet.
-const GLANCE: Duration = Duration::from_millis(50);
+pub(super) const GLANCE: Duration = Duration::from_millis(50);
 
 /// A request that was sent twice again without an acknowledgement goes nowhere: two losses in a row are rarer than
 /// any middlebox. It takes about a second from the smallest retransmission timeout (RFC 6298; Linux: 200 ms).
@@ -24,6 +24,10 @@ const RETRANSMITS: u8 = 2;
 
 /// And nothing is called silent before this time.
 const PATIENCE: Duration = Duration::from_millis(600);
+
+/// After this time and one retransmission, before which Linux sends a probe for the tail's loss (RFC 8985, section 7.2),
+/// an unacknowledged question is in doubt.
+const DOUBT: Duration = Duration::from_millis(300);
 
 /// A question goes into an empty send buffer: at once.
 const WRITE: Duration = Duration::from_secs(1);
@@ -127,6 +131,18 @@ impl Line {
     /// question came, and a [`CloseKind::ResetOnSend`] when it was a RST. Whether a RST was a race too, only those
     /// tell that watched.
     pub(super) async fn ask(&mut self, speech: &Speech, limit: Duration, diag: Option<&Diag>) -> Reply {
+        self.ask_in_company(speech, limit, diag, &mut |_| false).await
+    }
+
+    /// The same; `doubt` hears, each time that the kernel is asked, whether the question seems to be lost, and says
+    /// whether the fate of others decides that it is.
+    pub(super) async fn ask_in_company(
+        &mut self,
+        speech: &Speech,
+        limit: Duration,
+        diag: Option<&Diag>,
+        doubt: &mut (dyn FnMut(bool) -> bool + Send),
+    ) -> Reply {
         let asked = clock::now();
         let latest = asked + limit;
         // A wire that was reset takes nothing and says so to its reader only: the writing must not wait for long.
@@ -145,8 +161,11 @@ impl Line {
                 Ok(Err(error)) => {
                     Some(if ear.has_heard() { Reply::Broken } else { Reply::Ended(on_send(&error)) })
                 }
-                Err(_) if !ear.has_heard() && self.is_silent(diag, now - asked) => {
-                    Some(Reply::Ended(CloseKind::Silent))
+                Err(_) if !ear.has_heard() => {
+                    let unheard = self.unheard(diag, now - asked);
+                    let is_silent = doubt(unheard.is_some()) || unheard == Some(Unheard::Silent);
+                    let late = || (now >= latest).then_some(Reply::NoAnswer);
+                    is_silent.then_some(Reply::Ended(CloseKind::Silent)).or_else(late)
                 }
                 Err(_) => (now >= latest).then_some(Reply::NoAnswer),
             };
@@ -170,12 +189,27 @@ impl Line {
     }
 
     /// Whether the kernel sends our question again and again, and nobody acknowledges it.
-    fn is_silent(&self, diag: Option<&Diag>, waited: Duration) -> bool {
-        waited >= PATIENCE
-            && self
-                .told(diag)
-                .is_some_and(|told| told.facts.unacked > 0 && told.facts.retransmits >= RETRANSMITS)
+    fn unheard(&self, diag: Option<&Diag>, waited: Duration) -> Option<Unheard> {
+        if waited < DOUBT {
+            return None;
+        }
+        let facts = self.told(diag)?.facts;
+        match facts.retransmits {
+            _ if facts.unacked == 0 => None,
+            0 => None,
+            RETRANSMITS.. if waited >= PATIENCE => Some(Unheard::Silent),
+            _ => Some(Unheard::Doubtful),
+        }
     }
+}
+
+/// A question that was not acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unheard {
+    /// Two segments may be lost by accident.
+    Doubtful,
+    /// It goes nowhere.
+    Silent,
 }
 
 /// The probe dials IP addresses itself.

@@ -36,6 +36,7 @@ pub(super) async fn window(
                 role: Role::Race,
                 wave,
                 ask_after: timeout.checked_sub(round_trip * quarters / 4),
+                appointment: None,
                 watch_for: timeout * 2,
                 start: Start::Answer,
                 keepalive: None,

@@ -15,13 +15,15 @@ use super::first_look::{self, Looked};
 use super::gate::Gate;
 use super::line::Speech;
 use super::pulse::Pulse;
-use super::{ProbeLimits, ProbeTarget, Probing, Progress, first_request, judge, layer, limits, race, target};
+use super::{
+    ProbeLimits, ProbeTarget, Probing, Progress, behind, first_request, judge, layer, limits, race, target,
+};
 use crate::clock;
 use crate::connect::Connector;
 use crate::duration as words;
 use crate::findings::{
-    Behind, Bounds, Caveat, CaveatKind, Fate, Findings, FirstRequest, IdleTimeout, Layer, MaxLifetime,
-    MaxRequests, RaceWindow, Role, SCHEMA, Sample, Tally, Verdict,
+    Bounds, Caveat, CaveatKind, Fate, Findings, FirstRequest, IdleTimeout, Layer, MaxLifetime, MaxRequests,
+    RaceWindow, Role, SCHEMA, Sample, Tally, Verdict,
 };
 use crate::load::{Refusal, Stop};
 use crate::machine::Machine;
@@ -61,7 +63,7 @@ async fn probe(probing: Probing, stop: &Stop, watch: &mut dyn FnMut(Progress)) -
     samples.extend(seen.samples);
     let mut caveats = caveats(&field, &looked, &seen.found.timeout, &samples);
     caveats.splice(0..0, seen.found.caveats);
-    let first_status = looked.probed.status;
+    let behind = behind::behind(&samples, &seen.found.timeout, looked.probed.status);
     let notes = field.notes();
     let round_trip = judge::spread(notes.connects.iter().copied());
     Ok(Findings {
@@ -86,7 +88,7 @@ async fn probe(probing: Probing, stop: &Stop, watch: &mut dyn FnMut(Progress)) -
         advertised: looked.advertised,
         race_window: seen.race_window,
         layer: seen.layer,
-        behind: behind(&samples, first_status),
+        behind,
         caveats,
         raw: samples,
         interrupted: stop.is_set(),
@@ -292,25 +294,6 @@ fn not_kept() -> IdleTimeout {
         confirmed_dead: Tally::default(),
         clusters: Vec::new(),
     }
-}
-
-/// Gateway errors after idle time, when the first answers were none.
-fn behind(samples: &[Sample], first: Option<u16>) -> Option<Behind> {
-    if first.is_some_and(|status| (502..=504).contains(&status)) {
-        return None;
-    }
-    let errors = || samples.iter().filter(|sample| sample.fate == Fate::GatewayError);
-    let from = errors().map(|sample| sample.idle).min()?;
-    let mut statuses: Vec<u16> = errors().filter_map(|sample| sample.status).collect();
-    statuses.sort_unstable();
-    statuses.dedup();
-    let answered = samples.iter().filter(|sample| sample.status.is_some() && sample.idle >= from);
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    Some(Behind {
-        statuses,
-        from,
-        seen: Tally { hits: count(errors().count()), of: count(answered.count()) },
-    })
 }
 
 fn caveats(field: &Field, looked: &Looked, timeout: &IdleTimeout, samples: &[Sample]) -> Vec<Caveat> {

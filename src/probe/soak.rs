@@ -73,12 +73,13 @@ async fn hold(
         role: Role::Soak,
         wave: 1,
         ask_after: Some(soaking.idle),
+        appointment: None,
         watch_for: soaking.idle,
         start: Start::Answer,
         keepalive: None,
     };
     for _ in 0..tries {
-        crew.send_out(errand, &over);
+        crew.send_out(errand.clone(), &over);
     }
     crew.all_home().await;
     crew.call_home(&over).await;

@@ -15,6 +15,8 @@ mod hlog;
 mod markdown;
 mod prometheus;
 
+pub(super) use markdown::escape;
+
 #[cfg(test)]
 mod tests;
 

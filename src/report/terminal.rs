@@ -148,7 +148,7 @@ fn several(n: u64, what: &str) -> String {
 }
 
 /// The load and how it was chosen.
-fn load(measurement: &Measurement) -> String {
+pub(super) fn load(measurement: &Measurement) -> String {
     let Plan { model: Model::Open { rate, arrivals }, .. } = &measurement.plan else {
         return "closed loop".into();
     };

@@ -1,6 +1,8 @@
 //! Facts about keeplive as a whole, over real sockets.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod arms;
+mod behaviours;
 mod examples;
 mod fuzz;
 mod pool;

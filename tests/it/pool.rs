@@ -6,6 +6,7 @@ pub(crate) mod certificates;
 mod draining;
 mod ending;
 mod expiry;
+mod facts;
 mod hints;
 mod hostile;
 mod limits;
@@ -26,6 +27,7 @@ mod timeouts;
 mod timings;
 mod tls;
 mod unix;
+mod unread;
 mod upgrade;
 mod vanishing;
 

@@ -1,6 +1,7 @@
 //! The command line. clap stops here: what the verbs get is plain data.
 
 mod advice;
+mod gate;
 mod request;
 
 use std::net::SocketAddr;
@@ -14,12 +15,13 @@ use keeplive::plan::{Goal, Stage, Think};
 use keeplive::server::Profile;
 
 pub(crate) use advice::AdviceArgs;
+pub(crate) use gate::{AskedArgs, BaselineArgs, GateArgs, GateFormatArg, GateOutput, ServerArgs};
 pub(crate) use request::{RequestArgs, WayArgs};
 
 /// Measures what HTTP/1.1 keep-alive saves, with confidence intervals.
 ///
-/// Exit codes: 0 done; 1 an expectation did not hold; 2 could not run (usage, I/O, target unreachable); 3 an
-/// expectation was not decided; 4 invalid (the generator or the set-up was the limit, not the target); 130 interrupted
+/// Exit codes: 0 done, or passed; 1 regressed, or an expectation did not hold; 2 could not run (usage, I/O, target
+/// unreachable); 3 inconclusive, or an expectation was not decided; 4 invalid (the generator or the set-up was the limit, not the target); 130 interrupted
 /// (what was measured is printed and saved).
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
@@ -34,6 +36,8 @@ pub(crate) enum Verb {
     Compare(Box<CompareArgs>),
     /// How does a target behave at this load? One run, second by second.
     Load(Box<LoadArgs>),
+    /// Has the head become worse than the base? A verdict for CI.
+    Gate(Box<GateArgs>),
     /// How long does this path keep an idle connection, and how does it end it?
     Probe(Box<crate::args_probe::ProbeArgs>),
     /// Is this idle time safe? Holds many connections idle and counts what dies.
@@ -248,7 +252,7 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, Parser)]
 #[command(args_override_self = true)]
 pub(crate) struct ReportArgs {
-    /// A result that `keeplive compare`, `load`, `probe` or `soak` saved
+    /// A result that `keeplive compare`, `load`, `gate`, `probe` or `soak` saved
     pub(crate) file: PathBuf,
     /// What goes to stdout
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = any_format())]
@@ -279,7 +283,7 @@ fn names<F: ValueEnum + 'static>() -> impl Iterator<Item = PossibleValue> {
 /// Every name that any kind of result knows, once.
 fn any_format() -> impl TypedValueParser<Value = AnyFormat> {
     let mut all = names::<FormatArg>().collect::<Vec<_>>();
-    for name in names::<ProbeFormatArg>() {
+    for name in names::<GateFormatArg>().chain(names::<ProbeFormatArg>()) {
         match all.iter_mut().find(|known| known.get_name() == name.get_name()) {
             Some(known) => *known = name,
             None => all.push(name),
@@ -368,9 +372,9 @@ pub(crate) enum FormatArg {
 pub(crate) enum ProbeFormatArg {
     /// A report to read
     Text,
-    /// One JSON document (a comparison: schema keeplive.summary/1; a probe: keeplive.probe/1)
+    /// One JSON document (a comparison: schema keeplive.summary/1; a gate: keeplive.gate/1; a probe: keeplive.probe/1)
     Json,
-    /// JUnit XML with a case for each expectation (of a probe)
+    /// JUnit XML with a case for each metric of a gate, or each expectation of a probe
     Junit,
     /// One HTML file with a picture and settings to paste (of a probe)
     Html,

@@ -7,11 +7,11 @@ use std::process::ExitCode;
 pub(crate) enum Exit {
     /// 0: done, or passed.
     Done,
-    /// 1: an expectation did not hold.
+    /// 1: regressed, or an expectation did not hold.
     Unmet,
     /// 2: could not run: usage, I/O, target unreachable.
     Unusable,
-    /// 3: inconclusive: what was seen does not decide an expectation.
+    /// 3: inconclusive: what was seen does not decide it.
     Inconclusive,
     /// 4: the generator or the set-up was the limit, not the target.
     Invalid,

@@ -10,17 +10,22 @@ use crate::say::say;
 
 /// Listens for Ctrl-C and SIGTERM from now on, and says what it does about them.
 pub(crate) fn listen(stop: &Stop) {
-    listen_and(stop, || {
-        say("\nkeeplive: stopping; what was measured will be printed and saved (again to quit now)");
-    });
+    listen_and_finally(stop, || {});
+}
+
+/// The same, with something to do before the second ends the program: it leaves no time for destructors.
+pub(crate) fn listen_and_finally(stop: &Stop, finally: fn()) {
+    let tell =
+        || say("\nkeeplive: stopping; what was measured will be printed and saved (again to quit now)");
+    listen_and(stop, tell, finally);
 }
 
 /// The same without words, for a program that is ended this way every time.
 pub(crate) fn listen_quietly(stop: &Stop) {
-    listen_and(stop, || {});
+    listen_and(stop, || {}, || {});
 }
 
-fn listen_and(stop: &Stop, tell: fn()) {
+fn listen_and(stop: &Stop, tell: fn(), finally: fn()) {
     let stop = stop.clone();
     let (ready, is_ready) = mpsc::channel();
     thread::spawn(move || {
@@ -32,6 +37,7 @@ fn listen_and(stop: &Stop, tell: fn()) {
             stop.set();
             tell();
             signals.next().await;
+            finally();
             std::process::exit(130);
         });
     });

@@ -9,6 +9,7 @@ mod args_probe;
 mod command;
 mod compare;
 mod exit;
+mod gate;
 mod interrupt;
 mod load;
 mod outcome;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let exit = match args.verb {
         Verb::Compare(args) => compare::run(*args),
         Verb::Load(args) => load::run(*args),
+        Verb::Gate(args) => gate::run(&args),
         Verb::Probe(args) => probe::run(&args),
         Verb::Report(args) => report::run(&args),
         Verb::Soak(args) => soak::run(&args),

@@ -5,11 +5,13 @@ use std::io::{self, IsTerminal, Write};
 use keeplive::compare;
 use keeplive::expect::Outcome;
 use keeplive::findings::Findings;
+use keeplive::gate::Verdict;
+use keeplive::gate::result::Gate;
 use keeplive::measurement::Measurement;
 use keeplive::report::export::{self, Form};
-use keeplive::report::{json, probe, terminal};
+use keeplive::report::{gate, json, probe, terminal};
 
-use crate::args::{AdviceArgs, FormatArg, ProbeFormatArg};
+use crate::args::{AdviceArgs, FormatArg, GateFormatArg, ProbeFormatArg};
 use crate::exit::Exit;
 
 /// Prints the report.
@@ -36,6 +38,27 @@ pub(crate) fn print(measurement: &Measurement, format: FormatArg) -> io::Result<
         (true, _) => Exit::Interrupted,
         (false, true) => Exit::Done,
         (false, false) => Exit::Invalid,
+    })
+}
+
+/// Prints a gate's verdict. The exit code is the verdict.
+pub(crate) fn print_gate(result: &Gate, format: GateFormatArg) -> io::Result<Exit> {
+    let mut out = anstream::AutoStream::auto(io::stdout().lock());
+    let written = match format {
+        GateFormatArg::Text => gate::terminal::write(result, style(), &mut out),
+        GateFormatArg::Json => serde_json::to_writer_pretty(&mut out, result)
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out)),
+        GateFormatArg::Markdown => gate::markdown::write(result, &mut out),
+        GateFormatArg::Junit => gate::junit::write(result, &mut out),
+    };
+    finished(written, &mut out)?;
+    Ok(match (result.measurement.interrupted, result.verdict) {
+        (true, _) => Exit::Interrupted,
+        (false, Verdict::Pass) => Exit::Done,
+        (false, Verdict::Regressed) => Exit::Unmet,
+        (false, Verdict::Inconclusive) => Exit::Inconclusive,
+        (false, Verdict::Invalid) => Exit::Invalid,
     })
 }
 

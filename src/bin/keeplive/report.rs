@@ -3,6 +3,7 @@
 use std::io;
 
 use keeplive::findings::{self, Findings, Soak};
+use keeplive::gate::result::{self, Gate};
 use keeplive::measurement::Measurement;
 use keeplive::saved;
 
@@ -28,6 +29,13 @@ pub(crate) fn run(args: &ReportArgs) -> io::Result<Exit> {
         }
         let format = args.format.of("a soak").map_err(io::Error::other)?;
         return soak::show(&Soak::load(&args.file)?, format);
+    }
+    if schema == result::SCHEMA {
+        if !args.advice.is_empty() {
+            return Err(not_a_probe("a gate"));
+        }
+        let format = args.format.of("a gate").map_err(io::Error::other)?;
+        return outcome::print_gate(&Gate::load(&args.file)?, format);
     }
     let measurement = Measurement::load(&args.file)?;
     let format = args.format.of("a measurement of load").map_err(io::Error::other)?;

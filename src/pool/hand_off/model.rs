@@ -46,6 +46,8 @@ struct Model {
     here: Origin,
     there: Origin,
     now: Instant,
+    /// How many may be opened at a time.
+    opening: usize,
 }
 
 impl Desk for Model {
@@ -53,7 +55,10 @@ impl Desk for Model {
 
     fn change<R>(&self, change: impl FnOnce(&mut State<Stand>, &mut After<Stand>) -> R) -> R {
         let mut after = After::default();
-        let result = change(&mut self.state.lock().expect("nobody panics"), &mut after);
+        let mut state = self.state.lock().expect("nobody panics");
+        let result = change(&mut state, &mut after);
+        assert!(state.stats().opening <= self.opening);
+        drop(state);
         after.wake();
         self.closed.fetch_add(after.closing.len(), Relaxed);
         result
@@ -76,7 +81,9 @@ impl Model {
     fn new(config: PoolConfig) -> Model {
         // Without an idle timeout the time does not matter.
         let config = config.idle_timeout(None);
+        let opening = config.max_opening_per_origin;
         Model {
+            opening,
             state: Arc::new(Mutex::new(State::new(&config))),
             closed: Arc::default(),
             here: "http://here".parse().expect("an origin"),
@@ -111,6 +118,14 @@ impl Model {
     /// In the queue, before the threads begin.
     fn waiter(&self, origin: &Origin) -> Waiter<Model> {
         match self.ask(origin) {
+            Turn::Wait(ticket) => Waiter::new(self, origin, ticket),
+            turn => panic!("{turn:?} where there is no room"),
+        }
+    }
+
+    /// In the queue for a place alone.
+    fn fresh_waiter(&self, origin: &Origin) -> Waiter<Model> {
+        match self.change(|state, after| state.ask_fresh(origin, after)) {
             Turn::Wait(ticket) => Waiter::new(self, origin, ticket),
             turn => panic!("{turn:?} where there is no room"),
         }
@@ -354,6 +369,57 @@ fn an_opening_for_one_who_leaves_serves_the_next() {
         leaving.join().expect("no panic");
         staying.join().expect("no panic");
         model.assert_all_is_back(1);
+    });
+}
+
+#[test]
+fn who_waits_for_a_place_takes_that_of_a_connection_which_comes_back() {
+    in_every_order(|| {
+        let model = Model::new(one());
+        let busy = model.busy(&model.here);
+        let (fresh, younger) = (model.fresh_waiter(&model.here), model.waiter(&model.here));
+        let opening = {
+            let model = model.clone();
+            thread::spawn(move || match model.serve(fresh, |_| panic!("it opens its own")) {
+                Got::Opened(connection) => model.put_back(&model.here, connection),
+                Got::Connection(_) | Got::Error => panic!("it takes nothing but a place"),
+            })
+        };
+        let waiting = {
+            let model = model.clone();
+            thread::spawn(move || assert!(model.use_once(&model.here, younger)))
+        };
+        model.put_back(&model.here, busy);
+        opening.join().expect("no panic");
+        waiting.join().expect("no panic");
+        model.assert_all_is_back(1);
+        assert_eq!(model.closed.load(Relaxed), 1, "the one that came back");
+    });
+}
+
+#[test]
+fn a_place_for_one_who_leaves_goes_to_the_next_and_no_more_are_opened_than_may() {
+    in_every_order(|| {
+        let config = PoolConfig::default().max_connections_per_origin(Some(2)).max_opening_per_origin(1);
+        let model = Model::new(config);
+        let (busy, place) = (model.busy(&model.here), model.place(&model.here));
+        let (leaves, stays) = (model.fresh_waiter(&model.here), model.fresh_waiter(&model.here));
+        let leaving = thread::spawn(move || cancel(leaves));
+        let staying = {
+            let model = model.clone();
+            thread::spawn(move || assert!(model.use_once(&model.here, stays)))
+        };
+        let returning = {
+            let model = model.clone();
+            thread::spawn(move || model.put_back(&model.here, busy))
+        };
+        drop(place);
+        leaving.join().expect("no panic");
+        staying.join().expect("no panic");
+        returning.join().expect("no panic");
+        let stats = model.state.lock().expect("nobody panics").stats();
+        assert_eq!((stats.busy, stats.opening, stats.waiting), (0, 0, 0));
+        assert!((1..=2).contains(&stats.idle), "{stats:?}");
     });
 }
 

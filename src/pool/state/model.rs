@@ -98,13 +98,27 @@ impl Plain {
 
     fn queued(&self, origin: Option<usize>) -> usize {
         let of = |other: usize| origin.is_none_or(|origin| origin == other);
-        let waits = |asking: &&Asking| matches!(asking.stage, Stage::Patient | Stage::Wanting);
+        let waits = |asking: &&Asking| matches!(asking.stage, Stage::Patient | Stage::Wanting | Stage::Fresh);
         self.queue.iter().filter(waits).filter(|asking| of(asking.origin)).count()
     }
 
     fn may_open(&self, origin: usize) -> bool {
         self.taken(Some(origin)) < self.config.max_connections_per_origin.unwrap_or(usize::MAX)
             && self.opening(Some(origin)) < self.config.max_opening_per_origin
+    }
+
+    /// Those that rest, of one origin, from the longest to the shortest.
+    fn idle_of(&self, origin: usize) -> Vec<u32> {
+        self.idle.iter().copied().filter(|id| self.connections[id].origin == origin).collect()
+    }
+
+    fn is_full_at(&self, origin: usize) -> bool {
+        self.taken(Some(origin)) >= self.config.max_connections_per_origin.unwrap_or(usize::MAX)
+    }
+
+    fn may_open_fresh(&self, origin: usize) -> bool {
+        self.opening(Some(origin)) < self.config.max_opening_per_origin
+            && (!self.is_full_at(origin) || !self.idle_of(origin).is_empty())
     }
 
     fn is_full(&self) -> bool {
@@ -115,7 +129,10 @@ impl Plain {
         !self.is_full() || !self.idle.is_empty()
     }
 
-    fn make_room(&mut self) {
+    fn make_room(&mut self, origin: usize) {
+        if self.is_full_at(origin) {
+            self.close(self.idle_of(origin)[0], CloseReason::Evicted);
+        }
         if self.is_full() {
             self.close(self.idle[0], CloseReason::Evicted);
         }
@@ -130,6 +147,9 @@ impl Plain {
 
     fn would_open(&self, asking: &Asking) -> bool {
         let nothing_can_come_back = self.taken(Some(asking.origin)) == 0;
+        if asking.stage == Stage::Fresh {
+            return self.may_open_fresh(asking.origin);
+        }
         let wants = asking.stage == Stage::Wanting || asking.stage == Stage::Patient && nothing_can_come_back;
         wants && self.may_open(asking.origin)
     }
@@ -137,8 +157,8 @@ impl Plain {
     fn serve(&mut self) {
         while self.has_room() {
             let Some(nth) = self.queue.iter().position(|asking| self.would_open(asking)) else { return };
-            self.make_room();
-            if self.config.on_miss == OnMiss::LateBind {
+            self.make_room(self.queue[nth].origin);
+            if self.config.on_miss == OnMiss::LateBind && self.queue[nth].stage != Stage::Fresh {
                 self.queue[nth].stage = Stage::Reserved;
             } else {
                 let asking = self.queue.remove(nth);
@@ -158,8 +178,7 @@ impl Plain {
     }
 
     fn ask(&mut self, origin: usize, ticket: u64, now: Instant) -> &'static str {
-        let mut of_origin: Vec<u32> =
-            self.idle.iter().copied().filter(|id| self.connections[id].origin == origin).collect();
+        let mut of_origin = self.idle_of(origin);
         if self.config.reuse_order == ReuseOrder::Lifo {
             of_origin.reverse();
         }
@@ -180,7 +199,7 @@ impl Plain {
         let stage = if patient && self.taken(Some(origin)) > 0 && !full {
             Stage::Patient
         } else if !somebody_wants && self.may_open(origin) && self.has_room() {
-            self.make_room();
+            self.make_room(origin);
             if self.config.on_miss != OnMiss::LateBind {
                 self.dials.push(Dial { origin, requester: None });
                 return "open";
@@ -197,15 +216,45 @@ impl Plain {
         "wait"
     }
 
+    fn ask_fresh(&mut self, origin: usize, ticket: u64) -> &'static str {
+        let full = self.queued(Some(origin)) >= self.config.max_waiting_per_origin.unwrap_or(usize::MAX);
+        let asking = Asking { ticket, origin, stage: Stage::Fresh };
+        if self.would_open(&asking) && self.has_room() {
+            self.make_room(origin);
+            self.dials.push(Dial { origin, requester: None });
+            return "open";
+        }
+        if full {
+            return "full";
+        }
+        self.queue.push(asking);
+        "wait"
+    }
+
+    /// Closes those of an origin that have rested since then or longer, one after another.
+    fn close_older(&mut self, origin: usize, since: Instant) {
+        while let Some(&id) = self.idle_of(origin).first()
+            && self.connections[&id].rested <= Some(since)
+        {
+            self.close(id, CloseReason::StaleSibling);
+            self.serve();
+        }
+    }
+
     /// A connection that nobody holds any more.
     fn put_back(&mut self, id: u32, since: Instant) {
         self.in_use.retain(|other| *other != id);
         let open = self.connections.get_mut(&id).expect("it is open");
         open.rested = Some(since);
         let origin = open.origin;
-        let first = self.queue.iter().find(|asking| asking.origin == origin || self.would_open(asking));
+        // At rest it could be closed for one that waits for a place at its origin.
+        let may_open = self.opening(Some(origin)) < self.config.max_opening_per_origin;
+        let first = self.queue.iter().find(|asking| match asking.stage {
+            Stage::Fresh if asking.origin == origin => may_open,
+            _ => asking.origin == origin || self.would_open(asking),
+        });
         match first.copied() {
-            Some(asking) if asking.origin == origin => {
+            Some(asking) if asking.origin == origin && asking.stage != Stage::Fresh => {
                 let late = asking.stage == Stage::Opening;
                 self.give(asking.ticket, Gift::Connection { id, late });
             }
@@ -241,6 +290,8 @@ impl Plain {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Ask { origin: usize },
+    AskFresh { origin: usize },
+    CloseOlder { origin: usize, ms: u64 },
     Opened { nth: usize },
     NotOpened { nth: usize },
     PutBack { nth: usize },
@@ -256,6 +307,8 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
     let nth = || 0_usize..1_000;
     let step = prop_oneof![
         6 => (0_usize..3).prop_map(|origin| Step::Ask { origin }),
+        2 => (0_usize..3).prop_map(|origin| Step::AskFresh { origin }),
+        1 => (0_usize..3, 0_u64..600).prop_map(|(origin, ms)| Step::CloseOlder { origin, ms }),
         3 => nth().prop_map(|nth| Step::Opened { nth }),
         1 => nth().prop_map(|nth| Step::NotOpened { nth }),
         4 => nth().prop_map(|nth| Step::PutBack { nth }),
@@ -369,7 +422,14 @@ impl World {
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Ask { origin } => self.ask(origin),
+            Step::Ask { origin } => self.ask(origin, false),
+            Step::AskFresh { origin } => self.ask(origin, true),
+            Step::CloseOlder { origin, ms } => {
+                let since = self.now - Duration::from_millis(ms);
+                let name = self.origins[origin].clone();
+                self.plain.close_older(origin, since);
+                self.change(|state, after| state.close_older(&name, since, after));
+            }
             Step::Opened { nth } => self.dial_ends(nth, true),
             Step::NotOpened { nth } => self.dial_ends(nth, false),
             Step::PutBack { nth } => {
@@ -434,11 +494,18 @@ impl World {
         self.origins[given.or(asking.map(|asking| asking.origin)).expect("it has asked")].clone()
     }
 
-    fn ask(&mut self, origin: usize) {
+    fn ask(&mut self, origin: usize, fresh: bool) {
         let ticket = self.state.next_ticket + 1;
-        let expected = self.plain.ask(origin, ticket, self.now);
+        let expected = match fresh {
+            false => self.plain.ask(origin, ticket, self.now),
+            true => self.plain.ask_fresh(origin, ticket),
+        };
         let (name, now) = (self.origins[origin].clone(), self.now);
-        let (turn, id) = match self.change(|state, after| state.ask(&name, now, after)) {
+        let turn = self.change(|state, after| match fresh {
+            false => state.ask(&name, now, after),
+            true => state.ask_fresh(&name, after),
+        });
+        let (turn, id) = match turn {
             Turn::Reuse(stand) => ("reuse", Some(stand.id)),
             Turn::Open => ("open", None),
             Turn::Wait(number) => {
@@ -632,7 +699,8 @@ impl World {
         }
         for id in &plain.idle {
             let origin = plain.connections[id].origin;
-            assert!(!plain.queue.iter().any(|asking| asking.origin == origin));
+            let takes_it = |asking: &Asking| asking.origin == origin && asking.stage != Stage::Fresh;
+            assert!(!plain.queue.iter().any(takes_it));
         }
     }
 

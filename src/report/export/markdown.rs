@@ -76,7 +76,7 @@ fn differences(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// What Markdown would read as its own.
-fn escape(text: &str) -> String {
+pub(in crate::report) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

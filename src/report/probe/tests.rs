@@ -64,8 +64,13 @@ fn with_408() -> Findings {
 
 fn chain() -> Findings {
     let mut findings = timer(60.0, CloseKind::Fin);
-    findings.behind =
-        Some(Behind { statuses: vec![502], from: seconds(5.1), seen: Tally { hits: 6, of: 7 } });
+    findings.behind = Some(Behind {
+        statuses: vec![502],
+        from: seconds(5.1),
+        seen: Tally { hits: 6, of: 7 },
+        lost: Tally::default(),
+        redial: None,
+    });
     findings
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Report;
 use crate::duration::{say, say_range};
 use crate::expect::in_words;
-use crate::findings::{CloseKind, Ended, Findings, Held, IdleTimeout, LayerVerdict, Role, Verdict};
+use crate::findings::{CloseKind, Ended, Findings, Held, IdleTimeout, LayerVerdict, Role, Tally, Verdict};
 use crate::known::{Evidence, Hint};
 use crate::report::units::count;
 
@@ -246,14 +246,31 @@ fn layer(verdict: LayerVerdict) -> &'static str {
 
 fn behind(findings: &Findings) -> Option<String> {
     let behind = findings.behind.as_ref()?;
-    let statuses: Vec<String> = behind.statuses.iter().map(u16::to_string).collect();
-    Some(format!(
-        "{} after {} of idle time ({} of {} answers)",
-        statuses.join(", "),
-        say(behind.from),
-        behind.seen.hits,
-        behind.seen.of
-    ))
+    let mut parts = Vec::new();
+    if behind.seen.hits > 0 {
+        let statuses: Vec<String> = behind.statuses.iter().map(u16::to_string).collect();
+        let Tally { hits, of } = behind.seen;
+        parts.push(format!(
+            "{} after {} of idle time ({hits} of {of} answers)",
+            statuses.join(", "),
+            say(behind.from)
+        ));
+    }
+    if behind.lost.hits > 0 {
+        let Tally { hits, of } = behind.lost;
+        parts.push(format!(
+            "{hits} of {of} requests lost around {} of idle time, and none later",
+            say(behind.from)
+        ));
+    }
+    parts.extend(behind.redial.map(|redial| {
+        format!(
+            "answers take {} longer after {} of idle time: a new connection is opened there",
+            say(redial.slower_by),
+            say_range(redial.shorter, redial.longer)
+        )
+    }));
+    Some(parts.join("; "))
 }
 
 /// A hint: `nginx keepalive_timeout 75 s`, with its condition.
@@ -270,6 +287,7 @@ pub(super) fn role(role: Role) -> &'static str {
         Role::Watcher => "watched",
         Role::Sender => "asked again",
         Role::Confirm => "confirmed",
+        Role::Behind => "hop behind",
         Role::Race => "raced",
         Role::FirstAfterTcp => "TCP alone",
         Role::FirstAfterTls => "TLS alone",

@@ -14,6 +14,8 @@ struct Script<'a> {
     method: &'static str,
     keep_alive: bool,
     counts: bool,
+    /// Whether the body is dropped as soon as the head has come.
+    drops: bool,
     ending: Ending,
     /// The bytes come in pieces of this size.
     piece: usize,
@@ -34,6 +36,7 @@ fn script(data: &[u8]) -> Option<Script<'_>> {
         method: ["GET", "HEAD", "POST", "CONNECT"][usize::from(how & 3)],
         keep_alive: how & 4 == 0,
         counts: how & 8 != 0,
+        drops: how & 64 != 0,
         ending: [Ending::Fin, Ending::Open, Ending::Reset, Ending::Fin][usize::from(how >> 4 & 3)],
         piece: if *piece == 0 { usize::MAX } else { usize::from(*piece) },
         answer,
@@ -60,14 +63,16 @@ async fn meet(script: &Script<'_>) {
     let hostile = (script.answer.to_vec(), script.piece, script.ending, said);
     let peer = tokio::spawn(peer(listener, hostile));
     let pool = Pool::with_tls(config(script), tls()).expect("a pool");
-    let met = within(exchange(&pool, address, script.method)).await;
+    let met = within(exchange(&pool, address, script)).await;
     if let Err(error) = met {
         assert!(is_fair(error.kind()), "{error:?}");
     }
     has_said.await.expect("the peer said what it had to say");
     let (status, body) = next(&pool, address).await;
     assert_eq!((status, &body[..]), (200, "/next"), "somebody else's response");
-    pool.close();
+    // A dropped body's rest may still be read.
+    let drained = within(pool.shutdown(8 * LIMIT)).await;
+    assert_eq!((drained.cut, drained.held), (0, 0));
     let stats = pool.stats();
     assert_eq!((stats.busy, stats.idle, stats.waiting), (0, 0, 0), "{stats:?}");
     assert_eq!(stats.opened, stats.closed.values().sum::<u64>(), "{stats:?}");
@@ -79,6 +84,8 @@ fn config(script: &Script<'_>) -> PoolConfig {
         .keep_alive(script.keep_alive)
         .max_informational(script.counts.then_some(3))
         .linger(Duration::ZERO)
+        .max_unread(1024)
+        .unread_timeout(LIMIT)
         .response_timeout(Some(LIMIT))
         .body_idle_timeout(Some(LIMIT))
         .total_timeout(Some(8 * LIMIT))
@@ -105,7 +112,8 @@ async fn within<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), work).await.expect("an end within the limits")
 }
 
-async fn exchange(pool: &Pool, address: SocketAddr, method: &str) -> Result<(), Error> {
+async fn exchange(pool: &Pool, address: SocketAddr, script: &Script<'_>) -> Result<(), Error> {
+    let method = script.method;
     let target = if method == "CONNECT" { "test:443" } else { "/met" };
     let body = if method == "POST" { RequestBody::from("body") } else { RequestBody::empty() };
     let request = http::Request::builder().method(method).uri(target).header("host", "test");
@@ -113,7 +121,9 @@ async fn exchange(pool: &Pool, address: SocketAddr, method: &str) -> Result<(), 
     let origin = format!("http://{address}/").parse().expect("an origin");
     let mut response = pool.send_to(&origin, request).await?;
     drop(response.body_mut().upgrade());
-    response.into_body().finish().await?;
+    if !script.drops {
+        response.into_body().finish().await?;
+    }
     Ok(())
 }
 

@@ -5,15 +5,20 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use keeplive::server::Behaviour;
-use keeplive::{CloseReason, ErrorKind, PoolConfig, RequestBody};
+use keeplive::{CloseReason, ErrorKind, OnMiss, PoolConfig, RequestBody};
 
-use super::{HI, answering, assert_nothing_is_lost, get, pool, post, send, server, url};
+use super::{HI, answering, assert_nothing_is_lost, get, origin, pool, post, send, tls_server, url};
+use crate::support::apache::Apache;
 use crate::support::gate::Gate;
+use crate::support::haproxy::Haproxy;
+use crate::support::nginx::Nginx;
+use crate::support::node::Node;
 use crate::support::scripted::{Conn, Scripted};
 use crate::support::soon;
 
@@ -81,43 +86,53 @@ trait Beside: Future + Sized {
 
 impl<F: Future> Beside for F {}
 
+/// Polls it so many times and gives it up. Answers whether it was done by then.
+async fn give_up_after<T>(polls: usize, work: impl Future<Output = T>) -> bool {
+    let (mut work, mut polled) = (Box::pin(work), 0);
+    poll_fn(|cx| {
+        if polled == polls {
+            return Poll::Ready(false);
+        }
+        polled += 1;
+        work.as_mut().poll(cx).map(|_| true)
+    })
+    .await
+}
+
+/// Wherever it waits: for its turn, the lookup, the socket, the handshake, the response, its body.
 #[tokio::test]
-async fn a_body_whose_rest_has_arrived_may_be_dropped_and_its_connection_is_reused() {
-    for body in [13, 8 * 1024] {
-        let server = server(Behaviour::default().body(body));
-        let pool = pool(PoolConfig::default());
-        let response = send(&pool, &server.url()).await.expect("a response");
-        // Written in one go, the body has arrived with the head, or is at least in the kernel.
-        drop(response);
-        assert_eq!(pool.stats().idle, 1, "{:?}", pool.stats());
-        assert_eq!(get(&pool, &server.url()).await.nth, 2);
+async fn a_request_given_up_after_any_number_of_polls_loses_nothing() {
+    let millisecond = Duration::from_millis(1);
+    let server = tls_server(Behaviour::default().body(300_000).delay(millisecond));
+    let url = format!("https://localhost:{}/", server.addr().port());
+    for on_miss in [OnMiss::Open, OnMiss::LateBind, OnMiss::WaitThenOpen(millisecond)] {
+        for taken in [false, true] {
+            let mut polls = 1;
+            loop {
+                let pool = pool(PoolConfig::default().max_connections_per_origin(Some(1)).on_miss(on_miss));
+                let other =
+                    if taken { Some(pool.lease(&origin(&url)).await.expect("a lease")) } else { None };
+                let gives_back = async {
+                    tokio::task::yield_now().await;
+                    drop(other);
+                };
+                let (done, ()) = tokio::join!(give_up_after(polls, get(&pool, &url)), gives_back);
+                let is_quiet = || {
+                    let stats = pool.stats();
+                    (stats.busy == 0 && stats.opening == 0 && stats.waiting == 0).then_some(())
+                };
+                soon("the end of it all", is_quiet).await;
+                assert_nothing_is_lost(&pool);
+                // The only place is free.
+                get(&pool, &url).await;
+                if done {
+                    break;
+                }
+                polls += 1;
+            }
+            assert!(polls > 4, "{on_miss:?} {taken} {polls}");
+        }
     }
-}
-
-#[tokio::test]
-async fn a_half_read_body_whose_rest_has_not_arrived_closes_its_connection() {
-    let ended = Gate::default();
-    let has_ended = ended.clone();
-    let peer = Scripted::start(move |conn| {
-        conn.read_request();
-        conn.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
-        conn.until_closed();
-        has_ended.open();
-    });
-    let pool = pool(PoolConfig::default());
-    let mut body = send(&pool, &url(peer.addr())).await.expect("a response").into_body();
-    assert_eq!(body.frame().await.expect("data").expect("no error").into_data().expect("data"), "half");
-    drop(body);
-    assert_eq!((pool.stats().busy, pool.stats().closed[&CloseReason::BodyDropped]), (0, 1));
-    ended.wait();
-}
-
-#[tokio::test]
-async fn a_long_rest_is_not_read_only_to_save_a_connection() {
-    let server = server(Behaviour::default().body(8 << 20));
-    let pool = pool(PoolConfig::default());
-    drop(send(&pool, &server.url()).await.expect("a response"));
-    assert_eq!((pool.stats().idle, pool.stats().closed[&CloseReason::BodyDropped]), (0, 1));
 }
 
 #[tokio::test]
@@ -130,7 +145,7 @@ async fn a_response_before_the_request_is_finished_ends_the_connection() {
         conn.until_closed();
         has_ended.open();
     });
-    let pool = pool(PoolConfig::default().linger(std::time::Duration::from_secs(60)));
+    let pool = pool(PoolConfig::default().linger(Duration::from_secs(60)));
     let never_ending = made(|nth, _| if nth == 0 { part() } else { Poll::Pending });
     let response = pool.send(post(&url(peer.addr()), never_ending)).await.expect("a response");
     let (body, _) = response.into_body().collect_all().await.expect("a whole body");
@@ -188,6 +203,31 @@ async fn an_early_refusal_wins_over_the_failure_to_write_on() {
     let (body, _) = response.into_body().collect_all().await.expect("a whole body");
     assert_eq!(body, "large");
     assert_eq!((pool.stats().idle, pool.stats().busy), (0, 0));
+}
+
+#[tokio::test]
+async fn real_servers_refuse_a_large_upload_early_and_it_stops() {
+    let (nginx, haproxy) = (Nginx::new().start(), Haproxy::new().start());
+    let (apache, node) = (Apache::new().start(), Node::new().start());
+    let servers = [
+        ("nginx", url(nginx.addr())),
+        ("HAProxy", url(haproxy.addr())),
+        ("Apache httpd", apache.url()),
+        ("Node", url(node.addr())),
+    ];
+    let large = Bytes::from(vec![b'x'; 64 << 20]);
+    for (name, url) in servers {
+        let pool = pool(PoolConfig::default());
+        for _ in 0..5 {
+            let sent = pool.send(post(&url, large.clone())).await;
+            let response = sent.unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(response.status(), 413, "{name}");
+            let exchange = response.into_body().finish().await.expect("a whole body");
+            assert!(exchange.bytes_out < large.len() as u64, "{name}: {}", exchange.bytes_out);
+        }
+        assert_eq!((pool.stats().idle, pool.stats().busy), (0, 0), "{name}");
+        assert_nothing_is_lost(&pool);
+    }
 }
 
 #[tokio::test]

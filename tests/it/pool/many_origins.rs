@@ -3,11 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use keeplive::server::{Behaviour, Running, Server};
+use keeplive::server::{Behaviour, Running, Server, ServerTls};
 use keeplive::{CloseReason, PoolConfig};
 
 use super::limits::begin;
 use super::{assert_nothing_is_lost, get, id, pool, send, server};
+use crate::support::link::Link;
 use crate::support::soon;
 
 fn three() -> [Running; 3] {
@@ -103,25 +104,85 @@ async fn beyond_max_idle_the_longest_idle_of_any_origin_goes() {
     assert_nothing_is_lost(&pool);
 }
 
-#[tokio::test]
-async fn a_thousand_origins_stay_within_the_caps_and_leave_nothing_behind() {
-    // Each that is evicted is a TIME_WAIT of ours, and other tests count those: ten thousand are left to the model.
-    let (server, caps) = (everywhere(), 50);
+/// Set in the process that visits them.
+const VISITOR: &str = "KEEPLIVE_TEST_VISITS_ORIGINS";
+
+/// In a process and a network namespace of its own: so its memory and its descriptors are all that is counted, and the
+/// TIME_WAITs of the connections that are closed for others are nobody else's.
+fn elsewhere(test: &str, scheme: &str) {
+    let link = Link::new(Duration::ZERO).unwrap_or_else(|error| panic!("{error}"));
+    let this = std::env::current_exe().expect("a process knows its program");
+    let mut visitor = link.client_command(this);
+    visitor.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(VISITOR, scheme);
+    let output = visitor.output().expect("a program that runs can run again");
+    let (told, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && told.contains("1 passed"), "{told}{errors}");
+    print!("{told}");
+}
+
+/// How much memory this process has, in kB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells of a process");
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
+    resident.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// One request to each of so many origins, at as many addresses of one server. From the first mark on the memory is to
+/// stay as it is.
+async fn visit(scheme: &str, mark: usize, origins: usize) {
+    let anywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let server = Server::new(Behaviour::default()).listen(anywhere);
+    let server = match scheme {
+        "https" => server.tls(ServerTls::default()),
+        _ => server,
+    };
+    let server = server.start().expect("a free port");
+    let caps = 100;
+    let pool = pool(PoolConfig::default().max_idle(caps).idle_timeout(Some(Duration::from_secs(1))));
     let before = descriptors();
-    let config = PoolConfig::default().max_idle(caps).idle_timeout(Some(Duration::from_secs(1)));
-    let pool = pool(config);
-    for nth in 0..1_000 {
-        get(&pool, &nth_url(&server, nth)).await;
+    let mut at_the_mark = 0;
+    for nth in 0..origins {
+        get(&pool, &nth_url(&server, nth).replace("http", scheme)).await;
         let stats = pool.stats();
-        assert!(stats.idle <= caps && stats.origins <= caps, "{stats:?}");
-        if nth % 200 == 199 {
+        assert!(stats.idle <= caps && stats.origins <= caps && stats.lingering == 0, "{stats:?}");
+        if nth % 1_000 == 999 {
             // Each connection has two ends in this process, and the peer hears of the close a moment later.
             soon("closed descriptors", || (descriptors() <= before + 3 * caps).then_some(())).await;
         }
+        if nth + 1 == mark {
+            at_the_mark = resident();
+        }
     }
-    assert_eq!(server.counts().connections, 1_000);
+    let at_the_end = resident();
+    assert_eq!(server.counts().connections, origins as u64);
+    println!("{scheme}: {at_the_mark} kB after {mark} origins, {at_the_end} kB after {origins}");
+    assert!(at_the_end <= at_the_mark + 2_048, "{at_the_mark} kB, then {at_the_end} kB");
     soon("the idle timeout", || (pool.stats().origins == 0).then_some(())).await;
+    soon("closed descriptors", || (descriptors() <= before + 10).then_some(())).await;
     assert_nothing_is_lost(&pool);
+}
+
+fn visit_elsewhere(test: &str, scheme: &str, mark: usize, origins: usize) {
+    match std::env::var(VISITOR) {
+        Ok(asked) if asked == scheme => {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(visit(scheme, mark, origins));
+        }
+        _ => elsewhere(&format!("pool::many_origins::{test}"), scheme),
+    }
+}
+
+#[test]
+fn ten_thousand_origins_stay_within_the_caps_in_memory_and_descriptors_and_leave_nothing_behind() {
+    let this = "ten_thousand_origins_stay_within_the_caps_in_memory_and_descriptors_and_leave_nothing_behind";
+    visit_elsewhere(this, "http", 2_000, 10_000);
+}
+
+#[test]
+fn many_origins_behind_tls_leave_no_more_sessions_than_are_kept() {
+    // More than there are names in the store when the memory is looked at first.
+    visit_elsewhere("many_origins_behind_tls_leave_no_more_sessions_than_are_kept", "https", 2_000, 5_000);
 }
 
 fn descriptors() -> usize {

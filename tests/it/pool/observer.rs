@@ -1,14 +1,22 @@
 //! What an observer of the pool hears.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use keeplive::server::Behaviour;
-use keeplive::{CloseReason, ErrorKind, Event, Observer, Pool, PoolConfig, RetryPolicy};
+use keeplive::{
+    CloseReason, ErrorKind, Event, Lookup, Observer, OnMiss, Pool, PoolConfig, Resolver, RetryPolicy, Step,
+    StepEnd,
+};
 
-use super::{HI, assert_nothing_is_lost, get, pool, send, server, url};
+use super::limits::{begin, nobody};
+use super::{HI, assert_nothing_is_lost, get, pool, send, server, tls_server, url};
+use crate::support::deaf::Deaf;
 use crate::support::gate::Gate;
 use crate::support::scripted::Scripted;
+use crate::support::soon;
 
 /// Writes down the name of every event, with the one fact that a story needs.
 #[derive(Clone, Default)]
@@ -19,6 +27,7 @@ impl Observer for Diary {
         let fact = match event {
             Event::Granted { exchanges, .. } => format!(" {exchanges}"),
             Event::Head { status, .. } => format!(" {}", status.as_u16()),
+            Event::StepEnded { end, .. } => format!(" {}", end.as_str()),
             Event::Failed { error, .. } | Event::Refused { error, .. } | Event::NotOpened { error, .. } => {
                 format!(" {}", error.kind().as_str())
             }
@@ -27,6 +36,16 @@ impl Observer for Diary {
             _ => String::new(),
         };
         self.0.lock().unwrap().push(format!("{}{fact}", event.as_str()));
+    }
+}
+
+/// Leads every name to these.
+#[derive(Debug)]
+struct Answer(Vec<SocketAddr>);
+
+impl Resolver for Answer {
+    fn lookup<'a>(&'a self, _: &'a str, _: u16) -> Lookup<'a> {
+        Box::pin(async { Ok(self.0.clone()) })
     }
 }
 
@@ -47,7 +66,17 @@ async fn an_observer_hears_the_story_of_a_request_on_a_fresh_and_on_a_used_conne
     get(&pool, &server.url()).await;
     assert_eq!(
         diary.take(),
-        ["asked", "opening", "opened", "granted 0", "head 200", "exchanged", "returned"]
+        [
+            "asked",
+            "opening",
+            "attempt_begun",
+            "attempt_ended done",
+            "opened",
+            "granted 0",
+            "head 200",
+            "exchanged",
+            "returned"
+        ]
     );
     get(&pool, &server.url()).await;
     assert_eq!(diary.take(), ["asked", "granted 1", "head 200", "exchanged", "returned"]);
@@ -80,7 +109,7 @@ async fn an_observer_hears_of_a_failure_and_of_a_second_attempt() {
     done.wait();
     get(&pool, &url(peer.addr())).await;
     let story = "asked; granted 1; failed not_sent; closed peer_fin idle=true; retried not_sent; \
-                 asked; opening; opened; granted 0; head 200; exchanged; returned";
+                 asked; opening; attempt_begun; attempt_ended done; opened; granted 0; head 200; exchanged; returned";
     assert_eq!(diary.take().join("; "), story);
     let error = send(&pool, &url(peer.addr())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoResponse);
@@ -95,10 +124,94 @@ async fn an_observer_hears_of_a_failure_and_of_a_second_attempt() {
 async fn an_observer_hears_of_a_connection_that_could_not_be_opened() {
     let diary = Diary::default();
     let pool = diary.pool(PoolConfig::default());
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = nobody();
     let error = send(&pool, &url(nobody)).await.unwrap_err();
     assert!(error.exchange().is_none());
-    assert_eq!(diary.take(), ["asked", "opening", "not_opened connect_refused", "refused connect_refused"]);
+    let story = "asked; opening; attempt_begun; attempt_ended failed; not_opened connect_refused; \
+                 refused connect_refused";
+    assert_eq!(diary.take().join("; "), story);
+}
+
+#[tokio::test]
+async fn an_observer_hears_of_each_lookup_each_address_and_each_handshake() {
+    let server = tls_server(Behaviour::default());
+    let nobody = nobody();
+    let answer = Arc::new(Answer(vec![nobody, server.addr()]));
+    let steps: Arc<Mutex<Vec<(String, Duration)>>> = Arc::default();
+    let seen = Arc::clone(&steps);
+    let diary = Diary::default();
+    let observer = move |event: &Event<'_>| {
+        if let Event::StepEnded { step, took, end, .. } = event {
+            let what = match (step, end) {
+                (Step::Lookup { host }, StepEnd::Found(addresses)) => format!("{host} {}", addresses.len()),
+                (Step::Attempt { address }, StepEnd::Failed(_)) => format!("not {address}"),
+                (Step::Attempt { address }, StepEnd::Done) => format!("{address}"),
+                (Step::Handshake { host }, StepEnd::Done) => format!("with {host}"),
+                other => panic!("{other:?}"),
+            };
+            seen.lock().unwrap().push((what, *took));
+        }
+    };
+    let pool = pool(PoolConfig::default().resolver(Some(answer)))
+        .observed_by((diary.clone(), observer))
+        .expect("its first observer");
+    let exchange = get(&pool, "https://name.test/").await;
+    let story = "asked; opening; lookup_begun; lookup_ended done; attempt_begun; attempt_ended failed; \
+                 attempt_begun; attempt_ended done; handshake_begun; handshake_ended done; opened; granted 0; \
+                 head 200; exchanged; returned";
+    assert_eq!(diary.take().join("; "), story);
+    let steps = std::mem::take(&mut *steps.lock().unwrap());
+    let good = server.addr();
+    let expected =
+        ["name.test 2".to_owned(), format!("not {nobody}"), good.to_string(), "with name.test".into()];
+    assert_eq!(steps.iter().map(|(what, _)| what.clone()).collect::<Vec<_>>(), expected);
+    // Each lies within the phase that it is a part of.
+    let connect = exchange.timings.connect.expect("opened for it");
+    assert!(steps[0].1 <= connect.dns.expect("a lookup") && steps[3].1 <= connect.tls.expect("TLS"));
+    assert!(steps[1].1 + steps[2].1 <= connect.tcp, "{steps:?} {connect:?}");
+    get(&pool, "https://name.test/").await;
+    assert_eq!(diary.take(), ["asked", "granted 1", "head 200", "exchanged", "returned"]);
+}
+
+#[tokio::test]
+async fn an_observer_hears_of_the_address_that_lost_a_race() {
+    let (deaf, server, diary) = (Deaf::new(), server(Behaviour::default()), Diary::default());
+    let answer = Arc::new(Answer(vec![deaf.address(), server.addr()]));
+    let pool = diary.pool(PoolConfig::default().resolver(Some(answer)));
+    get(&pool, "http://name.test/").await;
+    let story = "asked; opening; lookup_begun; lookup_ended done; attempt_begun; attempt_begun; \
+                 attempt_ended done; attempt_ended given_up; opened; granted 0; head 200; exchanged; returned";
+    assert_eq!(diary.take().join("; "), story);
+}
+
+#[tokio::test]
+async fn an_opening_that_is_given_up_is_told_and_counted() {
+    let (deaf, diary) = (Deaf::new(), Diary::default());
+    let pool = diary.pool(PoolConfig::default());
+    let mut sending = Box::pin(send(&pool, &url(deaf.address())));
+    begin(&mut sending).await;
+    drop(sending);
+    let story = "asked; opening; attempt_begun; attempt_ended given_up; abandoned";
+    assert_eq!(diary.take().join("; "), story);
+    let stats = pool.stats();
+    assert_eq!((stats.abandoned, stats.failed_to_open, stats.opened, stats.opening), (1, 0, 0, 0));
+}
+
+#[test]
+fn an_opening_whose_runtime_ends_is_told_and_counted_once() {
+    let (deaf, diary) = (Deaf::new(), Diary::default());
+    let pool = diary.pool(PoolConfig::default().on_miss(OnMiss::LateBind));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut sending = Box::pin(send(&pool, &url(deaf.address())));
+        begin(&mut sending).await;
+        soon("its opening", || (deaf.knocking() == 1).then_some(())).await;
+    });
+    assert_eq!(pool.stats().abandoned, 0, "it outlives its request");
+    drop(runtime);
+    assert_eq!(diary.take().last().map(String::as_str), Some("abandoned"));
+    let stats = pool.stats();
+    assert_eq!((stats.abandoned, stats.failed_to_open, stats.opening, stats.busy), (1, 0, 0, 0));
 }
 
 #[tokio::test]

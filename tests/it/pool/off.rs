@@ -86,6 +86,17 @@ async fn no_more_than_a_few_connections_linger_at_a_time() {
     assert_eq!((pool.stats().lingering, pool.stats().closed_first), (256, 4));
 }
 
+#[tokio::test]
+async fn no_more_connections_linger_than_may_be_open() {
+    let peer = answering(HI);
+    let pool = pool(off().linger(Duration::from_secs(60)).max_connections(Some(3)));
+    for _ in 0..5 {
+        get(&pool, &url(peer.addr())).await;
+    }
+    let stats = pool.stats();
+    assert_eq!((stats.lingering, stats.closed_first, stats.busy), (3, 2, 0));
+}
+
 #[test]
 fn what_lingered_on_a_runtime_that_ended_is_closed_and_counted() {
     let peer = answering(HI);

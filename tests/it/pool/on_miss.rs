@@ -170,7 +170,8 @@ async fn a_place_that_a_served_request_has_not_heard_of_goes_to_the_next() {
         }
     });
     let url = url(peer.addr());
-    let pool = pool(with(OnMiss::LateBind).max_connections_per_origin(Some(2)).max_opening_per_origin(1));
+    let config = with(OnMiss::LateBind).max_connections_per_origin(Some(2)).max_opening_per_origin(1);
+    let pool = pool(config.unread_timeout(Duration::ZERO));
     let busy = send(&pool, &url).await.expect("a response");
     let other = send(&pool, &url).await.expect("a response");
     let mut waiter = Box::pin(get(&pool, &url));

@@ -1,12 +1,15 @@
 //! Which requests are sent again, how often, over what, and where it is written down.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Request};
 use keeplive::{
-    CloseReason, Error, ErrorKind, Exchange, Idempotent, Pool, PoolConfig, RequestBody, RetryPolicy,
+    CloseReason, Error, ErrorKind, Exchange, Idempotent, Lookup, Pool, PoolConfig, RequestBody, Resolver,
+    RetryPolicy,
 };
+use tokio::sync::Semaphore;
 
 use super::{HI, assert_nothing_is_lost, get, id, origin, pool, send, url};
 use crate::support::gate::Gate;
@@ -331,6 +334,60 @@ async fn who_waits_for_a_fresh_connection_takes_the_place_of_a_used_one() {
     let exchange = unlucky.await.expect("no panic");
     assert_eq!((id(&exchange), exchange.nth), (3, 1));
     assert_eq!((pool.stats().closed[&CloseReason::Evicted], pool.stats().reused), (1, 1));
+    assert_nothing_is_lost(&pool);
+}
+
+/// Leads every name to one address, as soon as it may.
+#[derive(Debug)]
+struct Gated(SocketAddr, Semaphore);
+
+impl Resolver for Gated {
+    fn lookup<'a>(&'a self, _: &'a str, _: u16) -> Lookup<'a> {
+        Box::pin(async move {
+            self.1.acquire().await.expect("it stays open").forget();
+            Ok(vec![self.0])
+        })
+    }
+}
+
+#[tokio::test]
+async fn who_needs_a_fresh_connection_waits_while_as_many_are_being_opened_as_may() {
+    let (asked, go) = (Gate::default(), Gate::default());
+    let (was_asked, may_go) = (asked.clone(), go.clone());
+    let peer = unreliable(move |_| {
+        was_asked.open();
+        may_go.wait();
+    });
+    let resolver = Arc::new(Gated(peer.addr(), Semaphore::new(2)));
+    let config = PoolConfig::default()
+        .max_connections_per_origin(Some(3))
+        .max_opening_per_origin(1)
+        .resolver(Some(Arc::clone(&resolver) as Arc<dyn Resolver>));
+    let (pool, address) = (pool(config), "http://name.test/");
+    let first = send(&pool, address).await.expect("a response");
+    let second = send(&pool, address).await.expect("a response");
+    first.into_body().finish().await.expect("a whole body");
+    let ask = || {
+        let pool = pool.clone();
+        tokio::spawn(async move { get(&pool, address).await })
+    };
+    let unlucky = ask();
+    soon("the request", || (peer.received().len() == 3).then_some(())).await;
+    asked.wait();
+    let third = ask();
+    soon("an opening", || (pool.stats().opening == 1).then_some(())).await;
+    go.open();
+    soon("a second attempt", || (pool.stats().waiting == 1).then_some(())).await;
+    // It could not open another in the place of this one, which therefore stays.
+    second.into_body().finish().await.expect("a whole body");
+    let stats = pool.stats();
+    assert_eq!((stats.idle, stats.opening, stats.waiting), (1, 1, 1), "{stats:?}");
+    resolver.1.add_permits(2);
+    assert_eq!(id(&third.await.expect("no panic")), 3);
+    let exchange = unlucky.await.expect("no panic");
+    assert_eq!((id(&exchange), exchange.nth), (4, 1));
+    let stats = pool.stats();
+    assert!(!stats.closed.contains_key(&CloseReason::Evicted), "{stats:?}");
     assert_nothing_is_lost(&pool);
 }
 

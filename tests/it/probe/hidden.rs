@@ -23,9 +23,9 @@ fn is_hidden(findings: &Findings, truth: Duration, granularity: Duration, close:
     for tally in [idle.confirmed_alive, idle.confirmed_dead] {
         assert!(tally.of >= 5 && tally.hits == tally.of, "{told}");
     }
-    // Three passes, each with its decision: two retransmissions, whose time-outs grow with the round trip.
+    // Two passes, a little apart, and their doubts: two lost segments, whose time-outs grow with the round trip.
     let round_trip = findings.round_trip.unwrap().median;
-    assert!(findings.took < (truth + ms(1000) + round_trip * 10) * 3 + ms(2000), "{told}");
+    assert!(findings.took < truth * 9 / 4 + ms(2200) + round_trip * 20, "{told}");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_server_that_answers_slowly_is_alive() {
     assert!(tells(&findings, CaveatKind::Slow), "{}", brief(&findings));
     let asked =
         findings.raw.iter().filter(|sample| sample.role == Role::Sender && sample.fate == Fate::Alive);
-    assert!(asked.clone().count() > 5 && asked.clone().all(|sample| sample.answered_in.unwrap() >= ms(900)));
+    assert!(asked.clone().count() >= 3 && asked.clone().all(|sample| sample.answered_in.unwrap() >= ms(900)));
 }
 
 #[test]
@@ -99,10 +99,10 @@ fn losing_one() -> Scripted {
     Scripted::start(move |conn| {
         while conn.read_request().is_some() {
             conn.write(ANSWER);
-            if conn.number() > 12 && conn.is_idle_for(ms(400)) && !happened.swap(true, Relaxed) {
+            if conn.number() > 7 && conn.is_idle_for(ms(400)) && !happened.swap(true, Relaxed) {
                 return is_forgotten(conn.tcp());
             }
-            if conn.is_idle_for(ms(if conn.number() > 12 { 1100 } else { 1500 })) {
+            if conn.is_idle_for(ms(if conn.number() > 7 { 1100 } else { 1500 })) {
                 return;
             }
         }

@@ -94,6 +94,7 @@ DocumentRoot {folder}/content
 KeepAlive On
 KeepAliveTimeout {timeout}ms
 MaxKeepAliveRequests {requests}
+LimitRequestBody 1048576
 "#,
             folder = folder.display(),
             timeout = self.keep_alive_timeout.as_millis(),

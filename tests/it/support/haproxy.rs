@@ -74,9 +74,10 @@ impl<'l> Haproxy<'l> {
         self
     }
 
-    /// Every client has a connection to that server of its own.
-    pub(crate) fn shares_nothing(mut self) -> Self {
-        self.reuse = "never";
+    /// Whose connections to that server a client's request may use (`http-reuse`); HAProxy's default is `safe`: its
+    /// own and others', but for its first request only a fresh one.
+    pub(crate) fn reuse(mut self, reuse: &'static str) -> Self {
+        self.reuse = reuse;
         self
     }
 
@@ -143,6 +144,7 @@ defaults
   timeout http-keep-alive {timeout}ms
 frontend counted
   {bind}
+  http-request deny deny_status 413 if {{ req.hdr_val(content-length) gt 1048576 }}
   {answer}
 {backend}",
             timeout = self.keep_alive_timeout.as_millis(),

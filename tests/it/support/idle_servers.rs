@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::link::Link;
 use super::process::{self, Process};
 
 /// A server at work until it is dropped.
@@ -26,6 +27,16 @@ impl Running {
 
 /// Starts a program in a folder of its own: `describe` writes what it reads and tells its arguments.
 fn start(
+    program: (&str, &str),
+    describe: impl Fn(&Path, SocketAddr) -> Vec<String>,
+    up: impl Fn(&Path) -> bool,
+) -> Running {
+    start_at(None, program, describe, up)
+}
+
+/// The same, at the server's end of a link.
+fn start_at(
+    link: Option<&Link>,
     (program, package): (&str, &str),
     describe: impl Fn(&Path, SocketAddr) -> Vec<String>,
     up: impl Fn(&Path) -> bool,
@@ -36,7 +47,7 @@ fn start(
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).expect("the folder is ours");
     let command = |address| -> Command {
         let errors = std::fs::File::create(path.join("errors")).expect("a file in the folder");
-        let mut command = process::command(None, program, package);
+        let mut command = process::command(link, program, package);
         command.args(describe(path, address)).current_dir(path);
         for variable in ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"] {
             command.env(variable, path);
@@ -44,7 +55,7 @@ fn start(
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
         command
     };
-    let (process, address) = process::start(None, command, || up(path), &path.join("errors"));
+    let (process, address) = process::start(link, command, || up(path), &path.join("errors"));
     Running { _process: process, _folder: folder, address }
 }
 
@@ -92,6 +103,11 @@ MaxKeepAliveRequests {max_requests}
 
 /// `node:http` as it comes.
 pub(crate) fn node(keep_alive_timeout: Duration, max_requests: u64) -> Running {
+    node_at(None, keep_alive_timeout, max_requests)
+}
+
+/// The same, at the server's end of a link.
+pub(crate) fn node_at(link: Option<&Link>, keep_alive_timeout: Duration, max_requests: u64) -> Running {
     const PROGRAM: &str = "
 const [port, host, timeout, requests] = process.argv.slice(2);
 const server = require('node:http').createServer((request, response) => response.end('Hello, world!'));
@@ -105,7 +121,7 @@ server.listen(Number(port), host, () => require('node:fs').writeFileSync('up', '
         let (timeout, requests) = (keep_alive_timeout.as_millis().to_string(), max_requests.to_string());
         words(&["server.js", &port, &host, &timeout, &requests])
     };
-    start(("node", "nodejs"), describe, |folder| folder.join("up").exists())
+    start_at(link, ("node", "nodejs"), describe, |folder| folder.join("up").exists())
 }
 
 /// gunicorn with threads, which looks at its idle connections once in a second.
@@ -164,8 +180,64 @@ http://{address} {{
     start(("caddy", "caddy"), describe, |folder| folder.join("admin.sock").exists())
 }
 
-/// nginx in front of another server, to which it keeps connections for ten seconds.
-pub(crate) fn nginx_before(origin: SocketAddr, keepalive_timeout: Duration) -> Running {
+/// uvicorn, which looks after each connection with a timer of its own.
+pub(crate) fn uvicorn(keep_alive_s: u64) -> Running {
+    const PROGRAM: &str = "
+async def app(scope, receive, send):
+    if scope['type'] == 'lifespan':
+        while True:
+            event = await receive()
+            if event['type'] == 'lifespan.startup':
+                open('up', 'w').close()
+            await send({'type': event['type'] + '.complete'})
+            if event['type'] == 'lifespan.shutdown':
+                return
+    await receive()
+    await send({'type': 'http.response.start', 'status': 200, 'headers': [(b'content-length', b'2')]})
+    await send({'type': 'http.response.body', 'body': b'hi'})
+";
+    let describe = |folder: &Path, address: SocketAddr| {
+        write(folder, "app.py", PROGRAM);
+        let (host, port, keep) =
+            (address.ip().to_string(), address.port().to_string(), keep_alive_s.to_string());
+        words(&[
+            "--host",
+            &host,
+            "--port",
+            &port,
+            "--timeout-keep-alive",
+            &keep,
+            "--lifespan",
+            "on",
+            "app:app",
+        ])
+    };
+    // It has started its application before it listens, by a moment.
+    let up = |folder: &Path| folder.join("up").exists();
+    start(("uvicorn", "uvicorn"), describe, up)
+}
+
+/// Varnish, which answers by itself.
+pub(crate) fn varnish(timeout_idle: Duration) -> Running {
+    const PROGRAM: &str = "vcl 4.1;
+backend none none;
+sub vcl_recv { return (synth(200)); }
+";
+    let describe = |folder: &Path, address: SocketAddr| {
+        write(folder, "answer.vcl", PROGRAM);
+        let (folder, address) = (folder.display().to_string(), address.to_string());
+        let idle = format!("timeout_idle={:.3}", timeout_idle.as_secs_f64());
+        let listen = format!("{address},HTTP");
+        let vcl = format!("{folder}/answer.vcl");
+        words(&["-F", "-n", &folder, "-a", &listen, "-f", &vcl, "-s", "malloc,16m", "-p", &idle])
+    };
+    // Its parent listens; its child, which answers, says so when it starts.
+    let up = |folder: &Path| process::read(&folder.join("errors")).contains("said Child starts");
+    start(("varnishd", "varnish"), describe, up)
+}
+
+/// nginx in front of another server, with its timeouts towards clients and towards that server.
+pub(crate) fn nginx_before(origin: SocketAddr, keepalive_timeout: Duration, upstream: Duration) -> Running {
     let describe = |folder: &Path, address: SocketAddr| {
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|name| format!("  {name}_temp_path {name};\n"))
@@ -179,7 +251,7 @@ http {{
   access_log off;
 {temporary}
   keepalive_timeout {}ms;
-  upstream behind {{ server {origin}; keepalive 64; keepalive_timeout 10s; }}
+  upstream behind {{ server {origin}; keepalive 64; keepalive_timeout {}ms; }}
   server {{
     listen {address};
     listen unix:{}/up.sock;
@@ -188,6 +260,7 @@ http {{
 }}
 ",
             keepalive_timeout.as_millis(),
+            upstream.as_millis(),
             folder.display()
         );
         write(folder, "nginx.conf", &text);

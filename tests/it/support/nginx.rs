@@ -138,6 +138,7 @@ http {{
   fastcgi_temp_path fastcgi;
   uwsgi_temp_path uwsgi;
   scgi_temp_path scgi;
+  client_max_body_size 1m;
   keepalive_timeout {timeout}ms;
   keepalive_requests {requests};
   keepalive_time {time}ms;

@@ -12,6 +12,10 @@ use super::process::{self, Process};
 const PROGRAM: &str = "
 const [port, host, timeout, requests] = process.argv.slice(2);
 const server = require('node:http').createServer((request, response) => {
+  if (Number(request.headers['content-length']) > 1048576) {
+    response.writeHead(413, { Connection: 'close', 'Content-Length': 0 });
+    return response.end();
+  }
   request.resume();
   response.setHeader('Content-Length', 13);
   response.end('Hello, world!');

@@ -1,0 +1,174 @@
+//! [`Servers`]: base and head where the gate starts them: their commands and ports, their beginning, their end.
+
+use std::io;
+use std::net::TcpListener;
+
+use keeplive::TlsConfig;
+use keeplive::load::{self, Network, Refusal, Stop};
+use keeplive::plan::{Plan, Target};
+
+use super::launched::Launched;
+use crate::args::ServerArgs;
+
+/// Where a free port belongs.
+const PORT: &str = "{port}";
+
+/// One arm's server before anything has been started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Server {
+    /// Where it answers.
+    pub(crate) url: String,
+    /// What starts it, if the gate is to.
+    command: Option<String>,
+}
+
+impl Server {
+    /// From what was given for an arm: the URL, the command, or both.
+    pub(crate) fn of(url: Option<&str>, command: Option<&str>) -> io::Result<Server> {
+        let asks_for_port = |text: Option<&str>| text.is_some_and(|text| text.contains(PORT));
+        let url = match (url, command) {
+            (Some(url), _) => url.to_owned(),
+            (None, Some(command)) if command.contains(PORT) => format!("http://127.0.0.1:{PORT}/"),
+            (None, _) => {
+                let text = "a command needs {port} in it, or a URL beside it (--base, --head)";
+                return Err(io::Error::other(text));
+            }
+        };
+        if !asks_for_port(Some(&url)) && !asks_for_port(command) {
+            return Ok(Server { url, command: command.map(str::to_owned) });
+        }
+        if command.is_none() {
+            return Err(io::Error::other(format!(
+                "{url}: {PORT} is chosen for a --base-cmd or --head-cmd only"
+            )));
+        }
+        let port = free_port()?.to_string();
+        Ok(Server { url: url.replace(PORT, &port), command: command.map(|text| text.replace(PORT, &port)) })
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> io::Result<u16> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr().map(|address| address.port())
+}
+
+/// What runs.
+pub(crate) struct Servers {
+    commands: [Option<String>; 2],
+    /// Processes that somebody else has started.
+    pids: [Option<u32>; 2],
+    targets: [Target; 2],
+    running: [Option<Launched>; 2],
+    restart_every: u32,
+    patience: std::time::Duration,
+    tls: TlsConfig,
+    network: Network,
+    stop: Stop,
+    restarts: u32,
+}
+
+/// The arms' names, in the plan's order.
+const ARMS: [&str; 2] = [keeplive::gate::session::BASE, keeplive::gate::session::HEAD];
+
+impl Servers {
+    pub(crate) fn new(
+        servers: [Server; 2],
+        args: &ServerArgs,
+        plan: &Plan,
+        tls: &TlsConfig,
+        stop: &Stop,
+    ) -> Servers {
+        let target = |arm: usize| plan.target_of(&plan.arms[arm]).clone();
+        Servers {
+            commands: servers.map(|server| server.command),
+            pids: [args.base_pid, args.head_pid],
+            targets: [target(0), target(1)],
+            running: [None, None],
+            restart_every: args.restart_every,
+            patience: args.start_timeout,
+            tls: tls.clone(),
+            network: Network::default(),
+            stop: stop.clone(),
+            restarts: 0,
+        }
+    }
+
+    /// They are waited for on the way that the load will take.
+    pub(crate) fn by_way_of(self, network: Network) -> Servers {
+        Servers { network, ..self }
+    }
+
+    /// Starts what is to be started, and waits until it answers.
+    pub(crate) fn start(&mut self) -> Result<(), Refusal> {
+        for ((name, command), running) in ARMS.into_iter().zip(&self.commands).zip(&mut self.running) {
+            if let Some(command) = command {
+                // The old one ends first: it has the port.
+                *running = None;
+                let launched = Launched::start(name, command);
+                *running = Some(launched.map_err(|error| Refusal::Usage(error.to_string()))?);
+            }
+        }
+        for (running, target) in self.running.iter_mut().zip(&self.targets) {
+            let Some(running) = running else { continue };
+            let mut alive = || running.obituary().map_or(Ok(()), |text| Err(Refusal::Unreachable(text)));
+            let (tls, network) = (&self.tls, &self.network);
+            load::until_it_answers(target, tls, network, self.patience, &self.stop, &mut alive)?;
+        }
+        Ok(())
+    }
+
+    /// After so many rounds: whoever has died is told of; when it is time, both are started anew.
+    pub(crate) fn after_round(&mut self, done: u32, is_last: bool) -> Result<(), Refusal> {
+        self.check()?;
+        let is_due = self.restart_every > 0 && done.is_multiple_of(self.restart_every);
+        if is_due && !is_last && self.commands.iter().any(Option::is_some) {
+            self.start()?;
+            self.restarts += 1;
+        }
+        Ok(())
+    }
+
+    /// Whoever has died is told of.
+    pub(crate) fn check(&mut self) -> Result<(), Refusal> {
+        match self.running.iter_mut().flatten().find_map(Launched::obituary) {
+            Some(text) => Err(Refusal::Unreachable(text)),
+            None => Ok(()),
+        }
+    }
+
+    /// The process of an arm's server, if it is known.
+    pub(crate) fn process(&self, arm: usize) -> Option<u32> {
+        self.running[arm].as_ref().map(Launched::pid).or(self.pids[arm])
+    }
+
+    /// Whether the processes of both are known.
+    pub(crate) fn are_known(&self) -> bool {
+        (0..ARMS.len()).all(|arm| self.commands[arm].is_some() || self.pids[arm].is_some())
+    }
+
+    /// Whether both were started anew on the way, so that the verdict is not about two processes.
+    pub(crate) fn were_restarted(&self) -> bool {
+        self.restarts > 0 && self.commands.iter().all(Option::is_some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_chosen_once_for_command_and_url() {
+        let server = Server::of(None, Some("serve --listen 127.0.0.1:{port}")).unwrap();
+        let port = server.url.strip_prefix("http://127.0.0.1:").unwrap().trim_end_matches('/');
+        assert!(port.parse::<u16>().unwrap() > 0);
+        assert_eq!(server.command.unwrap(), format!("serve --listen 127.0.0.1:{port}"));
+        let https = Server::of(Some("https://localhost:{port}/a"), Some("serve {port}")).unwrap();
+        assert!(https.url.starts_with("https://localhost:") && https.url.ends_with("/a"), "{https:?}");
+    }
+
+    #[test]
+    fn a_command_of_unknown_port_and_a_port_of_no_command_are_refused() {
+        assert!(Server::of(None, Some("serve")).unwrap_err().to_string().contains("needs {port}"));
+        assert!(Server::of(Some("http://h:{port}/"), None).is_err());
+    }
+}

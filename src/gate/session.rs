@@ -1,0 +1,242 @@
+//! [`Session`]: what is asked of two servers, when it is looked at, and what can be said then.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::metric::Metric;
+use super::{Demand, Evidence, FALSE_ALARMS, Finding, LOOKS, Scale, Verdict, look, planner};
+use crate::duration::say;
+use crate::measurement::Slot;
+
+/// The arm that is held against.
+pub const BASE: &str = "base";
+
+/// The arm that is judged.
+pub const HEAD: &str = "head";
+
+/// A metric with what is asked of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gated {
+    /// The metric.
+    pub metric: Metric,
+    /// What is asked.
+    pub demand: Demand,
+}
+
+/// What two servers are asked, round by round.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Session {
+    /// The metrics.
+    pub gated: Vec<Gated>,
+    /// After so many rounds it is looked, in rising order; the last is the end.
+    pub looks: Vec<u32>,
+}
+
+/// The rounds that a look needs to be able to decide anything about so many metrics, if there are `looks` of them.
+fn rounds_needed(metrics: usize, looks: u32) -> u32 {
+    let level = FALSE_ALARMS / f64::from(looks) / metrics.max(1) as f64;
+    (1.0 / level).log2().ceil() as u32
+}
+
+impl Session {
+    /// A session of so many rounds: looks after a third, two thirds and all of them, but for those that would come too
+    /// early to decide anything: a look costs a share of the error rates.
+    ///
+    /// # Errors
+    ///
+    /// A sentence when so few rounds can decide nothing, or nothing is gated.
+    pub fn new(gated: Vec<Gated>, rounds: u32) -> Result<Session, String> {
+        if gated.is_empty() {
+            return Err("no metric is left to be gated: give a --metric that this load can carry".into());
+        }
+        let needed = rounds_needed(gated.len(), LOOKS);
+        let thirds = (1..=LOOKS).map(|nth| rounds * nth / LOOKS);
+        let looks: Vec<u32> = thirds.filter(|&seen| seen >= needed).collect();
+        if looks.is_empty() {
+            return Err(format!(
+                "{rounds} rounds can decide nothing about {} metrics: at least {needed} are needed; raise --budget, \
+                 shorten --slot, or gate fewer metrics",
+                gated.len()
+            ));
+        }
+        Ok(Session { gated, looks })
+    }
+
+    /// What can be said after these slots, at one of the looks.
+    pub fn look(&self, slots: &[Slot]) -> Vec<Finding> {
+        let evidence: Vec<Evidence> = self.gated.iter().map(|gated| evidence(*gated, slots)).collect();
+        look(&evidence, self.looks.len() as u32)
+    }
+
+    /// What so many rounds will find if they do not scatter too much, one sentence for each metric.
+    pub fn outlook(&self) -> Vec<String> {
+        let rounds = self.looks.last().copied().unwrap_or(0);
+        let tests = self.gated.len() * self.looks.len();
+        let sentence = |gated: &Gated| {
+            let most = planner::most_spread(gated.demand, tests, rounds as usize);
+            let detect = super::amount(Scale::Logarithm, gated.demand.detect);
+            format!(
+                "{} worse by {detect} will be found if its rounds scatter by at most {}",
+                gated.metric.words(),
+                super::percent(most)
+            )
+        };
+        let ratios = self.gated.iter().filter(|gated| gated.metric.scale() == Scale::Logarithm);
+        ratios.map(sentence).collect()
+    }
+}
+
+/// The verdict over findings, while it may still change.
+pub fn verdict(findings: &[Finding]) -> Verdict {
+    Verdict::of_all(findings.iter().map(|finding| finding.verdict))
+}
+
+/// A metric's differences, round by round. A round without one of the two, or without a value, is none.
+fn evidence(Gated { metric, demand }: Gated, slots: &[Slot]) -> Evidence {
+    let pairs = pairs(slots);
+    let differences =
+        pairs.filter_map(|(base, head)| metric.worse(metric.of(base)?, metric.of(head)?)).collect();
+    Evidence { metric: metric.words().into(), demand, scale: metric.scale(), differences }
+}
+
+/// The two slots of each whole round. A slot that carries a flag was cut short.
+fn pairs(slots: &[Slot]) -> impl Iterator<Item = (&Slot, &Slot)> {
+    let whole = |arm: &'static str| {
+        let of_arm = slots.iter().filter(move |slot| slot.arm == arm && slot.flags.is_empty());
+        of_arm.map(|slot| (slot.round, slot)).collect::<BTreeMap<u32, &Slot>>()
+    };
+    let head = whole(HEAD);
+    whole(BASE).into_iter().filter_map(move |(round, base)| Some((base, *head.get(&round)?)))
+}
+
+/// The middle of an arm's slots in a metric.
+pub fn middle(metric: Metric, arm: &str, slots: &[Slot]) -> Option<f64> {
+    let values = slots.iter().filter(|slot| slot.arm == arm && slot.flags.is_empty());
+    planner::median(values.filter_map(|slot| metric.of(slot)).collect())
+}
+
+/// What is gated when nobody says, for the load at hand: in an open loop response times, in a closed one requests per
+/// second; always failures and reuse; the target's processor time when its processes are known.
+pub fn usual(closed: bool, processes_known: bool) -> Vec<Metric> {
+    let times: &[Metric] = if closed { &[Metric::Rps] } else { &[Metric::P50, Metric::P90, Metric::P99] };
+    let cpu: &[Metric] = if processes_known { &[Metric::Cpu] } else { &[] };
+    [times, &[Metric::Errors, Metric::Reuse], cpu].concat()
+}
+
+/// Why a response time cannot be gated with so many requests for each arm at `rate`, and what can; `None` when it can.
+pub fn too_thin(gated: Gated, rate: f64, measured: Duration) -> Option<String> {
+    let quantile = gated.metric.quantile().filter(|&quantile| quantile > 0.5)?;
+    let requests = rate * measured.as_secs_f64();
+    let (tail, needed) = (requests * (1.0 - quantile), planner::tail_needed(gated.demand));
+    if tail >= needed {
+        return None;
+    }
+    let quantiles = [Metric::P999, Metric::P99, Metric::P95, Metric::P90];
+    let carried = quantiles.into_iter().find(|other| {
+        let fits = |q: f64| requests * (1.0 - q) >= planner::tail_needed(other.demand());
+        *other < gated.metric && other.quantile().is_some_and(fits)
+    });
+    let longer = Duration::from_secs_f64((measured.as_secs_f64() * 2.0 * needed / tail).ceil());
+    Some(format!(
+        "{} cannot be gated: {tail:.0} responses of each arm would lie above it, {needed:.0} are needed to find {}; \
+         gate {}, or give a higher --rate, a --budget of {}, or a larger --detect {}=…",
+        gated.metric,
+        super::amount(Scale::Logarithm, gated.demand.detect),
+        carried.unwrap_or(Metric::P50),
+        say(longer),
+        gated.metric,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measurement::Reuse;
+
+    fn gated(metric: Metric) -> Gated {
+        Gated { metric, demand: metric.demand() }
+    }
+
+    fn slot(round: u32, arm: &str, failed: u64, ms: u64) -> Slot {
+        let mut slot = Slot { round, arm: arm.into(), scheduled: 1000, completed: 1000, ..Slot::default() };
+        slot.duration = Duration::from_secs(1);
+        slot.reuse = Reuse { reused: 1000, ..Reuse::default() };
+        for nth in 0..100 {
+            slot.response.record(Duration::from_micros(ms * 1000 + (u64::from(round) * 7 + nth) % 11));
+        }
+        if failed > 0 {
+            slot.errors.insert("status_5xx".into(), failed);
+        }
+        slot
+    }
+
+    fn rounds(n: u32, head: impl Fn(u32) -> Slot) -> Vec<Slot> {
+        (0..n).flat_map(|round| [slot(round, BASE, 0, 10), head(round)]).collect()
+    }
+
+    fn verdicts(metrics: &[Metric], slots: &[Slot]) -> Vec<Verdict> {
+        let session = Session::new(metrics.iter().map(|&metric| gated(metric)).collect(), 60).unwrap();
+        session.look(slots).iter().map(|finding| finding.verdict).collect()
+    }
+
+    const ALL: [Metric; 3] = [Metric::P50, Metric::Errors, Metric::Reuse];
+
+    #[test]
+    fn two_servers_that_do_the_same_pass_though_neither_ever_failed() {
+        let slots = rounds(60, |round| slot(round, HEAD, 0, 10));
+        assert_eq!(verdicts(&ALL, &slots), [Verdict::Pass; 3]);
+    }
+
+    #[test]
+    fn failures_where_the_base_has_none_and_lost_reuse_where_it_has_all_are_regressions() {
+        let slots = rounds(60, |round| slot(round, HEAD, 20 + u64::from(round % 3), 10));
+        assert_eq!(verdicts(&ALL, &slots), [Verdict::Pass, Verdict::Regressed, Verdict::Pass]);
+        let slots = rounds(60, |round| {
+            let reuse = Reuse { reused: 500, opened: 500 + u64::from(round % 3), ..Reuse::default() };
+            Slot { reuse, ..slot(round, HEAD, 0, 10) }
+        });
+        assert_eq!(verdicts(&ALL, &slots), [Verdict::Pass, Verdict::Pass, Verdict::Regressed]);
+    }
+
+    #[test]
+    fn a_round_that_was_cut_short_or_misses_an_arm_is_no_pair() {
+        let mut slots = rounds(30, |round| slot(round, HEAD, 0, 12));
+        slots.pop();
+        slots[0].flags.push("interrupted".into());
+        let session = Session::new(vec![gated(Metric::P50)], 30).unwrap();
+        assert_eq!(session.look(&slots)[0].rounds, 28);
+    }
+
+    #[test]
+    fn looks_that_could_decide_nothing_are_left_out_and_cost_nothing() {
+        let five = || ALL.into_iter().chain([Metric::P90, Metric::Cpu]).map(gated).collect::<Vec<_>>();
+        assert_eq!(Session::new(five(), 60).unwrap().looks, [20, 40, 60]);
+        assert_eq!(Session::new(five(), 18).unwrap().looks, [12, 18]);
+        assert_eq!(Session::new(five(), 12).unwrap().looks, [12]);
+        let refused = Session::new(five(), 9).unwrap_err();
+        assert!(refused.contains("at least 11 are needed; raise --budget"), "{refused}");
+    }
+
+    #[test]
+    fn a_tail_that_is_too_thin_is_refused_and_the_quantile_that_can_be_gated_is_named() {
+        let minute = Duration::from_secs(25);
+        assert_eq!(too_thin(gated(Metric::P50), 1.0, minute), None);
+        assert_eq!(too_thin(gated(Metric::P99), 20_000.0, minute), None);
+        let text = too_thin(gated(Metric::P99), 3_300.0, minute).unwrap();
+        assert!(text.contains("825 responses of each arm") && text.contains("4000 are needed"), "{text}");
+        assert!(text.contains("gate p95,"), "{text}");
+        let coarse = Gated { metric: Metric::P99, demand: Demand { tolerance: 0.02, detect: 0.5 } };
+        assert_eq!(too_thin(coarse, 3_300.0, minute), None, "less is needed to find more");
+    }
+
+    #[test]
+    fn the_outlook_names_the_scatter_that_the_rounds_can_bear() {
+        let session = Session::new(vec![gated(Metric::P50), gated(Metric::Errors)], 60).unwrap();
+        let outlook = session.outlook();
+        assert_eq!(outlook.len(), 1);
+        assert!(
+            outlook[0].starts_with("p50 worse by 5 % will be found if its rounds scatter by"),
+            "{outlook:?}"
+        );
+    }
+}

@@ -1,0 +1,127 @@
+//! How a connection is opened: for the request that waits for it, or beside one that may do without it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::hand_off::{Place, PlaceBeside};
+use super::lease::Lease;
+use super::stats::Counts;
+use super::watch::Pooled;
+use super::{Shared, drain};
+use crate::clock;
+use crate::connection::Connection;
+use crate::error::{Error, ErrorKind};
+use crate::exchange::{ConnectionId, TlsFacts};
+use crate::observer::Event;
+use crate::origin::Origin;
+use crate::phase::Phase;
+
+/// Opens a connection in that place, for who holds it.
+///
+/// *Cancel safety.* Dropping the future closes whatever had been opened, and gives the place up.
+pub(super) async fn open(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Error> {
+    let (shared, origin) = (Arc::clone(place.desk()), place.origin().clone());
+    let opening = Opening::begin(&shared, &origin);
+    match connect(&shared, &origin, shared.config.latest(asked)).await {
+        Ok(connection) => {
+            opening.opened(&connection);
+            place.fill(|counts| count_opening(counts, connection.facts().tls.as_ref()));
+            Ok(Lease::opened(Pooled::new(Box::new(connection), &origin, &shared), &shared, asked))
+        }
+        Err(error) => {
+            shared.lock().counts.failed_to_open += 1;
+            opening.failed(&error);
+            Err(error)
+        }
+    }
+}
+
+/// Opens a connection for a request that goes on waiting for one that comes back. It may outlive its request, whose
+/// time is none of its own.
+pub(super) async fn open_beside(beside: PlaceBeside<Arc<Shared>>) {
+    let (shared, origin) = (Arc::clone(beside.place().desk()), beside.place().origin().clone());
+    let opening = Opening::begin(&shared, &origin);
+    match connect(&shared, &origin, None).await {
+        Ok(connection) => {
+            opening.opened(&connection);
+            let facts = Arc::clone(connection.facts());
+            let pooled = Pooled::new(Box::new(connection), &origin, &shared);
+            beside.deliver(pooled, |counts| count_opening(counts, facts.tls.as_ref()));
+        }
+        Err(error) => {
+            opening.failed(&error);
+            beside.fail(error);
+        }
+    }
+}
+
+/// An opening under way, whose end is told, whatever it is. Dropped, it was given up.
+struct Opening<'a> {
+    shared: &'a Shared,
+    origin: &'a Origin,
+    began: Instant,
+    ended: bool,
+}
+
+impl<'a> Opening<'a> {
+    fn begin(shared: &'a Shared, origin: &'a Origin) -> Opening<'a> {
+        shared.watched.tell(|| Event::Opening { origin });
+        Opening { shared, origin, began: clock::now(), ended: false }
+    }
+
+    fn opened(mut self, connection: &Connection) {
+        self.ended = true;
+        let (origin, timings) = (self.origin, connection.opening());
+        self.shared.watched.tell(|| Event::Opened { origin, connection: connection.facts(), timings });
+    }
+
+    fn failed(mut self, error: &Error) {
+        self.ended = true;
+        self.shared.watched.tell(|| Event::NotOpened { origin: self.origin, error });
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.shared.lock().counts.abandoned += 1;
+            let after = clock::now().saturating_duration_since(self.began);
+            self.shared.watched.tell(|| Event::Abandoned { origin: self.origin, after });
+        }
+    }
+}
+
+/// A connection, unless the pool's end comes first.
+async fn connect(
+    shared: &Arc<Shared>,
+    origin: &Origin,
+    latest: Option<Instant>,
+) -> Result<Connection, Error> {
+    let connecting = async {
+        let opening = shared.connector.open(origin, &shared.config, latest, &shared.watched);
+        let opened = opening.await.map_err(|error| in_time(error, shared, latest))?;
+        Connection::start(opened, ConnectionId(shared.next_id()), &shared.config).await
+    };
+    let cut = || Err(drain::cut_error().at(Phase::Connect));
+    shared.drain.unless_cut(connecting).await.unwrap_or_else(cut)
+}
+
+/// What ran out may have been the request's whole time.
+fn in_time(error: Error, shared: &Shared, latest: Option<Instant>) -> Error {
+    let is_total = latest.is_some_and(|latest| clock::now() >= latest);
+    match error.phase() {
+        Some(phase) if is_total && error.kind() == ErrorKind::ConnectTimeout => {
+            Error::out_of_time(ErrorKind::Timeout, shared.config.total_timeout, phase, "")
+        }
+        _ => error,
+    }
+}
+
+fn count_opening(counts: &mut Counts, tls: Option<&TlsFacts>) {
+    counts.opened += 1;
+    match tls {
+        Some(tls) if tls.resumed => counts.handshakes_resumed += 1,
+        Some(_) => counts.handshakes_full += 1,
+        None => {}
+    }
+}
