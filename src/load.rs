@@ -12,6 +12,7 @@ use crate::tls::TlsConfig;
 
 mod driver;
 mod first_look;
+mod highest;
 mod network;
 mod processes;
 mod purity;
@@ -53,6 +54,8 @@ pub enum Load {
     Closed,
     /// Open loop at a rate.
     Rate(f64, Arrivals),
+    /// Open loop at the highest rate that holds the plan's goal ([`Plan::search`]).
+    Search(Arrivals),
     /// Open loop at half of the smallest capacity of any arm, found in a short search.
     HalfOfCapacity(Arrivals),
 }
@@ -94,6 +97,11 @@ pub enum Progress {
         arm: String,
         /// Requests per second.
         requests_per_s: f64,
+    },
+    /// A rate is looked at, to see whether the goal holds.
+    Looking {
+        /// Requests per second.
+        rate: f64,
     },
     /// The offered rate is settled and the rounds begin.
     Begins {

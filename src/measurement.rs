@@ -13,7 +13,11 @@ use crate::machine::Machine;
 use crate::phase::Phase;
 use crate::plan::Plan;
 use crate::saved;
-use crate::timeline::Timeline;
+use crate::timeline::{Interval, Timeline};
+
+mod searched;
+
+pub use searched::{Ceiling, Looked, Searched};
 
 /// The version of the saved form.
 pub const SCHEMA: &str = "keeplive.result/1";
@@ -47,6 +51,9 @@ pub struct Measurement {
     pub notes: Vec<String>,
     /// Whether it was stopped before its end.
     pub interrupted: bool,
+    /// How the offered rate was found; `None`: it was given, or is half of the capacity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<Searched>,
 }
 
 /// The program that measured.
@@ -148,6 +155,9 @@ pub struct Slot {
     /// The slot second by second; `None` for a short one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeline: Option<Timeline>,
+    /// The same by the plan's stages; empty where it has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<Interval>,
     /// Whether the arm was what it says it is.
     pub pure: bool,
     /// Why it was not, and other remarks.
@@ -311,6 +321,9 @@ impl Slot {
             (Some(line), Some(others)) => line.merge(others),
             (line @ None, Some(others)) => *line = Some(others.clone()),
             (_, None) => {}
+        }
+        for (stage, others) in self.stages.iter_mut().zip(&other.stages) {
+            stage.merge(others);
         }
         self.response.merge(&other.response);
         self.service.merge(&other.service);

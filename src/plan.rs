@@ -10,9 +10,18 @@ use crate::config::PoolConfig;
 use crate::hint::HintPolicy;
 use crate::retry::RetryPolicy;
 
+mod goal;
+mod stages;
 mod status;
+mod think;
 
+pub use goal::{Goal, Search};
+pub(crate) use stages::stage_at;
+pub use stages::{Stage, duration as stages_duration, mean_rate};
 pub use status::Statuses;
+pub use think::Think;
+
+use stages::Curve;
 
 /// What a run will do. It is saved with what was measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +55,15 @@ pub struct Plan {
     /// The statuses that count as a good answer; `None`: those below 400.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect_status: Option<Statuses>,
+    /// In an open loop, the parts that the window is made of; empty: the model's rate holds throughout.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<Stage>,
+    /// In a closed loop, the pause of a connection between two requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub think: Option<Think>,
+    /// What decides on the rate of the open loop; `None`: it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<Search>,
 }
 
 impl Plan {
@@ -267,42 +285,51 @@ impl Schedule {
 /// When requests are due: an exact schedule for one worker, as offsets from the slot's beginning.
 #[derive(Clone, Debug)]
 pub struct Pacer {
-    gap: f64,
+    curve: Curve,
     arrivals: Arrivals,
     nth: u64,
-    at: f64,
-    phase: f64,
+    /// Where Poisson arrivals have got to, in requests of all workers.
+    level: f64,
+    worker: usize,
+    workers: usize,
     random: Xoshiro256PlusPlus,
 }
+
+/// What is never due, in a time that can be added to any.
+const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 impl Pacer {
     /// The schedule of worker `worker` of `workers`, which together make `rate` requests per second. Constant
     /// arrivals of the workers interleave evenly; independent Poisson streams add up to one.
     pub fn new(rate: f64, arrivals: Arrivals, worker: usize, workers: usize, seed: u64) -> Pacer {
-        let gap = workers as f64 / rate;
-        let phase = (worker as f64 + 0.5) / workers as f64 * gap;
+        Pacer::staged(vec![Stage::constant(NEVER, rate)], arrivals, worker, workers, seed)
+    }
+
+    /// The same for stages, one after another; past the last nothing is due for more than a hundred years.
+    pub fn staged(stages: Vec<Stage>, arrivals: Arrivals, worker: usize, workers: usize, seed: u64) -> Pacer {
         let random = Xoshiro256PlusPlus::seed_from_u64(seed);
-        Pacer { gap, arrivals, nth: 0, at: 0.0, phase, random }
+        Pacer { curve: Curve::new(stages), arrivals, nth: 0, level: 0.0, worker, workers, random }
     }
 
     /// When the next request is due, from the beginning.
     pub fn next_due(&mut self) -> Duration {
-        let seconds = match self.arrivals {
+        let workers = self.workers as f64;
+        let level = match self.arrivals {
             // From the count, so that rounding never adds up.
-            Arrivals::Constant => self.nth as f64 * self.gap + self.phase,
+            Arrivals::Constant => self.nth as f64 * workers + self.worker as f64 + 0.5,
             Arrivals::Poisson => {
-                self.at -= self.unit().ln() * self.gap;
-                self.at
+                self.level -= unit(&mut self.random).ln() * workers;
+                self.level
             }
         };
         self.nth += 1;
-        Duration::from_secs_f64(seconds)
+        self.curve.due(level).map_or(NEVER, Duration::from_secs_f64)
     }
+}
 
-    /// Uniform in (0, 1]: 53 random bits, and never the zero whose logarithm is infinite.
-    fn unit(&mut self) -> f64 {
-        ((self.random.next_u64() >> 11) + 1) as f64 / (1_u64 << 53) as f64
-    }
+/// Uniform in (0, 1]: 53 random bits, and never the zero whose logarithm is infinite.
+fn unit(random: &mut Xoshiro256PlusPlus) -> f64 {
+    ((random.next_u64() >> 11) + 1) as f64 / (1_u64 << 53) as f64
 }
 
 /// A seed for one worker in one slot, far from those of its neighbours (splitmix64's finaliser).
@@ -367,6 +394,9 @@ mod tests {
             seed,
             requests: None,
             expect_status: None,
+            stages: Vec::new(),
+            think: None,
+            search: None,
         }
     }
 

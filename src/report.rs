@@ -12,6 +12,7 @@ mod plot;
 pub mod probe;
 pub mod side_by_side;
 pub mod soak;
+mod stages;
 mod table;
 mod tables;
 pub mod terminal;

@@ -35,6 +35,17 @@ pub struct Interval {
     pub response: Histogram,
 }
 
+impl Interval {
+    /// Adds another account of the same time.
+    pub fn merge(&mut self, other: &Interval) {
+        self.scheduled += other.scheduled;
+        self.completed += other.completed;
+        self.failed += other.failed;
+        self.opened += other.opened;
+        self.response.merge(&other.response);
+    }
+}
+
 impl Timeline {
     /// A time line over `window` in whole seconds; `None` when it is too short for two of them.
     pub fn over(window: Duration) -> Option<Timeline> {
@@ -60,12 +71,7 @@ impl Timeline {
     /// Adds another worker's account of the same slot.
     pub fn merge(&mut self, other: &Timeline) {
         for (nth, from) in (0..).zip(&other.intervals) {
-            let to = self.at(self.interval * nth);
-            to.scheduled += from.scheduled;
-            to.completed += from.completed;
-            to.failed += from.failed;
-            to.opened += from.opened;
-            to.response.merge(&from.response);
+            self.at(self.interval * nth).merge(from);
         }
     }
 }

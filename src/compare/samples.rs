@@ -53,6 +53,9 @@ impl Sample {
             seed: 42,
             requests: None,
             expect_status: None,
+            stages: Vec::new(),
+            think: None,
+            search: None,
         };
         Measurement {
             schema: SCHEMA.into(),
@@ -68,6 +71,7 @@ impl Sample {
             outside: Ledger::default(),
             notes: Vec::new(),
             interrupted: false,
+            search: None,
         }
     }
 }

@@ -236,7 +236,7 @@ impl Reasons {
     fn load(&mut self, model: Model, facts: &ArmFacts) {
         let name = &facts.arm;
         if let Some(issued) = facts.issued.filter(|&issued| issued < ISSUED_INVALID) {
-            self.invalid(format!("only {} of the requests due in arm `{name}` were issued", percent(issued)));
+            self.invalid(format!("only {} of the requests due in arm `{name}` were issued: more waited than are kept (a million for each thread); lower --rate or raise --connections", percent(issued)));
         }
         if model == Model::Closed {
             return;

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::first_look::{self, FirstLook};
+use super::highest::{self, Seen};
 use super::request::Template;
 use super::search::{self, Found};
 use super::worker::{self, Job, Source};
@@ -13,9 +14,9 @@ use super::{Companion, Comparing, Load, Network, Next, Progress, Refusal, Stop, 
 use crate::clock;
 use crate::error::Error;
 use crate::machine::{self, Machine};
-use crate::measurement::{Capacity, Ledger, Measurement, Offered, SCHEMA, Slot, TargetFacts, Tool};
+use crate::measurement::{Capacity, Ledger, Measurement, Offered, SCHEMA, Searched, Slot, TargetFacts, Tool};
 use crate::origin::Scheme;
-use crate::plan::{Arm, Model, Pacer, Plan, Schedule, Visit, mix};
+use crate::plan::{Arm, Arrivals, Model, Pacer, Plan, Schedule, Search, Stage, Visit, mix};
 use crate::ports::{self, Demand, PortFacts};
 use crate::tls::{TlsClient, TlsConfig};
 
@@ -43,6 +44,7 @@ pub(super) struct Driver {
     visits_run: u64,
     /// How long the first look's slowest response took.
     first_response: Duration,
+    searched: Option<Searched>,
 }
 
 /// The flag of a slot that was cut short.
@@ -60,6 +62,7 @@ struct Shape {
     window: Duration,
     /// The most requests of all workers together.
     most: u64,
+    stages: Vec<Stage>,
 }
 
 impl Driver {
@@ -84,6 +87,7 @@ impl Driver {
             notes: Vec::new(),
             visits_run: 0,
             first_response: Duration::ZERO,
+            searched: None,
         };
         driver.tls = driver.plan.arms.iter().map(|arm| driver.tls_for(arm)).collect::<Result<_, _>>()?;
         Ok(driver)
@@ -114,6 +118,9 @@ impl Driver {
         }
         let (mut slots, mut enough) = (Vec::new(), false);
         if let Some(capacities) = capacities {
+            if let Load::Search(arrivals) = self.load {
+                self.find_highest(arrivals, &facts, with)?;
+            }
             self.settle_load(&capacities, &facts)?;
             with.tell(Progress::Begins { rate: rate_of(self.plan.model) });
             with.settled(self.plan.model)?;
@@ -134,6 +141,7 @@ impl Driver {
                 && !enough
                 && (slots.len() < planned || slots.last().is_some_and(is_cut)),
             slots,
+            search: self.searched,
             outside: self.outside,
             notes: self.notes,
         })
@@ -192,6 +200,10 @@ impl Driver {
     /// server's caches. `None` when asked to stop.
     fn warm_up(&mut self, with: &mut dyn Companion) -> Result<Option<Vec<f64>>, Refusal> {
         let mut capacities = Vec::new();
+        if matches!(self.load, Load::Search(_)) {
+            // Its looks begin gently, and warm what there is to warm.
+            return Ok(Some(capacities));
+        }
         for arm in 0..self.plan.arms.len() {
             let name = self.plan.arms[arm].name.clone();
             with.tell(Progress::Searching { arm: name.clone() });
@@ -208,10 +220,62 @@ impl Driver {
         Ok(Some(capacities))
     }
 
+    /// Settles the rate by a search. What the run then offers is the highest rate that passed, or the lowest that did
+    /// not.
+    fn find_highest(
+        &mut self,
+        arrivals: Arrivals,
+        facts: &TargetFacts,
+        with: &mut dyn Companion,
+    ) -> Result<(), Refusal> {
+        let Some(Search { goal, look }) = self.plan.search.clone() else {
+            return Err(Refusal::Usage("a search needs a goal, such as p99<5ms".into()));
+        };
+        let mut failure = None;
+        let searched = highest::highest(&goal, |rate| {
+            if self.stop.is_set() {
+                return None;
+            }
+            with.tell(Progress::Looking { rate });
+            if let Err(refusal) = self.afford(&self.port_facts(facts), rate) {
+                return Some(Seen::Generator(refusal.to_string()));
+            }
+            match self.look_at_rate(rate, arrivals, look) {
+                Ok(slot) => (!self.stop.is_set()).then(|| Seen::of(&slot, &goal)),
+                Err(error) => {
+                    failure = Some(error);
+                    None
+                }
+            }
+        });
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        let lowest = searched.ceiling.as_ref().map_or(highest::START, |ceiling| ceiling.rate);
+        self.plan.model = Model::Open { rate: searched.passes_at.unwrap_or(lowest), arrivals };
+        self.searched = Some(searched);
+        Ok(())
+    }
+
+    fn look_at_rate(&mut self, rate: f64, arrivals: Arrivals, look: Duration) -> Result<Slot, Refusal> {
+        let shape = Shape {
+            arm: 0,
+            model: Model::Open { rate, arrivals },
+            washout: look / 4,
+            window: look,
+            most: u64::MAX,
+            stages: Vec::new(),
+        };
+        let slot = self.visit(&shape)?;
+        self.outside.merge(&slot.connections);
+        Ok(slot)
+    }
+
     fn search(&mut self, arm: usize) -> Result<Option<Found>, Refusal> {
         let mut failure = None;
         if let Load::Rate(rate, arrivals) = self.load {
             // A rate was given: nothing may exceed it, the warm-up neither.
+            let rate = self.gentlest(rate);
             let slot = self.look_at_capacity(arm, Model::Open { rate, arrivals })?;
             let requests_per_s = search::requests_per_s(&slot);
             return Ok((!self.stop.is_set()).then_some(Found { requests_per_s, steady: true }));
@@ -234,6 +298,12 @@ impl Driver {
         }
     }
 
+    /// The lowest rate of any stage's ends that is not 0.
+    fn gentlest(&self, rate: f64) -> f64 {
+        let ends = self.plan.stages.iter().flat_map(|stage| [stage.from, stage.to]);
+        ends.filter(|&rate| rate > 0.0).fold(rate, f64::min)
+    }
+
     fn look_at_capacity(&mut self, arm: usize, model: Model) -> Result<Slot, Refusal> {
         let shape = Shape {
             arm,
@@ -242,6 +312,7 @@ impl Driver {
             washout: search::WASHOUT.max(self.first_response * 3 / 2),
             window: search::WINDOW.max(self.first_response * 5),
             most: self.most_in_search(arm),
+            stages: Vec::new(),
         };
         let slot = self.visit(&shape)?;
         self.outside.merge(&slot.connections);
@@ -263,6 +334,8 @@ impl Driver {
         let port_facts = self.port_facts(facts);
         let largest_off = self.largest_off(capacities);
         match self.load {
+            // It has settled it.
+            Load::Search(_) => {}
             Load::Closed => {
                 self.plan.model = Model::Closed;
                 self.afford(&port_facts, largest_off)?;
@@ -341,7 +414,16 @@ impl Driver {
                 arm: self.plan.arms[visit.arm].name.clone(),
                 left: (self.plan.slot + self.plan.washout) * u32::try_from(total - nth).unwrap_or(u32::MAX),
             });
-            let slot = self.slot(visit, with.process(visit.arm))?;
+            let slot = match self.slot(visit, with.process(visit.arm)) {
+                Ok(slot) => slot,
+                // What was measured until then is not lost with it.
+                Err(refusal) if !slots.is_empty() => {
+                    self.notes
+                        .push(format!("round {} could not be run, ended early: {refusal}", visit.round + 1));
+                    return Ok(Next::Go);
+                }
+                Err(refusal) => return Err(refusal),
+            };
             if slot.completed == 0 {
                 dead += usize::from(slot.scheduled > 0);
                 unanswered += slot.scheduled;
@@ -366,6 +448,7 @@ impl Driver {
             washout: self.plan.washout,
             window: self.plan.slot,
             most: self.plan.requests.unwrap_or(u64::MAX),
+            stages: self.plan.stages.clone(),
         };
         let start_unix_ns = unix_ns(clock::wall());
         let before = process.and_then(processes::Use::of);
@@ -416,14 +499,21 @@ impl Driver {
     }
 
     fn job(&self, shape: &Shape, worker: usize, ready: &Arc<Barrier>) -> Job {
-        let (threads, arm) = (self.plan.threads, &self.plan.arms[shape.arm]);
+        let threads = self.plan.threads;
+        let mut arm = self.plan.arms[shape.arm].clone();
+        // A limit of the arm is that of all its workers' pools together.
+        arm.limits.max_idle = arm.limits.max_idle.map(|most| share(most, worker, threads));
         let connections = share(self.plan.connections, worker, threads);
+        let seed = mix(self.plan.seed, self.visits_run, worker as u64);
         let source = match shape.model {
             Model::Closed => Source::Closed { most: share_of(shape.most, worker, threads) },
-            Model::Open { rate, arrivals } => {
-                let seed = mix(self.plan.seed, self.visits_run, worker as u64);
-                Source::Open(Pacer::new(rate, arrivals, worker, threads, seed))
+            Model::Open { arrivals, .. } if !shape.stages.is_empty() => {
+                // What flows before the window is as at its beginning.
+                let mut stages = vec![Stage::constant(shape.washout, shape.stages[0].from)];
+                stages.extend(&shape.stages);
+                Source::Open(Pacer::staged(stages, arrivals, worker, threads, seed))
             }
+            Model::Open { rate, arrivals } => Source::Open(Pacer::new(rate, arrivals, worker, threads, seed)),
         };
         Job {
             template: self.templates[shape.arm].clone(),
@@ -435,6 +525,9 @@ impl Driver {
             window: shape.window,
             max_time: self.plan.max_time,
             good: self.plan.expect_status.clone(),
+            stages: shape.stages.clone(),
+            think: self.plan.think,
+            seed,
             ready: Arc::clone(ready),
             stop: self.stop.flag(),
         }

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind};
 use crate::exchange::Exchange;
 use crate::measurement::Slot;
 use crate::phase::Phase;
-use crate::plan::Statuses;
+use crate::plan::{Stage, Statuses, stage_at};
 use crate::timeline::{Interval, Timeline};
 
 /// One attempt to have a request answered.
@@ -38,6 +38,8 @@ pub(super) struct Recorder {
     begins: Option<Instant>,
     /// The statuses that are good; `None`: those below 400.
     good: Option<Statuses>,
+    /// The plan's stages, whose accounts are [`Slot::stages`].
+    stages: Vec<Stage>,
 }
 
 impl Recorder {
@@ -49,29 +51,40 @@ impl Recorder {
             exchanges: 0,
             begins: None,
             good,
+            stages: Vec::new(),
         }
     }
 
     /// Keeps a time line from `begins` on, if the window is long enough for one.
-    pub(super) fn keep_timeline(&mut self, begins: Instant, window: Duration) {
+    pub(super) fn keep_timeline(&mut self, begins: Instant, window: Duration, stages: &[Stage]) {
         self.slot.timeline = Timeline::over(window);
+        self.slot.stages = vec![Interval::default(); stages.len()];
+        self.stages = stages.to_vec();
         self.begins = Some(begins);
     }
 
-    /// The interval in which the request was due, where there is a time line.
-    fn interval(&mut self, ticket: Ticket) -> Option<&mut Interval> {
-        let since = ticket.due.saturating_duration_since(self.begins?);
-        self.slot.timeline.as_mut().map(|line| line.at(since))
+    /// Notes something in the interval and in the stage in which the request was due, where there are such.
+    fn note(&mut self, ticket: Ticket, act: impl Fn(&mut Interval)) {
+        let Some(begins) = self.begins else { return };
+        let since = ticket.due.saturating_duration_since(begins);
+        if let Some(line) = &mut self.slot.timeline {
+            act(line.at(since));
+        }
+        if !self.stages.is_empty() {
+            act(&mut self.slot.stages[stage_at(&self.stages, since)]);
+        }
     }
 
-    /// A request whose time had come within the measured window was handed to the queue.
-    pub(super) fn issued(&mut self, ticket: Ticket) {
+    /// A request's time has come within the measured window.
+    pub(super) fn scheduled(&mut self, ticket: Ticket) {
         self.slot.scheduled += 1;
+        self.note(ticket, |interval| interval.scheduled += 1);
+    }
+
+    /// It was handed to the queue.
+    pub(super) fn issued(&mut self, ticket: Ticket) {
         self.slot.issued += 1;
         self.slot.lag.record(ticket.issued - ticket.due);
-        if let Some(interval) = self.interval(ticket) {
-            interval.scheduled += 1;
-        }
     }
 
     /// A request outside the measured window is over.
@@ -97,9 +110,8 @@ impl Recorder {
     fn note_interval(&mut self, sample: &Sample) {
         let bad =
             sample.outcome.as_ref().is_ok_and(|answer| fault(self.good.as_ref(), answer.status).is_some());
-        let Some(interval) = self.interval(sample.ticket) else { return };
         let took = sample.done - sample.ticket.due;
-        match &sample.outcome {
+        self.note(sample.ticket, |interval| match &sample.outcome {
             Ok(answer) => {
                 interval.completed += 1;
                 interval.failed += u64::from(bad);
@@ -112,7 +124,7 @@ impl Recorder {
                     interval.response.record(took);
                 }
             }
-        }
+        });
     }
 
     fn answered(&mut self, sample: &Sample, answer: &Answer) {
@@ -174,9 +186,7 @@ impl Recorder {
     pub(super) fn censor(&mut self, ticket: Ticket, started: Option<Instant>, now: Instant) {
         self.slot.censored += 1;
         self.slot.response.record(now - ticket.due);
-        if let Some(interval) = self.interval(ticket) {
-            interval.response.record(now - ticket.due);
-        }
+        self.note(ticket, |interval| interval.response.record(now - ticket.due));
         if let Some(started) = started {
             self.slot.service.record(now - started);
         }
@@ -225,6 +235,7 @@ mod tests {
         let ticket = Ticket { due: now, issued: now };
         let done = now + Duration::from_millis(7);
         let mut recorder = Recorder::new(None);
+        recorder.scheduled(ticket);
         recorder.issued(ticket);
         recorder.record(&Sample { ticket, started: now, done, outcome: Err(Error::new(kind)) });
         recorder.finish()

@@ -1,5 +1,5 @@
-//! [`Tickets`]: the queue between the schedule and the loops that send, first in, first out. Nothing is ever
-//! dropped or moved in time: a ticket carries the instant at which its request was due.
+//! [`Tickets`]: the queue between the schedule and the loops that send, first in, first out. Nothing is
+//! moved in time, and nothing dropped that there is room for: a ticket carries the instant at which its request was due.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -16,6 +16,10 @@ pub(super) struct Ticket {
     pub(super) issued: Instant,
 }
 
+/// So many tickets of a worker may wait, 32 MB of them: what is due beyond is scheduled, and not issued, which makes the
+/// run invalid.
+const MOST_QUEUED: usize = 1_000_000;
+
 /// Tickets of one worker; it and its loops live on one thread.
 #[derive(Debug, Default)]
 pub(super) struct Tickets {
@@ -25,9 +29,16 @@ pub(super) struct Tickets {
 }
 
 impl Tickets {
-    pub(super) fn push(&self, ticket: Ticket) {
-        self.queue.borrow_mut().push_back(ticket);
+    /// Whether there was room for it.
+    pub(super) fn push(&self, ticket: Ticket) -> bool {
+        let mut queue = self.queue.borrow_mut();
+        if queue.len() >= MOST_QUEUED {
+            return false;
+        }
+        queue.push_back(ticket);
+        drop(queue);
         self.news.notify_one();
+        true
     }
 
     /// No more tickets will come.
@@ -93,7 +104,7 @@ mod tests {
             }
             let start = clock::now();
             for nth in 1..=50 {
-                tickets.push(ticket(start, nth));
+                assert!(tickets.push(ticket(start, nth)));
                 // One is busy for 5 ms, so three are always free.
                 tokio::time::sleep(Duration::from_millis(8)).await;
                 assert_eq!(taken.get(), nth, "a ticket waits although loops are free");
@@ -103,11 +114,19 @@ mod tests {
     }
 
     #[test]
+    fn a_backlog_has_an_end() {
+        let (tickets, start) = (Tickets::default(), clock::now());
+        assert!((0..MOST_QUEUED as u64).all(|_| tickets.push(ticket(start, 1))));
+        assert!(!tickets.push(ticket(start, 1)));
+        assert_eq!(tickets.leftovers().len(), MOST_QUEUED);
+    }
+
+    #[test]
     fn tickets_are_taken_in_their_order_and_the_end_comes_after_the_last() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let (tickets, start) = (Tickets::default(), clock::now());
-            (0..3).for_each(|nth| tickets.push(ticket(start, nth)));
+            assert!((0..3).all(|nth| tickets.push(ticket(start, nth))));
             tickets.end();
             for nth in 0..3 {
                 assert_eq!(tickets.next().await, Some(ticket(start, nth)));

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::SeedableRng;
 use tokio::task::{JoinHandle, LocalSet};
 
 use super::recorder::{Answer, Recorder, Sample};
@@ -16,7 +18,7 @@ use crate::clock;
 use crate::config::PoolConfig;
 use crate::error::{Error, ErrorKind};
 use crate::measurement::{ClientUse, Ledger, Slot};
-use crate::plan::{Pacer, Statuses};
+use crate::plan::{Pacer, Stage, Statuses, Think};
 use crate::pool::{Pool, PoolStats};
 use crate::timer::Timer;
 use crate::tls::TlsClient;
@@ -36,6 +38,11 @@ pub(super) struct Job {
     pub(super) max_time: Duration,
     /// The statuses that are good; `None`: those below 400.
     pub(super) good: Option<Statuses>,
+    /// The parts of the window; empty: it has none.
+    pub(super) stages: Vec<Stage>,
+    pub(super) think: Option<Think>,
+    /// What pauses are drawn from.
+    pub(super) seed: u64,
     /// Where workers wait for each other before the first request is due.
     pub(super) ready: Arc<Barrier>,
     pub(super) stop: Arc<AtomicBool>,
@@ -98,6 +105,7 @@ struct Worker {
     /// What each loop has in hand.
     in_hand: Vec<Cell<Option<(Ticket, Instant)>>>,
     use_before: Cell<Option<(ThreadUse, Instant)>>,
+    random: RefCell<Xoshiro256PlusPlus>,
 }
 
 /// When what happens.
@@ -121,6 +129,7 @@ impl Hours {
 impl Worker {
     fn new(job: Job, pool: Pool) -> Worker {
         let in_hand = (0..job.connections).map(|_| Cell::new(None)).collect();
+        let random = RefCell::new(Xoshiro256PlusPlus::seed_from_u64(job.seed));
         let hours = Cell::new(Hours::from(clock::now(), &job));
         let recorder = RefCell::new(Some(Recorder::new(job.good.clone())));
         Worker {
@@ -132,6 +141,7 @@ impl Worker {
             sent: Cell::new(0),
             in_hand,
             use_before: Cell::new(None),
+            random,
         }
     }
 
@@ -141,7 +151,7 @@ impl Worker {
         let timer = &Timer::new()?;
         self.hours.set(Hours::from(clock::now() + LEAD, &self.job));
         let Hours { begin, counted_from, .. } = self.hours.get();
-        self.record(|recorder| recorder.keep_timeline(counted_from, self.job.window));
+        self.record(|recorder| recorder.keep_timeline(counted_from, self.job.window, &self.job.stages));
         timer.wait_until(begin).await?;
         let loops: Vec<_> = (0..self.job.connections)
             .map(|place| tokio::task::spawn_local(Rc::clone(&self).send_until_over(place)))
@@ -192,10 +202,13 @@ impl Worker {
     }
 
     fn issue(&self, ticket: Ticket) {
-        if self.counts(ticket) {
+        let counts = self.counts(ticket);
+        if counts {
+            self.record(|recorder| recorder.scheduled(ticket));
+        }
+        if self.tickets.push(ticket) && counts {
             self.record(|recorder| recorder.issued(ticket));
         }
-        self.tickets.push(ticket);
     }
 
     async fn let_them_run(&self, timer: &Timer) -> std::io::Result<()> {
@@ -234,6 +247,10 @@ impl Worker {
     }
 
     async fn send_until_over(self: Rc<Self>, place: usize) {
+        if let Some(think) = &self.job.think {
+            let pause = think.first(&mut self.random.borrow_mut());
+            self.pause(pause).await;
+        }
         while let Some(ticket) = self.next_ticket().await {
             let started = clock::now();
             self.in_hand[place].set(Some((ticket, started)));
@@ -244,7 +261,17 @@ impl Worker {
             self.record(|recorder| {
                 if counts { recorder.record(&sample) } else { recorder.passed(sample.outcome.is_ok()) }
             });
+            if let Some(think) = &self.job.think {
+                let pause = think.pause(&mut self.random.borrow_mut());
+                self.pause(pause).await;
+            }
         }
+    }
+
+    /// Thinks, but not beyond the end.
+    async fn pause(&self, pause: Duration) {
+        let left = self.hours.get().end.saturating_duration_since(clock::now());
+        tokio::time::sleep(pause.min(left)).await;
     }
 
     async fn next_ticket(&self) -> Option<Ticket> {
@@ -259,7 +286,10 @@ impl Worker {
         self.sent.set(self.sent.get() + 1);
         let ticket = Ticket { due: now, issued: now };
         if self.counts(ticket) {
-            self.record(|recorder| recorder.issued(ticket));
+            self.record(|recorder| {
+                recorder.scheduled(ticket);
+                recorder.issued(ticket);
+            });
         }
         Some(ticket)
     }
@@ -381,6 +411,9 @@ mod tests {
             window: Duration::from_secs(10),
             max_time: Duration::from_millis(50),
             good: None,
+            stages: Vec::new(),
+            think: None,
+            seed: 1,
             ready: Arc::new(Barrier::new(1)),
             stop: Arc::new(AtomicBool::new(false)),
         })

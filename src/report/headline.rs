@@ -5,7 +5,7 @@ use super::units::{
 };
 use crate::compare::{ArmSummary, Comparison, Difference, Direction, Metric, Saving, Severity};
 use crate::estimate::Interval;
-use crate::measurement::Measurement;
+use crate::measurement::{Measurement, Searched};
 use crate::plan::{Arm, Model};
 
 /// What keep-alive saves, or why that cannot be said. A measurement that cannot be trusted says so first.
@@ -42,7 +42,10 @@ fn alone(measurement: &Measurement, arm: &ArmSummary) -> String {
         Model::Closed => {
             format!("{} connections in a closed loop", count(measurement.plan.connections as u64))
         }
-        Model::Open { rate, .. } => format!("{} requests/s offered", three_digits(rate)),
+        Model::Open { rate, .. } => {
+            let average = if measurement.plan.stages.is_empty() { "" } else { " on average" };
+            format!("{} requests/s offered{average}", three_digits(rate))
+        }
     };
     let failed: u64 = arm.errors.values().sum();
     let failures = if failed == 0 {
@@ -59,7 +62,30 @@ fn alone(measurement: &Measurement, arm: &ArmSummary) -> String {
             time(points.max)
         )
     });
-    format!("{} answers/s with {load}{times}; {failures}.", three_digits(arm.requests_per_s))
+    let bracket = measurement.search.as_ref().map_or_else(String::new, bracket);
+    format!("{bracket}{} answers/s with {load}{times}; {failures}.", three_digits(arm.requests_per_s))
+}
+
+/// Between which rates the highest lies that holds a goal.
+fn bracket(searched: &Searched) -> String {
+    let goal = &searched.goal;
+    let rate = |rate: f64| format!("{} requests/s", three_digits(rate));
+    match (searched.passes_at, &searched.ceiling) {
+        (Some(low), Some(high)) if high.generator => format!(
+            "{goal} holds at {} at least; above, at {}, the generator was the limit ({}). ",
+            rate(low),
+            rate(high.rate),
+            high.why
+        ),
+        (Some(low), Some(high)) => {
+            format!("{goal}: passes at {}, fails at {} ({}). ", rate(low), rate(high.rate), high.why)
+        }
+        (Some(low), None) => format!("{goal} holds at {} at least; the search went no further. ", rate(low)),
+        (None, Some(high)) => {
+            format!("{goal} held at no rate that was tried, down to {} ({}). ", rate(high.rate), high.why)
+        }
+        (None, None) => format!("{goal}: the search was stopped before it had an answer. "),
+    }
 }
 
 /// Every request failed: how, and what to do about it.

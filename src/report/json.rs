@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::stages::StageLine;
 use crate::compare::{ArmSummary, Comparison, Difference, Quantiles, Severity};
 use crate::machine::Machine;
-use crate::measurement::{Ledger, Measurement, Offered, TargetFacts, Tool};
+use crate::measurement::{Ledger, Measurement, Offered, Searched, TargetFacts, Tool};
 use crate::plan::Plan;
 
 /// The version of the summary's form.
@@ -30,6 +31,12 @@ pub struct Summary<'a> {
     complete_rounds: usize,
     arms: Vec<Arm<'a>>,
     differences: Vec<Delta<'a>>,
+    /// The plan's stages, one by one; left out where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stages: Vec<StageLine>,
+    /// How the rate was found; left out where it was not searched for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    search: Option<&'a Searched>,
     /// What was sent outside the slots: the first look, the warm-up and the search.
     outside: &'a Ledger,
     validity: Validity<'a>,
@@ -112,6 +119,8 @@ pub fn summary<'a>(measurement: &'a Measurement, comparison: &'a Comparison) -> 
         complete_rounds: comparison.complete_rounds,
         arms: comparison.arms.iter().map(arm).collect(),
         differences: comparison.differences.iter().map(delta).collect(),
+        stages: super::stages::values(measurement),
+        search: measurement.search.as_ref(),
         outside: &measurement.outside,
         validity: Validity {
             ok: comparison.validity.ok,

@@ -6,6 +6,7 @@ use std::io;
 use super::headline::headline;
 use super::page::{Page, Paint};
 use super::plot;
+use super::stages;
 use super::tables::{connections, phases, reasons, savings, times};
 use super::timeline;
 use super::units::{count, percent, three_digits, time};
@@ -37,6 +38,7 @@ pub fn write(
         page.table(&phases(comparison));
     }
     page.table(&connections(comparison));
+    page.stages(measurement);
     page.timeline(measurement);
     page.validity(comparison);
     page.write(style, out)
@@ -75,6 +77,18 @@ impl Page {
         let title = format!("Over time, {} each", time(line.interval));
         self.paragraph(Paint::Strong, &title, 2);
         for line in timeline::lines(line, self.width) {
+            self.line(Paint::Plain, line);
+        }
+    }
+
+    fn stages(&mut self, measurement: &Measurement) {
+        let lines = stages::lines(measurement);
+        if lines.is_empty() {
+            return;
+        }
+        self.gap();
+        self.paragraph(Paint::Strong, "Stage by stage", 2);
+        for line in lines {
             self.line(Paint::Plain, line);
         }
     }
@@ -144,6 +158,11 @@ pub(super) fn load(measurement: &Measurement) -> String {
         }
         None => String::new(),
     };
+    let stages = measurement.plan.stages.len() as u64;
+    if stages > 0 {
+        let stages = several(stages, "stage");
+        return format!("open loop, {arrivals}, {stages}, {} requests/s on average", three_digits(*rate));
+    }
     format!("open loop, {arrivals}, {} requests/s{chosen}", three_digits(*rate))
 }
 

@@ -34,6 +34,9 @@ fn two(urls: [String; 2], load: Load) -> Comparing {
         seed: 1,
         requests: None,
         expect_status: None,
+        stages: Vec::new(),
+        think: None,
+        search: None,
     };
     let tls = TlsConfig::default();
     Comparing { plan, load, tls, network: Network::default(), command: Vec::new(), embedded: false }

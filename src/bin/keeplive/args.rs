@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 use keeplive::duration::parse as duration;
+use keeplive::plan::{Goal, Stage, Think};
 use keeplive::server::Profile;
 
 pub(crate) use advice::AdviceArgs;
@@ -122,9 +123,23 @@ pub(crate) struct LoadArgs {
     /// Open loop: requests per second [default: closed loop]
     #[arg(short, long, value_name = "R", allow_negative_numbers = true)]
     pub(crate) rate: Option<f64>,
-    /// How arrivals of the open loop are spaced
-    #[arg(long, value_enum, default_value_t = ArrivalsArg::Poisson, requires = "rate")]
-    pub(crate) arrivals: ArrivalsArg,
+    /// Open loop in stages, one after another: TIME:RATE, or TIME:FROM..TO for a straight line; may be given more than
+    /// once
+    #[arg(long, value_name = "STAGE", conflicts_with_all = ["rate", "requests", "duration"])]
+    pub(crate) stage: Vec<Stage>,
+    /// Open loop at the highest rate that holds a goal, such as 'p99<5ms,errors<0.1%' (without errors, errors<1% is
+    /// meant), found by doubling and bisection and then measured for --duration
+    #[arg(long, value_name = "GOAL", conflicts_with_all = ["rate", "stage", "think", "requests"])]
+    pub(crate) search: Option<Goal>,
+    /// How long each look of --search at a rate lasts [unit: s, or with a suffix]
+    #[arg(long, default_value = "2s", value_name = "TIME", value_parser = duration, requires = "search")]
+    pub(crate) look: Duration,
+    /// Closed loop: the pause of a connection after each response, TIME or exp:TIME for exponential ones of that mean
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["rate", "stage"])]
+    pub(crate) think: Option<Think>,
+    /// How arrivals of the open loop are spaced [default: poisson]
+    #[arg(long, value_enum)]
+    pub(crate) arrivals: Option<ArrivalsArg>,
     /// How long requests flow uncounted before, after a warm-up of up to five looks [unit: s, or with a suffix]
     #[arg(long, default_value = "500ms", value_name = "TIME", value_parser = duration)]
     pub(crate) warm_up: Duration,
@@ -214,7 +229,7 @@ pub(crate) struct PoolArgs {
     /// Close a connection after so many requests [default: any number]
     #[arg(long, value_name = "N")]
     pub(crate) max_exchanges: Option<u32>,
-    /// Most idle connections to keep [default: as many as --connections]
+    /// Most idle connections to keep, over all threads [default: as many as --connections]
     #[arg(long, value_name = "N")]
     pub(crate) max_idle: Option<usize>,
 }

@@ -58,6 +58,9 @@ fn comparing(args: &CompareArgs, embedded: Option<&Running>) -> io::Result<Compa
         seed: args.seed.unwrap_or_else(load::fresh_seed),
         requests: None,
         expect_status: args.way.expect_status.clone(),
+        stages: Vec::new(),
+        think: None,
+        search: None,
     };
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     let command = command::to_save(words, &args.request, Some(&args.way));

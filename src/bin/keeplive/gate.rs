@@ -115,6 +115,9 @@ fn comparing(args: &GateArgs, servers: &[Server; 2]) -> io::Result<Comparing> {
         seed: load_args.seed.unwrap_or_else(load::fresh_seed),
         requests: None,
         expect_status: args.way.expect_status.clone(),
+        stages: Vec::new(),
+        think: None,
+        search: None,
     };
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     Ok(Comparing {

@@ -4,9 +4,9 @@ use std::io;
 use std::time::Duration;
 
 use keeplive::load::{self, Comparing, Load, Stop};
-use keeplive::plan::{Arm, Model, Plan};
+use keeplive::plan::{Arm, Model, Plan, Search, mean_rate, stages_duration};
 
-use crate::args::{KeepAliveArg, LoadArgs};
+use crate::args::{ArrivalsArg, KeepAliveArg, LoadArgs};
 use crate::exit::Exit;
 use crate::progress::Watcher;
 use crate::{command, interrupt, setup, shape};
@@ -26,10 +26,7 @@ pub(crate) fn run(args: LoadArgs) -> io::Result<Exit> {
 }
 
 fn loading(args: &LoadArgs) -> io::Result<Comparing> {
-    let load = match args.rate {
-        Some(rate) => Load::Rate(rate, setup::arrivals(args.arrivals)),
-        None => Load::Closed,
-    };
+    let load = load_of(args)?;
     let plan = Plan {
         arms: vec![arm(args)],
         target: shape::target(args.url.clone(), &args.request)?,
@@ -44,6 +41,9 @@ fn loading(args: &LoadArgs) -> io::Result<Comparing> {
         seed: args.seed.unwrap_or_else(load::fresh_seed),
         requests: args.requests,
         expect_status: args.way.expect_status.clone(),
+        stages: args.stage.clone(),
+        think: args.think,
+        search: args.search.clone().map(|goal| Search { goal, look: args.look }),
     };
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     Ok(Comparing {
@@ -56,9 +56,29 @@ fn loading(args: &LoadArgs) -> io::Result<Comparing> {
     })
 }
 
+fn load_of(args: &LoadArgs) -> io::Result<Load> {
+    let staged = (!args.stage.is_empty()).then(|| mean_rate(&args.stage));
+    if staged == Some(0.0) {
+        return Err(io::Error::other("every --stage has the rate 0: give one of them a rate above it"));
+    }
+    if args.search.is_some() {
+        return Ok(Load::Search(setup::arrivals(args.arrivals.unwrap_or(ArrivalsArg::Poisson))));
+    }
+    match (args.rate.or(staged), args.arrivals) {
+        (Some(rate), arrivals) => {
+            Ok(Load::Rate(rate, setup::arrivals(arrivals.unwrap_or(ArrivalsArg::Poisson))))
+        }
+        (None, Some(_)) => {
+            Err(io::Error::other("--arrivals is for the open loop: give a --rate, a --stage or a --search"))
+        }
+        (None, None) => Ok(Load::Closed),
+    }
+}
+
 /// In an open loop the rate says how long a number of requests takes.
 fn duration(args: &LoadArgs) -> Duration {
     match (args.requests, args.rate) {
+        _ if !args.stage.is_empty() => stages_duration(&args.stage),
         (None, _) => args.duration,
         (Some(_), None) => LONGEST,
         (Some(requests), Some(rate)) => {

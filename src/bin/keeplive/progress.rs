@@ -57,6 +57,7 @@ fn sentence(progress: &Progress) -> String {
         Progress::Reached { address } => format!("reached {address}"),
         Progress::Searching { arm } => format!("warming up, and looking for the capacity of arm {arm}"),
         Progress::Found { arm, requests_per_s } => format!("arm {arm} can do {requests_per_s:.0} requests/s"),
+        Progress::Looking { rate } => format!("looking at {rate:.0} requests/s"),
         Progress::Begins { rate: Some(rate) } => format!("offering {rate:.0} requests/s to every arm"),
         Progress::Begins { rate: None } => "closed loop: every connection as fast as it goes".into(),
         Progress::Slot { round, rounds, arm, left } => {

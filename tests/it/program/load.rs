@@ -117,3 +117,50 @@ fn failures_of_the_target_are_told_and_do_not_make_the_run_invalid() {
     let headline = ran.summary["headline"].as_str().unwrap();
     assert!(headline.contains("500 of 1,000 requests failed (50 %)"), "{headline}");
 }
+
+#[test]
+fn stages_offer_what_their_lines_enclose() {
+    let _alone = alone();
+    let server = serving(&["const:0"]);
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["--stage", "1s:50..150", "--stage", "500ms:20", "--arrivals", "constant", "-t", "2"];
+    let ran = run(&mut loading(folder.path(), &server.url(), &words), folder.path());
+    let due: Vec<_> = (0..2).map(|nth| ran.summary["stages"][nth]["scheduled"].as_u64().unwrap()).collect();
+    assert!(due[0].abs_diff(100) <= 1 && due[1].abs_diff(10) <= 1, "{due:?}; {}", ran.summary["stages"]);
+    assert_eq!(ran.arm("on")["requests"].as_u64().unwrap(), due[0] + due[1]);
+}
+
+#[test]
+fn a_closed_loop_that_thinks_sends_no_more_than_its_pauses_leave_time_for() {
+    let _alone = alone();
+    let server = serving(&["const:0"]);
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["-c", "8", "--think", "50ms", "-z", "1s"];
+    let ran = run(&mut loading(folder.path(), &server.url(), &words), folder.path());
+    let requests = ran.arm("on")["requests"].as_u64().unwrap();
+    // 8 connections, each at most once in 50 ms, and once more at the window's edge.
+    assert!((80..=168).contains(&requests), "{requests}");
+}
+
+#[test]
+fn a_search_brackets_the_rate_of_a_server_that_serves_so_many() {
+    let _alone = alone();
+    // A single server of 2.5 ms a request: at 400 a second it is full.
+    let server = serving(&["rate-cap:400"]);
+    let folder = tempfile::tempdir().unwrap();
+    let words =
+        ["--search", "p90<50ms", "--look", "500ms", "-z", "500ms", "--arrivals", "constant", "-c", "64"];
+    let ran = run(&mut loading(folder.path(), &server.url(), &words), folder.path());
+    let search = &ran.summary["search"];
+    let passes = search["passes_at"].as_f64().unwrap_or_else(|| panic!("{search}"));
+    // What the machine keeps from running may fail earlier; nothing passes that is too much: a backlog of 0.2 s of
+    // 10 % more would have 50 ms after 0.5 s.
+    assert!((200.0..470.0).contains(&passes), "{search}");
+    assert!(search["ceiling"]["rate"].as_f64().unwrap() > passes, "{search}");
+    let headline = ran.summary["headline"].as_str().unwrap();
+    let expected = match search["ceiling"]["generator"].as_bool().unwrap() {
+        true => "the generator was the limit",
+        false => "passes at",
+    };
+    assert!(headline.contains(expected), "{headline}");
+}
