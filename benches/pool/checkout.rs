@@ -68,7 +68,11 @@ async fn open(echo: &Echo, traffic: Traffic) -> (Pool, Arc<Vec<Origin>>) {
     let port = echo.keeps.port();
     let resolve =
         (0..traffic.origins).map(|n| Resolve { host: name(n), port, address: echo.keeps }).collect();
-    let config = PoolConfig::default().resolve(resolve).idle_timeout(None).max_idle_per_origin(64);
+    let config = PoolConfig::default()
+        .resolve(resolve)
+        .idle_timeout(None)
+        .max_idle_per_origin(64)
+        .max_idle(usize::MAX);
     let pool = Pool::new(config).expect("a pool");
     let mut origins = Vec::new();
     let to = To { addr: echo.keeps, keep: true, loops: 1 };

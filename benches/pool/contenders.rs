@@ -247,7 +247,8 @@ pub(crate) struct Keeplive {
 
 impl Keeplive {
     pub(crate) fn new(to: To) -> Keeplive {
-        let config = PoolConfig::default().keep_alive(to.keep).max_idle_per_origin(to.loops);
+        let config =
+            PoolConfig::default().keep_alive(to.keep).max_idle_per_origin(to.loops).max_idle(to.loops);
         Keeplive::with(Pool::new(config).expect("a pool"), &format!("http://{}/", to.addr), to)
     }
 

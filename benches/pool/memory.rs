@@ -163,7 +163,7 @@ struct Plain(Keeplive);
 struct Secure(Keeplive);
 
 fn patient(to: To) -> PoolConfig {
-    PoolConfig::default().max_idle_per_origin(to.loops).idle_timeout(None)
+    PoolConfig::default().max_idle_per_origin(to.loops).max_idle(to.loops).idle_timeout(None)
 }
 
 impl Contender for Plain {
