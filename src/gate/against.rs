@@ -64,6 +64,11 @@ impl Subject {
         self.arm.is_some()
     }
 
+    /// The arms that it names.
+    fn arms(&self) -> impl Iterator<Item = &str> {
+        self.arm.iter().chain(&self.over).map(String::as_str)
+    }
+
     /// Its value in a run: the middle of the slots, or of the rounds' ratios.
     fn value(&self, run: &Measurement) -> Option<f64> {
         // Of a saved gate it is the head that was new.
@@ -148,12 +153,18 @@ pub fn judge(earlier: &[Measurement], current: Measurement, asked: &[Asked]) -> 
             one.subject
         ));
     }
-    let mut advisory = false;
+    for name in asked.iter().flat_map(|one| one.subject.arms()) {
+        if !current.plan.arms.iter().any(|arm| arm.name == name) {
+            let arms: Vec<&str> = current.plan.arms.iter().map(|arm| arm.name.as_str()).collect();
+            return Err(format!("the run has no arm `{name}`: its arms are {}", arms.join(", ")));
+        }
+    }
+    let mut advised = 0;
     let findings: Vec<Judged> = asked
         .iter()
         .map(|one| {
             let found = one.find(earlier, &current, asked.len());
-            advisory |= found.is_err();
+            advised += usize::from(found.is_err());
             found.unwrap_or_else(|advice| one.advised(advice, earlier, &current))
         })
         .collect();
@@ -165,6 +176,7 @@ pub fn judge(earlier: &[Measurement], current: Measurement, asked: &[Asked]) -> 
     } else {
         Verdict::Invalid
     };
+    let undecided = findings.iter().filter(|one| one.verdict == Verdict::Inconclusive).count();
     Ok(Gate {
         schema: SCHEMA.into(),
         headline: headline(verdict, &findings, &invalid),
@@ -175,7 +187,7 @@ pub fn judge(earlier: &[Measurement], current: Measurement, asked: &[Asked]) -> 
         invalid,
         notes,
         // What an advisory leaves open binds nobody; what another metric has shown does.
-        advisory: advisory && verdict == Verdict::Inconclusive,
+        advisory: verdict == Verdict::Inconclusive && advised == undecided,
         measurement: current,
     })
 }

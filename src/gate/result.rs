@@ -224,7 +224,9 @@ pub(super) fn headline(verdict: Verdict, findings: &[Judged], invalid: &[String]
             format!("REGRESSED: {}", sentences.join("; "))
         }
         Verdict::Inconclusive => format!("INCONCLUSIVE: {} could not be decided", names(verdict)),
-        Verdict::Pass => format!("PASS: {} did not become worse by more than they may", names(verdict)),
+        Verdict::Pass => {
+            format!("PASS: {} did not become worse by as much as had to be detected", names(verdict))
+        }
     }
 }
 

@@ -30,6 +30,9 @@ pub struct Session {
     pub gated: Vec<Gated>,
     /// After so many rounds it is looked, in rising order; the last is the end.
     pub looks: Vec<u32>,
+    /// So many rounds in a row meet the same two processes. They share the luck of those, so that together they are
+    /// one piece of evidence and not several: their mean is one difference.
+    pub block: u32,
 }
 
 /// The rounds that a look needs to be able to decide anything about so many metrics, if there are `looks` of them.
@@ -46,31 +49,46 @@ impl Session {
     ///
     /// A sentence when so few rounds can decide nothing, or nothing is gated.
     pub fn new(gated: Vec<Gated>, rounds: u32) -> Result<Session, String> {
+        Session::in_blocks(gated, rounds, 1)
+    }
+
+    /// The same where the servers are started anew after every `block` rounds; see [`Session::block`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::new`].
+    pub fn in_blocks(gated: Vec<Gated>, rounds: u32, block: u32) -> Result<Session, String> {
+        let block = block.max(1);
         if gated.is_empty() {
             return Err("no metric is left to be gated: give a --metric that this load can carry".into());
         }
         let needed = rounds_needed(gated.len(), LOOKS);
         let thirds = (1..=LOOKS).map(|nth| rounds * nth / LOOKS);
-        let looks: Vec<u32> = thirds.filter(|&seen| seen >= needed).collect();
+        let looks: Vec<u32> = thirds.filter(|&seen| seen / block >= needed).collect();
         if looks.is_empty() {
+            let (least, restarts) = match block {
+                1 => (needed, ""),
+                _ => (needed * block, ", start the servers anew more often (--restart-every)"),
+            };
             return Err(format!(
-                "{rounds} rounds can decide nothing about {} metrics: at least {needed} are needed; raise --budget, \
-                 shorten --slot, or gate fewer metrics",
+                "{rounds} rounds can decide nothing about {} metrics: at least {least} are needed; raise --budget, \
+                 shorten --slot{restarts}, or gate fewer metrics",
                 gated.len()
             ));
         }
-        Ok(Session { gated, looks })
+        Ok(Session { gated, looks, block })
     }
 
     /// What can be said after these slots, at one of the looks.
     pub fn look(&self, slots: &[Slot]) -> Vec<Finding> {
-        let evidence: Vec<Evidence> = self.gated.iter().map(|gated| evidence(*gated, slots)).collect();
+        let evidence: Vec<Evidence> =
+            self.gated.iter().map(|gated| evidence(*gated, slots, self.block)).collect();
         look(&evidence, self.looks.len() as u32)
     }
 
     /// What so many rounds will find if they do not scatter too much, one sentence for each metric.
     pub fn outlook(&self) -> Vec<String> {
-        let rounds = self.looks.last().copied().unwrap_or(0);
+        let rounds = self.looks.last().copied().unwrap_or(0) / self.block;
         let tests = self.gated.len() * self.looks.len();
         let sentence = |gated: &Gated| {
             let most = planner::most_spread(gated.demand, tests, rounds as usize);
@@ -92,10 +110,18 @@ pub fn verdict(findings: &[Finding]) -> Verdict {
 }
 
 /// A metric's differences, round by round. A round without one of the two, or without a value, is none.
-fn evidence(Gated { metric, demand }: Gated, slots: &[Slot]) -> Evidence {
-    let pairs = pairs(slots);
-    let differences =
-        pairs.filter_map(|(base, head)| metric.worse(metric.of(base)?, metric.of(head)?)).collect();
+/// Rounds that met the same processes give their mean.
+fn evidence(Gated { metric, demand }: Gated, slots: &[Slot], block: u32) -> Evidence {
+    let mut blocks: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+    for (base, head) in pairs(slots) {
+        let values = metric.of(base).zip(metric.of(head));
+        if let Some(worse) = values.and_then(|(base_value, head_value)| metric.worse(base_value, head_value))
+        {
+            blocks.entry(base.round / block).or_default().push(worse);
+        }
+    }
+    let mean = |worse: Vec<f64>| worse.iter().sum::<f64>() / worse.len() as f64;
+    let differences = blocks.into_values().map(mean).collect();
     Evidence { metric: metric.words().into(), demand, scale: metric.scale(), differences }
 }
 
@@ -206,6 +232,19 @@ mod tests {
         slots[0].flags.push("interrupted".into());
         let session = Session::new(vec![gated(Metric::P50)], 30).unwrap();
         assert_eq!(session.look(&slots)[0].rounds, 28);
+    }
+
+    /// Four rounds that met one unlucky process are one observation: else its luck would count four times.
+    #[test]
+    fn rounds_that_met_the_same_processes_are_one_difference() {
+        let slots = rounds(48, |round| slot(round, HEAD, 0, if round / 4 % 2 == 0 { 10 } else { 12 }));
+        let session = Session::in_blocks(vec![gated(Metric::P50)], 48, 4).unwrap();
+        assert_eq!((session.looks.as_slice(), session.look(&slots)[0].rounds), (&[48][..], 12));
+        let refused = Session::in_blocks(vec![gated(Metric::P50)], 30, 4).unwrap_err();
+        assert!(
+            refused.contains("at least 36 are needed") && refused.contains("--restart-every"),
+            "{refused}"
+        );
     }
 
     #[test]

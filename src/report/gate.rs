@@ -1,12 +1,34 @@
 //! A gate's verdict in the forms that people and CI services read. The values were settled before.
 
+use crate::gate::Verdict;
 use crate::gate::metric::Metric;
 use crate::gate::result::{Gate, Judged, Method};
+use crate::report::table::Table;
 use crate::report::units;
 
+pub mod html;
 pub mod junit;
 pub mod markdown;
 pub mod terminal;
+
+/// What stands before a verdict, so that it need not be told by its colour.
+fn sign(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "✓",
+        Verdict::Regressed => "✗",
+        Verdict::Inconclusive | Verdict::Invalid => "?",
+    }
+}
+
+/// Every metric's values, its change and what could have been found.
+fn table(findings: &[Judged]) -> Table {
+    let mut table = Table::new("Metric", ["base", "head", "worse by", "could find"]);
+    for one in findings {
+        let found = one.detectable.map_or("–".into(), |least| one.amount(least));
+        table.row(&one.metric, [value(one, one.base), value(one, one.head), change(one), found]);
+    }
+    table
+}
 
 #[cfg(test)]
 mod tests;

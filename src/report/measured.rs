@@ -17,9 +17,26 @@ mod timeline;
 
 /// The whole file.
 pub fn page(measurement: &Measurement, comparison: &Comparison) -> String {
-    let answered = comparison.arms.iter().any(|arm| arm.response.is_some());
     let body = html! {
         (section("Can it be trusted?", &validity(comparison)))
+        (pictures(measurement, comparison, &differences(comparison)))
+        (section("How it was measured", &surroundings(measurement)))
+    };
+    Page {
+        title: format!("{} {}", measurement.plan.target.method, measurement.plan.target.url),
+        answer: headline(measurement, comparison),
+        about: what_was_done(measurement),
+        body,
+        made_by: made_by(measurement),
+    }
+    .into_text()
+}
+
+/// What a measurement looks like, whatever is concluded from it: where the times lie, each round, where the time goes,
+/// how it went, and how connections were used.
+pub(super) fn pictures(measurement: &Measurement, comparison: &Comparison, rounds: &Markup) -> Markup {
+    let answered = comparison.arms.iter().any(|arm| arm.response.is_some());
+    html! {
         @if answered {
             (section("Response times", &html! {
                 @if let Some(figure) = distribution::histograms(&comparison.arms) { (figure) }
@@ -27,7 +44,7 @@ pub fn page(measurement: &Measurement, comparison: &Comparison) -> String {
                 (tables::times(comparison).markup())
             }))
             @if !comparison.differences.is_empty() {
-                (section("How sure is the difference?", &differences(comparison)))
+                (section("How sure is the difference?", rounds))
             }
             (section("Where the time goes", &html! {
                 @if let Some(figure) = bars::phases(comparison) { (figure) }
@@ -39,19 +56,18 @@ pub fn page(measurement: &Measurement, comparison: &Comparison) -> String {
             @if let Some(figure) = bars::reuse(comparison) { (figure) }
             (tables::connections(comparison).markup())
         }))
-        (section("How it was measured", &surroundings(measurement)))
-    };
-    Page {
-        title: format!("{} {}", measurement.plan.target.method, measurement.plan.target.url),
-        answer: headline(measurement, comparison),
-        about: what_was_done(measurement),
-        body,
-        made_by: format!(
-            "{} {} · plan {} · {}",
-            measurement.tool.name, measurement.tool.version, measurement.plan_id, measurement.started
-        ),
     }
-    .into_text()
+}
+
+/// The page's last line.
+pub(super) fn made_by(measurement: &Measurement) -> String {
+    let Measurement { tool, plan_id, started, .. } = measurement;
+    format!("{} {} · plan {plan_id} · {started}", tool.name, tool.version)
+}
+
+/// The rounds alone, without what one arm saves against another.
+pub(super) fn rounds_alone(comparison: &Comparison) -> Markup {
+    html! { @for figure in rounds::figures(comparison) { (figure) } }
 }
 
 fn validity(comparison: &Comparison) -> Markup {
@@ -82,7 +98,7 @@ fn differences(comparison: &Comparison) -> Markup {
     }
 }
 
-fn surroundings(measurement: &Measurement) -> Markup {
+pub(super) fn surroundings(measurement: &Measurement) -> Markup {
     let (machine, target) = (&measurement.machine, &measurement.target);
     let facts = [
         ("Command", Some(measurement.command.join(" "))),

@@ -33,14 +33,19 @@ pub(crate) fn run(args: &GateArgs) -> io::Result<Exit> {
 
 /// Saves and shows the verdict. Saved first: a report that cannot be printed must not lose it.
 fn deliver(gate: &Gate, args: &GateArgs) -> io::Result<Exit> {
-    let GateOutput { format, junit, out, no_save } = &args.output;
+    let GateOutput { format, html, junit, out, no_save } = &args.output;
     let saved =
         if *no_save { Ok(()) } else { gate.save(out).map(|path| say(&format!("saved {}", path.display()))) };
-    let written = junit.as_deref().map_or(Ok(()), |file| write_junit(gate, file));
+    let junit = junit.as_deref().map_or(Ok(()), |file| write_junit(gate, file));
+    let html = html.as_deref().map_or(Ok(()), |file| write_page(gate, file));
     let exit = outcome::print_gate(gate, *format)?;
-    saved.and(written)?;
+    saved.and(junit).and(html)?;
     let is_open = exit == Exit::Inconclusive && gate.advisory && !args.baseline.strict;
     Ok(if is_open { Exit::Done } else { exit })
+}
+
+fn write_page(gate: &Gate, file: &Path) -> io::Result<()> {
+    saved::put(file, |out| out.write_all(report::gate::html::page(gate).as_bytes()))
 }
 
 fn write_junit(gate: &Gate, file: &Path) -> io::Result<()> {
@@ -209,7 +214,7 @@ impl Host {
         }
         // Of the usual metrics some may be left out; the first never is.
         let sure = if self.usual { &self.asked[..1] } else { &self.asked[..] };
-        Session::new(sure.to_vec(), self.plan.rounds).map(|_| ())
+        Session::in_blocks(sure.to_vec(), self.plan.rounds, self.servers.block()).map(|_| ())
     }
 
     /// The load is known: what it carries is gated, and what that can find is said.
@@ -228,7 +233,7 @@ impl Host {
             }
         }
         self.left_out.iter().for_each(|why| say(why));
-        let session = Session::new(carried, self.plan.rounds)?;
+        let session = Session::in_blocks(carried, self.plan.rounds, self.servers.block())?;
         say(&format!(
             "at most {} rounds; looking after {}",
             self.plan.rounds,
@@ -257,7 +262,7 @@ impl Host {
         let session = match session {
             Some(session) => session,
             // Stopped before the rounds began.
-            None => Session::new(asked, plan.rounds)?,
+            None => Session::in_blocks(asked, plan.rounds, servers.block())?,
         };
         if findings.is_empty() {
             findings = session.look(&measurement.slots);

@@ -2,11 +2,10 @@
 
 use std::io;
 
-use super::{change, how, targets, value};
+use super::{how, sign, table, targets};
 use crate::gate::Verdict;
-use crate::gate::result::{Gate, Judged};
+use crate::gate::result::Gate;
 use crate::report::page::{Page, Paint, Style};
-use crate::report::table::Table;
 use crate::report::terminal::load;
 
 /// Writes the report.
@@ -42,22 +41,4 @@ fn paint(verdict: Verdict) -> Paint {
         Verdict::Regressed | Verdict::Invalid => Paint::Bad,
         Verdict::Inconclusive => Paint::Strong,
     }
-}
-
-fn sign(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Pass => "✓",
-        Verdict::Regressed => "✗",
-        Verdict::Inconclusive | Verdict::Invalid => "?",
-    }
-}
-
-/// Every metric's values, its change and what could have been found.
-fn table(findings: &[Judged]) -> Table {
-    let mut table = Table::new("Metric", ["base", "head", "worse by", "could find"]);
-    for one in findings {
-        let found = one.detectable.map_or("–".into(), |least| one.amount(least));
-        table.row(&one.metric, [value(one, one.base), value(one, one.head), change(one), found]);
-    }
-    table
 }

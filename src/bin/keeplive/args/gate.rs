@@ -60,8 +60,9 @@ pub(crate) struct ServerArgs {
     /// Command that starts the head
     #[arg(long, value_name = "CMD")]
     pub(crate) head_cmd: Option<String>,
-    /// Start both anew after so many rounds, so that the luck of one process is not taken for its build; 0: never
-    #[arg(long, default_value_t = 4, value_name = "N")]
+    /// Start both anew after so many rounds, so that the luck of one process is not taken for its build. Rounds that
+    /// met the same processes count as one; 0: never
+    #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) restart_every: u32,
     /// How long a started server may take to answer with a status below 500 [unit: s, or with a suffix]
     #[arg(long, default_value = "30s", value_name = "TIME", value_parser = duration)]
@@ -152,6 +153,9 @@ pub(crate) struct GateOutput {
     /// What goes to stdout
     #[arg(long, value_enum, default_value_t = GateFormatArg::Text)]
     pub(crate) format: GateFormatArg,
+    /// Write the report as one file for a browser as well
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// Write JUnit XML to this file as well
     #[arg(long, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
@@ -173,6 +177,8 @@ pub(crate) enum GateFormatArg {
     Markdown,
     /// JUnit XML with a case for each metric
     Junit,
+    /// One file for a browser, without network or script
+    Html,
 }
 
 /// `p99=2%`.

@@ -145,6 +145,12 @@ impl Servers {
         Ok(())
     }
 
+    /// So many rounds in a row meet the same processes; 1 where none is started anew, for then all do, and nothing
+    /// can tell a process's luck from its build.
+    pub(crate) fn block(&self) -> u32 {
+        if self.commands.iter().any(Option::is_some) { self.restart_every.max(1) } else { 1 }
+    }
+
     /// After so many rounds: whoever has died is told of; when it is time, both are started anew.
     pub(crate) fn after_round(&mut self, done: u32, is_last: bool) -> Result<(), Refusal> {
         self.check()?;
