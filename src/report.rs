@@ -15,6 +15,7 @@ pub mod soak;
 mod stages;
 mod table;
 mod tables;
+mod targets;
 pub mod terminal;
 mod timeline;
 mod units;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::stages::StageLine;
+use super::targets::TargetLine;
 use crate::compare::{ArmSummary, Comparison, Difference, Quantiles, Severity};
 use crate::machine::Machine;
 use crate::measurement::{Ledger, Measurement, Offered, Searched, TargetFacts, Tool};
@@ -34,6 +35,9 @@ pub struct Summary<'a> {
     /// The plan's stages, one by one; left out where there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stages: Vec<StageLine>,
+    /// The plan's several targets, in each arm; left out where there is one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    targets: Vec<TargetLine<'a>>,
     /// How the rate was found; left out where it was not searched for.
     #[serde(skip_serializing_if = "Option::is_none")]
     search: Option<&'a Searched>,
@@ -120,6 +124,7 @@ pub fn summary<'a>(measurement: &'a Measurement, comparison: &'a Comparison) -> 
         arms: comparison.arms.iter().map(arm).collect(),
         differences: comparison.differences.iter().map(delta).collect(),
         stages: super::stages::values(measurement),
+        targets: super::targets::values(measurement),
         search: measurement.search.as_ref(),
         outside: &measurement.outside,
         validity: Validity {

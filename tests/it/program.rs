@@ -3,6 +3,7 @@
 mod browser;
 mod gates;
 mod load;
+mod many;
 mod pages;
 mod probe_reports;
 mod probes;
