@@ -64,6 +64,8 @@ struct Shape {
     /// The most requests of all workers together.
     most: u64,
     stages: Vec<Stage>,
+    /// What targets are drawn for: all arms of a round ask for the same, however many looks there were before.
+    draw: u64,
 }
 
 impl Driver {
@@ -301,6 +303,7 @@ impl Driver {
             window: look,
             most: u64::MAX,
             stages: Vec::new(),
+            draw: u64::MAX,
         };
         let slot = self.visit(&shape)?;
         self.outside.merge(&slot.connections);
@@ -349,6 +352,7 @@ impl Driver {
             window: search::WINDOW.max(self.first_response * 5),
             most: self.most_in_search(arm),
             stages: Vec::new(),
+            draw: u64::MAX,
         };
         let slot = self.visit(&shape)?;
         self.outside.merge(&slot.connections);
@@ -485,6 +489,7 @@ impl Driver {
             window: self.plan.slot,
             most: self.plan.requests.unwrap_or(u64::MAX),
             stages: self.plan.stages.clone(),
+            draw: u64::from(visit.round),
         };
         let start_unix_ns = unix_ns(clock::wall());
         let before = process.and_then(processes::Use::of);
@@ -553,7 +558,9 @@ impl Driver {
         };
         let templates = Arc::clone(&self.templates[shape.arm]);
         let chooser = match &self.plan.several {
-            Some(several) if arm.target.is_none() => several.chooser(worker, threads, seed),
+            Some(several) if arm.target.is_none() => {
+                several.chooser(worker, threads, mix(self.plan.seed, shape.draw, 0))
+            }
             _ => Chooser::One,
         };
         let mut pool = self.network.of(arm.pool(connections));
