@@ -19,6 +19,7 @@ mod targets;
 pub mod terminal;
 mod timeline;
 mod units;
+pub mod withheld;
 mod wrap;
 
 pub use headline::headline;

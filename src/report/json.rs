@@ -24,6 +24,8 @@ pub struct Summary<'a> {
     started: &'a str,
     command: &'a [String],
     headline: String,
+    /// Whether the numbers can be trusted; `validity` says why not.
+    valid: bool,
     target: &'a TargetFacts,
     plan: &'a Plan,
     offered: &'a Offered,
@@ -115,6 +117,7 @@ pub fn summary<'a>(measurement: &'a Measurement, comparison: &'a Comparison) -> 
         started: &measurement.started,
         command: &measurement.command,
         headline: super::headline(measurement, comparison),
+        valid: comparison.validity.ok,
         target: &measurement.target,
         plan: &measurement.plan,
         offered: &measurement.offered,
@@ -132,6 +135,19 @@ pub fn summary<'a>(measurement: &'a Measurement, comparison: &'a Comparison) -> 
             reasons: comparison.validity.texts(Severity::Invalid).collect(),
             notes: comparison.validity.texts(Severity::Note).collect(),
         },
+    }
+}
+
+/// The same without what was measured: `arms` is empty.
+pub fn withheld<'a>(measurement: &'a Measurement, comparison: &'a Comparison) -> Summary<'a> {
+    Summary {
+        headline: super::withheld::HEADLINE.into(),
+        arms: Vec::new(),
+        differences: Vec::new(),
+        stages: Vec::new(),
+        targets: Vec::new(),
+        search: None,
+        ..summary(measurement, comparison)
     }
 }
 

@@ -83,7 +83,7 @@ fn differences(comparison: &Comparison) -> Markup {
     }
 }
 
-fn surroundings(measurement: &Measurement) -> Markup {
+pub(super) fn surroundings(measurement: &Measurement) -> Markup {
     let (machine, target) = (&measurement.machine, &measurement.target);
     let facts = [
         ("Command", Some(measurement.command.join(" "))),

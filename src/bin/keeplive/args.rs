@@ -256,6 +256,9 @@ pub(crate) struct OutputArgs {
     /// Also write the report as one HTML file
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
+    /// Show the numbers of an invalid run too, marked; otherwise only why it is invalid. The exit code is 4 in both cases
+    #[arg(long)]
+    pub(crate) allow_invalid: bool,
 }
 
 // As in curl, the last of an option that is given twice counts.
@@ -269,6 +272,9 @@ pub(crate) struct ReportArgs {
     /// What goes to stdout
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = any_format())]
     pub(crate) format: AnyFormat,
+    /// Show the numbers of an invalid run too, marked
+    #[arg(long)]
+    pub(crate) allow_invalid: bool,
 
     #[command(flatten)]
     pub(crate) advice: AdviceArgs,

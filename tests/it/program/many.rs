@@ -22,7 +22,7 @@ fn answering(conn: &mut Conn) {
 
 fn load(words: &[&str]) -> Output {
     let mut command = program();
-    command.args(["load", "--seed", "1", "--no-save", "--format", "json"]);
+    command.args(["load", "--seed", "1", "--no-save", "--allow-invalid", "--format", "json"]);
     command.args(words).stdin(Stdio::null()).output().unwrap()
 }
 
