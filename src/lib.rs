@@ -57,6 +57,8 @@ pub mod ports;
 #[cfg(feature = "load")]
 pub mod saved;
 #[cfg(feature = "load")]
+pub mod targets;
+#[cfg(feature = "load")]
 pub mod timeline;
 
 mod connect;

@@ -22,6 +22,9 @@ pub use searched::{Ceiling, Looked, Searched};
 /// The version of the saved form.
 pub const SCHEMA: &str = "keeplive.result/1";
 
+/// So many targets have accounts of their own: each holds a histogram, in every worker.
+pub const TARGETS_APART: usize = 100;
+
 /// A run: its plan, its surroundings, and every slot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measurement {
@@ -158,6 +161,10 @@ pub struct Slot {
     /// The same by the plan's stages; empty where it has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<Interval>,
+    /// The same by the plan's several targets; those beyond the first [`TARGETS_APART`] share the last place. Empty where
+    /// there is one target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<Interval>,
     /// Whether the arm was what it says it is.
     pub pure: bool,
     /// Why it was not, and other remarks.
@@ -324,6 +331,9 @@ impl Slot {
         }
         for (stage, others) in self.stages.iter_mut().zip(&other.stages) {
             stage.merge(others);
+        }
+        for (target, others) in self.targets.iter_mut().zip(&other.targets) {
+            target.merge(others);
         }
         self.response.merge(&other.response);
         self.service.merge(&other.service);

@@ -11,11 +11,14 @@ use crate::hint::HintPolicy;
 use crate::retry::RetryPolicy;
 
 mod goal;
+mod several;
 mod stages;
 mod status;
 mod think;
 
 pub use goal::{Goal, Search};
+pub(crate) use several::Chooser;
+pub use several::{Order, Several};
 pub(crate) use stages::stage_at;
 pub use stages::{Stage, duration as stages_duration, mean_rate};
 pub use status::Statuses;
@@ -64,12 +67,23 @@ pub struct Plan {
     /// What decides on the rate of the open loop; `None`: it was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<Search>,
+    /// What is asked for where that is more than one thing; `None`: the target alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub several: Option<Several>,
 }
 
 impl Plan {
     /// What an arm asks for.
     pub fn target_of<'a>(&'a self, arm: &'a Arm) -> &'a Target {
         arm.target.as_ref().unwrap_or(&self.target)
+    }
+
+    /// All that an arm asks for: what is its own, or the plan's.
+    pub fn targets_of<'a>(&'a self, arm: &'a Arm) -> &'a [Target] {
+        match (&arm.target, &self.several) {
+            (None, Some(several)) => &several.targets,
+            _ => std::slice::from_ref(self.target_of(arm)),
+        }
     }
 }
 
@@ -397,6 +411,7 @@ mod tests {
             stages: Vec::new(),
             think: None,
             search: None,
+            several: None,
         }
     }
 

@@ -15,9 +15,11 @@ pub mod soak;
 mod stages;
 mod table;
 mod tables;
+mod targets;
 pub mod terminal;
 mod timeline;
 mod units;
+pub mod withheld;
 mod wrap;
 
 pub use headline::headline;

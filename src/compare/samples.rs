@@ -56,6 +56,7 @@ impl Sample {
             stages: Vec::new(),
             think: None,
             search: None,
+            several: None,
         };
         Measurement {
             schema: SCHEMA.into(),

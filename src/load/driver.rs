@@ -13,10 +13,11 @@ use super::worker::{self, Job, Source};
 use super::{Companion, Comparing, Load, Network, Next, Progress, Refusal, Stop, processes, purity, usage};
 use crate::clock;
 use crate::error::Error;
+use crate::idle::CloseReason;
 use crate::machine::{self, Machine};
 use crate::measurement::{Capacity, Ledger, Measurement, Offered, SCHEMA, Searched, Slot, TargetFacts, Tool};
 use crate::origin::Scheme;
-use crate::plan::{Arm, Arrivals, Model, Pacer, Plan, Schedule, Search, Stage, Visit, mix};
+use crate::plan::{Arm, Arrivals, Chooser, Model, Pacer, Plan, Schedule, Search, Stage, Target, Visit, mix};
 use crate::ports::{self, Demand, PortFacts};
 use crate::tls::{TlsClient, TlsConfig};
 
@@ -29,8 +30,8 @@ const DEAD_REQUESTS: u64 = 20;
 pub(super) struct Driver {
     plan: Plan,
     load: Load,
-    /// One per arm: an arm may have a target of its own.
-    templates: Vec<Template>,
+    /// For each arm, which may have a target of its own, all that it asks for.
+    templates: Vec<Arc<[Template]>>,
     tls_config: TlsConfig,
     /// One per arm: arms do not share sessions.
     tls: Vec<TlsClient>,
@@ -63,15 +64,22 @@ struct Shape {
     /// The most requests of all workers together.
     most: u64,
     stages: Vec<Stage>,
+    /// What targets are drawn for: all arms of a round ask for the same, however many looks there were before.
+    draw: u64,
 }
 
 impl Driver {
     pub(super) fn new(comparing: Comparing, stop: Stop) -> Result<Driver, Refusal> {
         let Comparing { plan, load, tls, network, command, embedded } = comparing;
         check(&plan, load)?;
-        let templates: Vec<Template> =
-            plan.arms.iter().map(|arm| Template::new(plan.target_of(arm))).collect::<Result<_, _>>()?;
-        let network = network.settled(templates.iter().map(|template| &template.origin))?;
+        let templates: Vec<Arc<[Template]>> =
+            plan.arms.iter().map(|arm| templates(plan.targets_of(arm))).collect::<Result<_, _>>()?;
+        let network = network.settled(templates.iter().flat_map(|all| all.iter()).map(|one| &one.origin))?;
+        if plan.arms.len() > 1 && templates.iter().any(|all| have_both_schemes(all)) {
+            let text =
+                "some targets are http:// and some https://, whose arms are not the same: compare them apart";
+            return Err(Refusal::Usage(text.into()));
+        }
         let mut driver = Driver {
             plan,
             load,
@@ -99,7 +107,7 @@ impl Driver {
     }
 
     fn is_https(&self, arm: usize) -> bool {
-        self.templates[arm].origin.scheme() == Scheme::Https
+        self.templates[arm].iter().any(|template| template.origin.scheme() == Scheme::Https)
     }
 
     pub(super) fn run(mut self, with: &mut dyn Companion) -> Result<Measurement, Refusal> {
@@ -126,6 +134,7 @@ impl Driver {
             with.settled(self.plan.model)?;
             enough = self.rounds(&mut slots, with)? == Next::Enough;
         }
+        self.tell_of_evictions(&slots);
         let planned = self.plan.arms.len() * self.plan.rounds as usize;
         Ok(Measurement {
             schema: SCHEMA.into(),
@@ -147,13 +156,25 @@ impl Driver {
         })
     }
 
+    /// With several origins a pool at its limit closes an idle connection of one to open one to another: what that makes
+    /// of reuse is not the targets' doing.
+    fn tell_of_evictions(&mut self, slots: &[Slot]) {
+        let evicted = |slot: &Slot| slot.connections.closed.get(CloseReason::Evicted.as_str()).copied();
+        let evicted: u64 = slots.iter().filter_map(evicted).sum();
+        if evicted > 0 && self.plan.several.is_some() {
+            self.notes.push(format!(
+                "{evicted} idle connections were closed for want of room: --connections (and --max-idle) bound those to \
+                 all origins together; a --rate with more --connections keeps them"
+            ));
+        }
+    }
+
     /// The first look at every target; arms that a target cannot have are left out, and it is said why. What it
     /// answers with is that of the first arm.
     fn look(&mut self) -> Result<TargetFacts, Refusal> {
-        let FirstLook { facts, resumes, .. } = self.look_at(0)?;
-        let others = (1..self.plan.arms.len()).filter(|&arm| self.plan.arms[arm].target.is_some());
-        for arm in others.collect::<Vec<_>>() {
-            self.look_at(arm)?;
+        let FirstLook { facts, resumes, .. } = self.look_at(0, 0)?;
+        for (arm, target) in self.others_to_look_at() {
+            self.look_at(arm, target)?;
         }
         if self.is_https(0) && !resumes && self.plan.arms.iter().any(|arm| arm.resume) {
             self.leave_out_resumed();
@@ -161,15 +182,32 @@ impl Driver {
         Ok(facts)
     }
 
-    /// The first look at an arm's target.
-    fn look_at(&mut self, arm: usize) -> Result<FirstLook, Refusal> {
+    /// By arm and target, what the first look is for beside the first arm's first: the first target of every other
+    /// origin.
+    fn others_to_look_at(&self) -> Vec<(usize, usize)> {
+        let own = |arm: &usize| *arm == 0 || self.plan.arms[*arm].target.is_some();
+        let of = |arm: usize| {
+            let all = &self.templates[arm];
+            let is_first = |nth: &usize| all[..*nth].iter().all(|before| before.origin != all[*nth].origin);
+            (0..all.len()).filter(is_first).map(move |nth| (arm, nth)).collect::<Vec<_>>()
+        };
+        (0..self.plan.arms.len()).filter(own).flat_map(of).skip(1).collect()
+    }
+
+    /// The first look at one of an arm's targets.
+    fn look_at(&mut self, arm: usize, target: usize) -> Result<FirstLook, Refusal> {
         let resuming = TlsConfig { resume: true, ..self.tls_config.clone() };
         let tls = resuming.build().map_err(|error| Refusal::Usage(error.to_string()))?;
         let own = &self.plan.arms[arm];
         let pool = self.network.of(own.pool(1));
-        let (target, max_time) = (self.plan.target_of(own), self.plan.max_time);
-        let found = first_look::look(target, max_time, &self.templates[arm], &pool, &tls, &self.stop)?;
-        let of = if own.target.is_some() { format!("arm `{}`: ", own.name) } else { String::new() };
+        let (targets, max_time) = (self.plan.targets_of(own), self.plan.max_time);
+        let template = &self.templates[arm][target];
+        let found = first_look::look(&targets[target], max_time, template, &pool, &tls, &self.stop)?;
+        let of = match targets.len() {
+            1 if own.target.is_some() => format!("arm `{}`: ", own.name),
+            1 => String::new(),
+            _ => format!("{}: ", targets[target].url),
+        };
         self.outside.merge(&found.ledger);
         self.first_response = self.first_response.max(found.slowest);
         if !found.keeps_connections {
@@ -265,6 +303,7 @@ impl Driver {
             window: look,
             most: u64::MAX,
             stages: Vec::new(),
+            draw: u64::MAX,
         };
         let slot = self.visit(&shape)?;
         self.outside.merge(&slot.connections);
@@ -313,6 +352,7 @@ impl Driver {
             window: search::WINDOW.max(self.first_response * 5),
             most: self.most_in_search(arm),
             stages: Vec::new(),
+            draw: u64::MAX,
         };
         let slot = self.visit(&shape)?;
         self.outside.merge(&slot.connections);
@@ -449,6 +489,7 @@ impl Driver {
             window: self.plan.slot,
             most: self.plan.requests.unwrap_or(u64::MAX),
             stages: self.plan.stages.clone(),
+            draw: u64::from(visit.round),
         };
         let start_unix_ns = unix_ns(clock::wall());
         let before = process.and_then(processes::Use::of);
@@ -515,9 +556,22 @@ impl Driver {
             }
             Model::Open { rate, arrivals } => Source::Open(Pacer::new(rate, arrivals, worker, threads, seed)),
         };
+        let templates = Arc::clone(&self.templates[shape.arm]);
+        let chooser = match &self.plan.several {
+            Some(several) if arm.target.is_none() => {
+                several.chooser(worker, threads, mix(self.plan.seed, shape.draw, 0))
+            }
+            _ => Chooser::One,
+        };
+        let mut pool = self.network.of(arm.pool(connections));
+        if templates.iter().any(|one| one.origin != templates[0].origin) {
+            // What is said of connections is said of all together.
+            pool = pool.max_connections(Some(connections));
+        }
         Job {
-            template: self.templates[shape.arm].clone(),
-            pool: self.network.of(arm.pool(connections)),
+            templates,
+            chooser,
+            pool,
             tls: self.tls[shape.arm].clone(),
             connections,
             source,
@@ -534,9 +588,28 @@ impl Driver {
     }
 }
 
+/// What an arm asks for, made ready. Where it is several things, what is wrong is said with which.
+fn templates(targets: &[Target]) -> Result<Arc<[Template]>, Refusal> {
+    let named = |target: &Target, refusal: Refusal| match refusal {
+        Refusal::Usage(text) if targets.len() > 1 => Refusal::Usage(format!("{}: {text}", target.url)),
+        other => other,
+    };
+    targets.iter().map(|target| Template::new(target).map_err(|refusal| named(target, refusal))).collect()
+}
+
+fn have_both_schemes(templates: &[Template]) -> bool {
+    templates.iter().any(|one| one.origin.scheme() != templates[0].origin.scheme())
+}
+
 /// What a plan must hold before anything is sent.
 fn check(plan: &Plan, load: Load) -> Result<(), Refusal> {
     let usage = |text: &str| Err(Refusal::Usage(text.into()));
+    if let Some(several) = &plan.several {
+        several.check().map_err(Refusal::Usage)?;
+        if several.targets.is_empty() {
+            return usage("there is no target: give a URL");
+        }
+    }
     if plan.connections == 0 {
         return usage("--connections is 0: at least one is needed");
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::tickets::Ticket;
 use crate::error::{Error, ErrorKind};
 use crate::exchange::Exchange;
-use crate::measurement::Slot;
+use crate::measurement::{Slot, TARGETS_APART};
 use crate::phase::Phase;
 use crate::plan::{Stage, Statuses, stage_at};
 use crate::timeline::{Interval, Timeline};
@@ -63,7 +63,15 @@ impl Recorder {
         self.begins = Some(begins);
     }
 
-    /// Notes something in the interval and in the stage in which the request was due, where there are such.
+    /// Keeps an account of each of so many targets, where they are several.
+    pub(super) fn keep_targets(&mut self, targets: usize) {
+        if targets > 1 {
+            self.slot.targets = vec![Interval::default(); targets.min(TARGETS_APART + 1)];
+        }
+    }
+
+    /// Notes something in the interval and in the stage in which the request was due, and at its target, where there
+    /// are such.
     fn note(&mut self, ticket: Ticket, act: impl Fn(&mut Interval)) {
         let Some(begins) = self.begins else { return };
         let since = ticket.due.saturating_duration_since(begins);
@@ -72,6 +80,9 @@ impl Recorder {
         }
         if !self.stages.is_empty() {
             act(&mut self.slot.stages[stage_at(&self.stages, since)]);
+        }
+        if let Some(last) = self.slot.targets.len().checked_sub(1) {
+            act(&mut self.slot.targets[last.min(ticket.target as usize)]);
         }
     }
 
@@ -232,7 +243,7 @@ mod tests {
 
     fn failed(kind: ErrorKind) -> Slot {
         let now = clock::now();
-        let ticket = Ticket { due: now, issued: now };
+        let ticket = Ticket { due: now, issued: now, target: 0 };
         let done = now + Duration::from_millis(7);
         let mut recorder = Recorder::new(None);
         recorder.scheduled(ticket);
@@ -252,7 +263,7 @@ mod tests {
     #[test]
     fn what_nobody_answered_stands_at_its_age_in_the_queue_and_in_hand() {
         let now = clock::now();
-        let ticket = Ticket { due: now, issued: now + Duration::from_millis(1) };
+        let ticket = Ticket { due: now, issued: now + Duration::from_millis(1), target: 0 };
         let mut recorder = Recorder::new(None);
         recorder.censor(ticket, Some(now + Duration::from_millis(3)), now + Duration::from_millis(10));
         let slot = recorder.finish();

@@ -14,9 +14,11 @@ pub(super) struct Ticket {
     pub(super) due: Instant,
     /// When the generator got round to it.
     pub(super) issued: Instant,
+    /// Which target it asks for.
+    pub(super) target: u32,
 }
 
-/// So many tickets of a worker may wait, 32 MB of them: what is due beyond is scheduled, and not issued, which makes the
+/// So many tickets of a worker may wait, 40 MB of them: what is due beyond is scheduled, and not issued, which makes the
 /// run invalid.
 const MOST_QUEUED: usize = 1_000_000;
 
@@ -78,7 +80,7 @@ mod tests {
 
     fn ticket(start: Instant, nth: u64) -> Ticket {
         let due = start + Duration::from_millis(nth);
-        Ticket { due, issued: due }
+        Ticket { due, issued: due, target: 0 }
     }
 
     /// A loop that is polled without need while it waits must not swallow the next ticket's wake-up.

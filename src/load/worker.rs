@@ -18,7 +18,7 @@ use crate::clock;
 use crate::config::PoolConfig;
 use crate::error::{Error, ErrorKind};
 use crate::measurement::{ClientUse, Ledger, Slot};
-use crate::plan::{Pacer, Stage, Statuses, Think};
+use crate::plan::{Chooser, Pacer, Stage, Statuses, Think};
 use crate::pool::{Pool, PoolStats};
 use crate::timer::Timer;
 use crate::tls::TlsClient;
@@ -26,7 +26,10 @@ use crate::tls::TlsClient;
 /// One worker's part of one visit to one arm.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) template: Template,
+    /// What is asked for.
+    pub(super) templates: Arc<[Template]>,
+    /// Which of them is next.
+    pub(super) chooser: Chooser,
     pub(super) pool: PoolConfig,
     pub(super) tls: TlsClient,
     pub(super) connections: usize,
@@ -106,6 +109,7 @@ struct Worker {
     in_hand: Vec<Cell<Option<(Ticket, Instant)>>>,
     use_before: Cell<Option<(ThreadUse, Instant)>>,
     random: RefCell<Xoshiro256PlusPlus>,
+    chooser: RefCell<Chooser>,
 }
 
 /// When what happens.
@@ -131,7 +135,10 @@ impl Worker {
         let in_hand = (0..job.connections).map(|_| Cell::new(None)).collect();
         let random = RefCell::new(Xoshiro256PlusPlus::seed_from_u64(job.seed));
         let hours = Cell::new(Hours::from(clock::now(), &job));
-        let recorder = RefCell::new(Some(Recorder::new(job.good.clone())));
+        let mut recorder = Recorder::new(job.good.clone());
+        recorder.keep_targets(job.templates.len());
+        let recorder = RefCell::new(Some(recorder));
+        let chooser = RefCell::new(job.chooser.clone());
         Worker {
             job,
             pool,
@@ -142,6 +149,7 @@ impl Worker {
             in_hand,
             use_before: Cell::new(None),
             random,
+            chooser,
         }
     }
 
@@ -173,10 +181,11 @@ impl Worker {
         if !self.job.pool.keep_alive {
             return;
         }
+        let mut chooser = self.job.chooser.clone();
         let asking: Vec<_> = (0..self.job.connections)
             .map(|_| {
-                let worker = Rc::clone(self);
-                tokio::task::spawn_local(async move { worker.attempt().await.is_ok() })
+                let (worker, target) = (Rc::clone(self), chooser.choose());
+                tokio::task::spawn_local(async move { worker.attempt(target).await.is_ok() })
             })
             .collect();
         for asked in asking {
@@ -194,7 +203,7 @@ impl Worker {
             let now = timer.wait_until(due.min(clock::now() + GLANCE)).await?;
             self.note_use(now);
             while due <= now && due < end {
-                self.issue(Ticket { due, issued: now });
+                self.issue(Ticket { due, issued: now, target: self.next_target() });
                 due = begin + pacer.next_due();
             }
         }
@@ -254,7 +263,7 @@ impl Worker {
         while let Some(ticket) = self.next_ticket().await {
             let started = clock::now();
             self.in_hand[place].set(Some((ticket, started)));
-            let outcome = self.attempt().await;
+            let outcome = self.attempt(ticket.target).await;
             let sample = Sample { ticket, started, done: clock::now(), outcome };
             self.in_hand[place].set(None);
             let counts = self.counts(ticket);
@@ -284,7 +293,7 @@ impl Worker {
             return None;
         }
         self.sent.set(self.sent.get() + 1);
-        let ticket = Ticket { due: now, issued: now };
+        let ticket = Ticket { due: now, issued: now, target: self.next_target() };
         if self.counts(ticket) {
             self.record(|recorder| {
                 recorder.scheduled(ticket);
@@ -294,9 +303,13 @@ impl Worker {
         Some(ticket)
     }
 
-    async fn attempt(&self) -> Result<Answer, Error> {
-        let request = self.job.template.request();
-        let response = self.pool.send_to(&self.job.template.origin, request).await?;
+    fn next_target(&self) -> u32 {
+        self.chooser.borrow_mut().choose()
+    }
+
+    async fn attempt(&self, target: u32) -> Result<Answer, Error> {
+        let template = &self.job.templates[target as usize];
+        let response = self.pool.send_to(&template.origin, template.request()).await?;
         let status = response.status().as_u16();
         let exchange = response.into_body().finish().await?;
         Ok(Answer { status, exchange })
@@ -402,7 +415,8 @@ mod tests {
         });
         let target = Target { url, method: "GET".into(), headers: Vec::new(), body_len: 0, body: Vec::new() };
         let slot = run(Job {
-            template: Template::new(&target).expect("a target"),
+            templates: [Template::new(&target).expect("a target")].into(),
+            chooser: Chooser::One,
             pool: PoolConfig::default().keep_alive(false),
             tls: TlsConfig::default().build().expect("TLS"),
             connections: 1,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::stages::StageLine;
+use super::targets::TargetLine;
 use crate::compare::{ArmSummary, Comparison, Difference, Quantiles, Severity};
 use crate::machine::Machine;
 use crate::measurement::{Ledger, Measurement, Offered, Searched, TargetFacts, Tool};
@@ -23,6 +24,8 @@ pub struct Summary<'a> {
     started: &'a str,
     command: &'a [String],
     headline: String,
+    /// Whether the numbers can be trusted; `validity` says why not.
+    valid: bool,
     target: &'a TargetFacts,
     plan: &'a Plan,
     offered: &'a Offered,
@@ -34,6 +37,9 @@ pub struct Summary<'a> {
     /// The plan's stages, one by one; left out where there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stages: Vec<StageLine>,
+    /// The plan's several targets, in each arm; left out where there is one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    targets: Vec<TargetLine<'a>>,
     /// How the rate was found; left out where it was not searched for.
     #[serde(skip_serializing_if = "Option::is_none")]
     search: Option<&'a Searched>,
@@ -111,6 +117,7 @@ pub fn summary<'a>(measurement: &'a Measurement, comparison: &'a Comparison) -> 
         started: &measurement.started,
         command: &measurement.command,
         headline: super::headline(measurement, comparison),
+        valid: comparison.validity.ok,
         target: &measurement.target,
         plan: &measurement.plan,
         offered: &measurement.offered,
@@ -120,6 +127,7 @@ pub fn summary<'a>(measurement: &'a Measurement, comparison: &'a Comparison) -> 
         arms: comparison.arms.iter().map(arm).collect(),
         differences: comparison.differences.iter().map(delta).collect(),
         stages: super::stages::values(measurement),
+        targets: super::targets::values(measurement),
         search: measurement.search.as_ref(),
         outside: &measurement.outside,
         validity: Validity {
@@ -127,6 +135,19 @@ pub fn summary<'a>(measurement: &'a Measurement, comparison: &'a Comparison) -> 
             reasons: comparison.validity.texts(Severity::Invalid).collect(),
             notes: comparison.validity.texts(Severity::Note).collect(),
         },
+    }
+}
+
+/// The same without what was measured: `arms` is empty.
+pub fn withheld<'a>(measurement: &'a Measurement, comparison: &'a Comparison) -> Summary<'a> {
+    Summary {
+        headline: super::withheld::HEADLINE.into(),
+        arms: Vec::new(),
+        differences: Vec::new(),
+        stages: Vec::new(),
+        targets: Vec::new(),
+        search: None,
+        ..summary(measurement, comparison)
     }
 }
 

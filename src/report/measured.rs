@@ -6,6 +6,7 @@ use maud::{Markup, html};
 use super::headline;
 use super::html::{Page, section, unbroken};
 use super::tables;
+use super::targets;
 use super::terminal::{facts, what_was_done};
 use crate::compare::{Comparison, Severity};
 use crate::measurement::Measurement;
@@ -23,7 +24,7 @@ pub fn page(measurement: &Measurement, comparison: &Comparison) -> String {
         (section("How it was measured", &surroundings(measurement)))
     };
     Page {
-        title: format!("{} {}", measurement.plan.target.method, measurement.plan.target.url),
+        title: targets::asked(&measurement.plan),
         answer: headline(measurement, comparison),
         about: what_was_done(measurement),
         body,

@@ -8,6 +8,7 @@ use super::page::{Page, Paint};
 use super::plot;
 use super::stages;
 use super::tables::{connections, phases, reasons, savings, times};
+use super::targets;
 use super::timeline;
 use super::units::{count, percent, three_digits, time};
 use crate::compare::{Comparison, Severity};
@@ -39,6 +40,7 @@ pub fn write(
     }
     page.table(&connections(comparison));
     page.stages(measurement);
+    page.targets(measurement);
     page.timeline(measurement);
     page.validity(comparison);
     page.write(style, out)
@@ -93,6 +95,18 @@ impl Page {
         }
     }
 
+    fn targets(&mut self, measurement: &Measurement) {
+        let lines = targets::lines(measurement);
+        if lines.is_empty() {
+            return;
+        }
+        self.gap();
+        self.paragraph(Paint::Strong, "Target by target", 2);
+        for line in lines {
+            self.paragraph(Paint::Plain, &line, 4);
+        }
+    }
+
     fn validity(&mut self, comparison: &Comparison) {
         let validity = &comparison.validity;
         self.gap();
@@ -112,7 +126,7 @@ impl Page {
 pub(super) fn what_was_done(measurement: &Measurement) -> String {
     let (plan, target) = (&measurement.plan, &measurement.target);
     let mut parts = vec![
-        format!("{} {}", plan.target.method, plan.target.url),
+        targets::asked(plan),
         load(measurement),
         how_long(measurement),
         format!(

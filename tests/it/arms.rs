@@ -37,6 +37,7 @@ fn two(urls: [String; 2], load: Load) -> Comparing {
         stages: Vec::new(),
         think: None,
         search: None,
+        several: None,
     };
     let tls = TlsConfig::default();
     Comparing { plan, load, tls, network: Network::default(), command: Vec::new(), embedded: false }

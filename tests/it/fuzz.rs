@@ -5,6 +5,7 @@ mod hint;
 mod mutation;
 mod response;
 mod result;
+mod targets;
 mod url;
 
 use std::path::{Path, PathBuf};
@@ -143,6 +144,30 @@ fn no_result_file_breaks_the_reader() {
             b"true",
             b",",
             b"\"",
+        ],
+    );
+}
+
+#[test]
+fn no_targets_file_breaks_the_reader() {
+    try_all(
+        "targets",
+        targets::run,
+        &[
+            b"GET http://a/",
+            b"\n",
+            b"\r\n",
+            b"\n\n",
+            b"@",
+            b"#",
+            b": ",
+            b"{\"method\":\"GET\",\"url\":\"http://a/\"}",
+            b"\"weight\":",
+            b"4294967296",
+            b"null",
+            b"[]",
+            b"{}",
+            b"\xef\xbb\xbf",
         ],
     );
 }

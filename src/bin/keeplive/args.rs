@@ -3,6 +3,7 @@
 mod advice;
 mod gate;
 mod request;
+mod targets;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use keeplive::server::Profile;
 pub(crate) use advice::AdviceArgs;
 pub(crate) use gate::{AskedArgs, BaselineArgs, GateArgs, GateFormatArg, GateOutput, ServerArgs};
 pub(crate) use request::{RequestArgs, WayArgs};
+pub(crate) use targets::{OrderArg, TargetsArgs};
 
 /// Measures what HTTP/1.1 keep-alive saves, with confidence intervals.
 ///
@@ -54,8 +56,8 @@ pub(crate) enum Verb {
 #[derive(Debug, Parser)]
 #[command(args_override_self = true)]
 pub(crate) struct CompareArgs {
-    /// http:// or https:// URL of the target; without one, the embedded server
-    pub(crate) url: Option<String>,
+    /// http:// or https:// URL of the target; without one, the embedded server; several are asked for in turn
+    pub(crate) url: Vec<String>,
 
     /// Most connections at a time, of each arm
     #[arg(short, long, default_value_t = 16, value_name = "N")]
@@ -88,6 +90,8 @@ pub(crate) struct CompareArgs {
     pub(crate) seed: Option<u64>,
 
     #[command(flatten)]
+    pub(crate) targets: TargetsArgs,
+    #[command(flatten)]
     pub(crate) request: RequestArgs,
     #[command(flatten)]
     pub(crate) way: WayArgs,
@@ -105,10 +109,11 @@ pub(crate) struct CompareArgs {
 #[derive(Debug, Parser)]
 #[command(args_override_self = true)]
 pub(crate) struct LoadArgs {
-    /// http:// or https:// URL of the target
-    pub(crate) url: String,
+    /// http:// or https:// URL of the target; several are asked for in turn
+    #[arg(required_unless_present = "targets")]
+    pub(crate) url: Vec<String>,
 
-    /// Most connections at a time
+    /// Most connections at a time, to all targets together
     #[arg(short, long, default_value_t = 16, value_name = "N")]
     pub(crate) connections: usize,
     /// Threads that send; connections and rate are split among them
@@ -153,6 +158,8 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
 
+    #[command(flatten)]
+    pub(crate) targets: TargetsArgs,
     #[command(flatten)]
     pub(crate) request: RequestArgs,
     #[command(flatten)]
@@ -249,6 +256,9 @@ pub(crate) struct OutputArgs {
     /// Also write the report as one HTML file
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
+    /// Show the numbers of an invalid run too, marked; otherwise only why it is invalid. The exit code is 4 in both cases
+    #[arg(long)]
+    pub(crate) allow_invalid: bool,
 }
 
 // As in curl, the last of an option that is given twice counts.
@@ -262,6 +272,9 @@ pub(crate) struct ReportArgs {
     /// What goes to stdout
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = any_format())]
     pub(crate) format: AnyFormat,
+    /// Show the numbers of an invalid run too, marked
+    #[arg(long)]
+    pub(crate) allow_invalid: bool,
 
     #[command(flatten)]
     pub(crate) advice: AdviceArgs,

@@ -9,13 +9,15 @@ use keeplive::server::{Behaviour, Running, Server, ServerTls};
 use crate::args::CompareArgs;
 use crate::exit::Exit;
 use crate::progress::Watcher;
-use crate::{command, interrupt, setup, shape};
+use crate::targets::Asked;
+use crate::{command, interrupt, setup, shape, targets};
 
 pub(crate) fn run(args: CompareArgs) -> io::Result<Exit> {
     let stop = Stop::default();
     interrupt::listen(&stop);
     setup::allow_many_files();
-    let embedded = if args.url.is_none() { Some(start_embedded()?) } else { None };
+    let embedded =
+        if args.url.is_empty() && args.targets.targets.is_none() { Some(start_embedded()?) } else { None };
     let comparing = comparing(&args, embedded.as_ref())?;
     let watcher = Watcher::new();
     let measured = load::compare(comparing, &stop, &mut |progress| watcher.tell(progress));
@@ -31,10 +33,9 @@ fn start_embedded() -> io::Result<Running> {
 }
 
 fn comparing(args: &CompareArgs, embedded: Option<&Running>) -> io::Result<Comparing> {
-    let url = match (&args.url, embedded) {
-        (Some(url), _) => url.clone(),
-        (None, running) => running.map(Running::url).unwrap_or_default(),
-    };
+    let own = embedded.map(|running| vec![running.url()]);
+    let urls = own.as_ref().unwrap_or(&args.url);
+    let Asked { target, several } = targets::asked(urls, &args.targets, &args.request)?;
     let mut tls = setup::tls(&args.tls)?;
     if let Some(pem) = embedded.and_then(Running::certificate_pem) {
         tls.roots_pem = Some(pem.as_bytes().to_vec());
@@ -46,8 +47,8 @@ fn comparing(args: &CompareArgs, embedded: Option<&Running>) -> io::Result<Compa
         (false, None) => Load::HalfOfCapacity(arrivals),
     };
     let plan = Plan {
-        arms: arms(&url, &setup::limits(&args.pool)),
-        target: shape::target(url, &args.request)?,
+        arms: arms(&target.url, &setup::limits(&args.pool)),
+        target,
         model: Model::Closed,
         rounds: args.rounds,
         slot: args.slot,
@@ -61,6 +62,7 @@ fn comparing(args: &CompareArgs, embedded: Option<&Running>) -> io::Result<Compa
         stages: Vec::new(),
         think: None,
         search: None,
+        several,
     };
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     let command = command::to_save(words, &args.request, Some(&args.way));

@@ -123,6 +123,7 @@ fn comparing(args: &GateArgs, servers: &[Server; 2]) -> io::Result<Comparing> {
         stages: Vec::new(),
         think: None,
         search: None,
+        several: None,
     };
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     Ok(Comparing {

@@ -9,7 +9,8 @@ use keeplive::plan::{Arm, Model, Plan, Search, mean_rate, stages_duration};
 use crate::args::{ArrivalsArg, KeepAliveArg, LoadArgs};
 use crate::exit::Exit;
 use crate::progress::Watcher;
-use crate::{command, interrupt, setup, shape};
+use crate::targets::Asked;
+use crate::{command, interrupt, setup, shape, targets};
 
 /// How long a run that is bounded by its number of requests may take.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -27,9 +28,10 @@ pub(crate) fn run(args: LoadArgs) -> io::Result<Exit> {
 
 fn loading(args: &LoadArgs) -> io::Result<Comparing> {
     let load = load_of(args)?;
+    let Asked { target, several } = targets::asked(&args.url, &args.targets, &args.request)?;
     let plan = Plan {
         arms: vec![arm(args)],
-        target: shape::target(args.url.clone(), &args.request)?,
+        target,
         model: Model::Closed,
         rounds: 1,
         slot: duration(args),
@@ -44,6 +46,7 @@ fn loading(args: &LoadArgs) -> io::Result<Comparing> {
         stages: args.stage.clone(),
         think: args.think,
         search: args.search.clone().map(|goal| Search { goal, look: args.look }),
+        several,
     };
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     Ok(Comparing {

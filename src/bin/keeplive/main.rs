@@ -21,6 +21,7 @@ mod serve;
 mod setup;
 mod shape;
 mod soak;
+mod targets;
 
 use args::{Args, Verb};
 use exit::Exit;

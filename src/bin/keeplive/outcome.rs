@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
-use keeplive::compare;
+use keeplive::compare::{self, Comparison, Severity};
 use keeplive::expect::Outcome;
 use keeplive::findings::Findings;
 use keeplive::gate::Verdict;
@@ -11,15 +11,20 @@ use keeplive::gate::result::Gate;
 use keeplive::measurement::Measurement;
 use keeplive::report::export::{self, Form};
 use keeplive::report::side_by_side::SideBySide;
-use keeplive::report::{gate, json, measured, probe, terminal};
+use keeplive::report::{gate, json, measured, probe, terminal, withheld};
 use keeplive::saved;
 
 use crate::args::{AdviceArgs, FormatArg, GateFormatArg, ProbeFormatArg, SideFormatArg};
 use crate::exit::Exit;
+use crate::say::say;
 
-/// Prints the report.
-pub(crate) fn print(measurement: &Measurement, format: FormatArg) -> io::Result<Exit> {
+/// Prints the report. Of an invalid measurement it is only that it is, and why, unless its numbers are allowed; of one
+/// that was interrupted all that there is, marked.
+pub(crate) fn print(measurement: &Measurement, format: FormatArg, allow_invalid: bool) -> io::Result<Exit> {
     let comparison = compare::arms(measurement);
+    if is_withheld(measurement, &comparison, allow_invalid) {
+        return print_withheld(measurement, &comparison, format);
+    }
     let mut out = anstream::AutoStream::auto(io::stdout().lock());
     let mut export = |form| export::write(form, measurement, &comparison, &mut out);
     let written = match format {
@@ -43,6 +48,31 @@ pub(crate) fn print(measurement: &Measurement, format: FormatArg) -> io::Result<
         (false, true) => Exit::Done,
         (false, false) => Exit::Invalid,
     })
+}
+
+fn is_withheld(measurement: &Measurement, comparison: &Comparison, allow_invalid: bool) -> bool {
+    !comparison.validity.ok && !measurement.interrupted && !allow_invalid
+}
+
+/// Forms that hold nothing but numbers stay empty.
+fn print_withheld(measurement: &Measurement, comparison: &Comparison, format: FormatArg) -> io::Result<Exit> {
+    let mut out = anstream::AutoStream::auto(io::stdout().lock());
+    let written = match format {
+        FormatArg::Text => withheld::write(measurement, comparison, style(), &mut out),
+        FormatArg::Json => serde_json::to_writer_pretty(&mut out, &json::withheld(measurement, comparison))
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out)),
+        FormatArg::Html => writeln!(out, "{}", withheld::page(measurement, comparison)),
+        FormatArg::Markdown => withheld::markdown(comparison, &mut out),
+        _ => {
+            say(withheld::HEADLINE);
+            comparison.validity.texts(Severity::Invalid).for_each(|reason| say(&format!("  {reason}")));
+            say(&format!("  {}", withheld::CURE));
+            Ok(())
+        }
+    };
+    finished(written, &mut out)?;
+    Ok(Exit::Invalid)
 }
 
 /// Prints a gate's verdict. The exit code is the verdict.
@@ -83,8 +113,13 @@ pub(crate) fn print_side_by_side(all: &SideBySide, format: SideFormatArg) -> io:
 }
 
 /// Writes the report as a file for a browser.
-pub(crate) fn write_page(measurement: &Measurement, file: &Path) -> io::Result<()> {
-    let page = measured::page(measurement, &compare::arms(measurement));
+pub(crate) fn write_page(measurement: &Measurement, file: &Path, allow_invalid: bool) -> io::Result<()> {
+    let comparison = compare::arms(measurement);
+    let page = if is_withheld(measurement, &comparison, allow_invalid) {
+        withheld::page(measurement, &comparison)
+    } else {
+        measured::page(measurement, &comparison)
+    };
     saved::put(file, |out| out.write_all(page.as_bytes()))
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn run(args: &ReportArgs) -> io::Result<Exit> {
     if !args.advice.is_empty() {
         return Err(not_a_probe("a measurement of load"));
     }
-    outcome::print(&measurement, format)
+    outcome::print(&measurement, format, args.allow_invalid)
 }
 
 /// Several results, each under its file's name.

@@ -20,8 +20,11 @@ use crate::shape::read;
 pub(crate) fn deliver(measured: Result<Measurement, Refusal>, output: &OutputArgs) -> io::Result<Exit> {
     let measurement = measured.map_err(|refusal| io::Error::other(refusal.to_string()))?;
     let saved = if output.no_save { Ok(()) } else { save(&measurement, &output.out) };
-    let page = output.html.as_deref().map_or(Ok(()), |file| outcome::write_page(&measurement, file));
-    let exit = outcome::print(&measurement, output.format)?;
+    let page = output
+        .html
+        .as_deref()
+        .map_or(Ok(()), |file| outcome::write_page(&measurement, file, output.allow_invalid));
+    let exit = outcome::print(&measurement, output.format, output.allow_invalid)?;
     saved.and(page).map(|()| exit)
 }
 

@@ -15,7 +15,10 @@ fn serving(profiles: &[&str]) -> Running {
 
 fn loading(folder: &Path, url: &str, words: &[&str]) -> Command {
     let mut command = program();
-    command.args(["load", url, "--seed", "1", "--format", "json", "--out"]).arg(folder).args(words);
+    command
+        .args(["load", url, "--seed", "1", "--allow-invalid", "--format", "json", "--out"])
+        .arg(folder)
+        .args(words);
     command
 }
 

@@ -25,6 +25,7 @@ fn answering(conn: &mut Conn) {
 fn load(url: &str, words: &[&str]) -> Output {
     let mut command = program();
     command.args(["load", url, "-r", "50", "-n", "5", "-c", "2", "--no-save", "--format", "json"]);
+    command.arg("--allow-invalid");
     command.args(words).stdin(std::process::Stdio::null()).output().unwrap()
 }
 

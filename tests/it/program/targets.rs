@@ -146,7 +146,10 @@ fn ctrl_c_before_the_first_answer_exits_130_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let mut command = program();
-    command.args(["compare", "--max-time", "60s", "--format", "json", "--out"]).arg(folder.path()).arg(url);
+    command
+        .args(["compare", "--max-time", "60s", "--allow-invalid", "--format", "json", "--out"])
+        .arg(folder.path())
+        .arg(url);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     // It is connected to, and asks.
     let _connection = listener.accept().unwrap();
@@ -167,7 +170,9 @@ fn ctrl_c_prints_and_saves_what_was_measured_and_exits_130() {
     for moment in ["warming up", "round 1 "] {
         let folder = tempfile::tempdir().unwrap();
         let mut command = program();
-        command.args(["compare", "--rounds", "200", "--format", "json", "--out"]).arg(folder.path());
+        command
+            .args(["compare", "--rounds", "200", "--allow-invalid", "--format", "json", "--out"])
+            .arg(folder.path());
         command.arg(server.url()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -183,4 +188,40 @@ fn ctrl_c_prints_and_saves_what_was_measured_and_exits_130() {
         assert_eq!(summary["schema"], "keeplive.summary/1");
         assert_eq!(super::saved(folder.path())["interrupted"], true, "{moment}");
     }
+}
+
+#[test]
+fn an_invalid_run_tells_no_number_unless_they_are_asked_for_and_ends_with_4_in_both_cases() {
+    let _alone = alone();
+    let server = server(Behaviour::default().keep_alive(false));
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["compare", "--rounds", "6", "--slot", "100ms", "--rate", "100", "--seed", "1", "--format"];
+    let compare = |format: &str, more: &[&str]| {
+        let mut command = program();
+        command.args(words).args([format, &server.url(), "--out"]).arg(folder.path()).args(more);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(4), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = compare("text", &[]);
+    assert!(text.starts_with("Invalid:") && text.contains("does not keep connections open"), "{text}");
+    assert!(text.contains("--allow-invalid") && !text.contains("p99"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&compare("json", &[])).unwrap();
+    assert_eq!((&json["valid"], &json["arms"]), (&false.into(), &serde_json::json!([])));
+    assert!(json["validity"]["reasons"].to_string().contains("does not keep connections open"));
+    assert_eq!(compare("csv", &[]), "", "it has a place for numbers only");
+    let page = folder.path().with_extension("html");
+    let allowed = compare("text", &["--allow-invalid"]);
+    assert!(allowed.contains("not to be trusted") && allowed.contains("p99"), "{allowed}");
+    compare("text", &["--html", page.to_str().unwrap()]);
+    let written = std::fs::read_to_string(&page).unwrap();
+    std::fs::remove_file(page).unwrap();
+    assert!(written.contains("--allow-invalid") && !written.contains("<svg"), "no pictures");
+
+    let saved = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let report = |more: &[&str]| {
+        let output = program().arg("report").arg(&saved).args(more).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap().contains("p99"))
+    };
+    assert_eq!((report(&[]), report(&["--allow-invalid"])), ((Some(4), false), (Some(4), true)));
 }
