@@ -4,6 +4,7 @@ use crate::gate::metric::Metric;
 use crate::gate::result::{Gate, Judged, Method};
 use crate::report::units;
 
+pub mod html;
 pub mod junit;
 pub mod markdown;
 pub mod terminal;

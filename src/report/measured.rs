@@ -17,8 +17,23 @@ mod timeline;
 
 /// The whole file.
 pub fn page(measurement: &Measurement, comparison: &Comparison) -> String {
+    Page {
+        title: format!("{} {}", measurement.plan.target.method, measurement.plan.target.url),
+        answer: headline(measurement, comparison),
+        about: what_was_done(measurement),
+        body: sections(measurement, comparison),
+        made_by: format!(
+            "{} {} · plan {} · {}",
+            measurement.tool.name, measurement.tool.version, measurement.plan_id, measurement.started
+        ),
+    }
+    .into_text()
+}
+
+/// All that stands below the answer.
+pub(super) fn sections(measurement: &Measurement, comparison: &Comparison) -> Markup {
     let answered = comparison.arms.iter().any(|arm| arm.response.is_some());
-    let body = html! {
+    html! {
         (section("Can it be trusted?", &validity(comparison)))
         @if answered {
             (section("Response times", &html! {
@@ -40,18 +55,7 @@ pub fn page(measurement: &Measurement, comparison: &Comparison) -> String {
             (tables::connections(comparison).markup())
         }))
         (section("How it was measured", &surroundings(measurement)))
-    };
-    Page {
-        title: format!("{} {}", measurement.plan.target.method, measurement.plan.target.url),
-        answer: headline(measurement, comparison),
-        about: what_was_done(measurement),
-        body,
-        made_by: format!(
-            "{} {} · plan {} · {}",
-            measurement.tool.name, measurement.tool.version, measurement.plan_id, measurement.started
-        ),
     }
-    .into_text()
 }
 
 fn validity(comparison: &Comparison) -> Markup {

@@ -33,18 +33,23 @@ pub(crate) fn run(args: &GateArgs) -> io::Result<Exit> {
 
 /// Saves and shows the verdict. Saved first: a report that cannot be printed must not lose it.
 fn deliver(gate: &Gate, args: &GateArgs) -> io::Result<Exit> {
-    let GateOutput { format, junit, out, no_save } = &args.output;
+    let GateOutput { format, junit, html, out, no_save } = &args.output;
     let saved =
         if *no_save { Ok(()) } else { gate.save(out).map(|path| say(&format!("saved {}", path.display()))) };
     let written = junit.as_deref().map_or(Ok(()), |file| write_junit(gate, file));
+    let page = html.as_deref().map_or(Ok(()), |file| write_page(gate, file));
     let exit = outcome::print_gate(gate, *format)?;
-    saved.and(written)?;
+    saved.and(written).and(page)?;
     let is_open = exit == Exit::Inconclusive && gate.advisory && !args.baseline.strict;
     Ok(if is_open { Exit::Done } else { exit })
 }
 
 fn write_junit(gate: &Gate, file: &Path) -> io::Result<()> {
     saved::put(file, |mut out| report::gate::junit::write(gate, &mut out))
+}
+
+fn write_page(gate: &Gate, file: &Path) -> io::Result<()> {
+    saved::put(file, |out| out.write_all(report::gate::html::page(gate).as_bytes()))
 }
 
 // ---- two servers ----

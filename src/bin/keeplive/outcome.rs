@@ -55,6 +55,7 @@ pub(crate) fn print_gate(result: &Gate, format: GateFormatArg) -> io::Result<Exi
             .and_then(|()| writeln!(out)),
         GateFormatArg::Markdown => gate::markdown::write(result, &mut out),
         GateFormatArg::Junit => gate::junit::write(result, &mut out),
+        GateFormatArg::Html => writeln!(out, "{}", gate::html::page(result)),
     };
     finished(written, &mut out)?;
     Ok(match (result.measurement.interrupted, result.verdict) {

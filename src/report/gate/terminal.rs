@@ -53,7 +53,7 @@ fn sign(verdict: Verdict) -> &'static str {
 }
 
 /// Every metric's values, its change and what could have been found.
-fn table(findings: &[Judged]) -> Table {
+pub(super) fn table(findings: &[Judged]) -> Table {
     let mut table = Table::new("Metric", ["base", "head", "worse by", "could find"]);
     for one in findings {
         let found = one.detectable.map_or("–".into(), |least| one.amount(least));

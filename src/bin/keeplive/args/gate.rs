@@ -155,6 +155,9 @@ pub(crate) struct GateOutput {
     /// Write JUnit XML to this file as well
     #[arg(long, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
+    /// Write the report as one HTML file for a browser as well
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// Folder in which the result is saved
     #[arg(short, long, default_value = "results", value_name = "FOLDER")]
     pub(crate) out: PathBuf,
@@ -173,6 +176,8 @@ pub(crate) enum GateFormatArg {
     Markdown,
     /// JUnit XML with a case for each metric
     Junit,
+    /// One HTML file for a browser
+    Html,
 }
 
 /// `p99=2%`.
