@@ -15,6 +15,8 @@
 //! fails the gate in at most [`FALSE_ALARMS`] of all sessions, whichever metrics are gated; the second needs no
 //! correction, for all metrics must pass it. A session may look several times: each look spends an equal share of
 //! both error rates (Bonferroni), so that stopping early costs no honesty.
+//!
+#![doc = include_str!("docs/ci.md")]
 
 use std::fmt;
 

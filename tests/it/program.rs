@@ -1,5 +1,6 @@
 //! `keeplive compare` as a user runs it: the program, real servers, what it prints and how it ends.
 
+mod action;
 mod browser;
 mod gates;
 mod load;

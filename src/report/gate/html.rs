@@ -15,7 +15,7 @@ pub fn page(gate: &Gate) -> String {
     let measurement = &gate.measurement;
     let comparison = compare::arms(measurement);
     let body = html! {
-        (section("Metric by metric", &findings(gate)))
+        (section("Has it become worse?", &findings(gate)))
         (measured::pictures(measurement, &comparison, &measured::rounds_alone(&comparison)))
         (section("How it was measured", &measured::surroundings(measurement)))
     };

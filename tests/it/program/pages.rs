@@ -56,6 +56,41 @@ fn a_loads_page_shows_every_second_and_its_failures() {
 }
 
 #[test]
+fn a_gates_page_opens_with_the_verdict_and_each_metric_and_then_shows_what_was_measured() {
+    let _alone = alone();
+    let server = Server::new(Behaviour::default().profile("const:1ms".parse::<Profile>().unwrap()));
+    let server = server.start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (html, results) = (folder.path().join("gate.html"), folder.path().join("results"));
+    let mut command = program();
+    command.args([
+        "gate",
+        "--base",
+        &server.url(),
+        "--head",
+        &server.url(),
+        "--metric",
+        "p50",
+        "--seed",
+        "1",
+    ]);
+    command.args(["--budget", "3s", "--slot", "60ms", "--washout", "20ms", "--rate", "300", "-c", "4"]);
+    let output = command.arg("--html").arg(&html).arg("--out").arg(&results).output().unwrap();
+    assert!(output.status.code() != Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    let written = std::fs::read_to_string(&html).unwrap();
+    let opened = open(&written);
+    assert!(pictures(&opened) >= 5, "{}", pictures(&opened));
+    let verdict = opened.dom.find("Has it become worse?").unwrap();
+    assert!(verdict < opened.dom.find("How it was measured").unwrap());
+    assert!(opened.dom.contains("worse by") && opened.dom.contains("could find"));
+    assert_eq!((opened.console, opened.asked_for), (vec![], vec![]));
+
+    let saved = std::fs::read_dir(results).unwrap().next().unwrap().unwrap().path();
+    let again = program().args(["report", "--format", "html"]).arg(saved).output().unwrap();
+    assert_eq!(String::from_utf8(again.stdout).unwrap().trim_end(), written.trim_end());
+}
+
+#[test]
 fn a_page_that_cannot_be_written_is_an_error_and_loses_no_result() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
