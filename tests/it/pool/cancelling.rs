@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use keeplive::server::Behaviour;
@@ -215,15 +216,20 @@ async fn real_servers_refuse_a_large_upload_early_and_it_stops() {
         ("Apache httpd", apache.url()),
         ("Node", url(node.addr())),
     ];
-    let large = Bytes::from(vec![b'x'; 64 << 20]);
+    let announced = 64_u64 << 20;
     for (name, url) in servers {
         let pool = pool(PoolConfig::default());
         for _ in 0..5 {
-            let sent = pool.send(post(&url, large.clone())).await;
+            // It says how much will come, sends a little, and would never end by itself: how fast a server reads and
+            // throws away what it has refused (nginx does) makes no difference.
+            let little = made(|nth, _| if nth < 64 { part() } else { Poll::Pending });
+            let mut request = post(&url, little);
+            request.headers_mut().insert(CONTENT_LENGTH, announced.into());
+            let sent = pool.send(request).await;
             let response = sent.unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(response.status(), 413, "{name}");
             let exchange = response.into_body().finish().await.expect("a whole body");
-            assert!(exchange.bytes_out < large.len() as u64, "{name}: {}", exchange.bytes_out);
+            assert!(exchange.bytes_out < announced, "{name}: {}", exchange.bytes_out);
         }
         assert_eq!((pool.stats().idle, pool.stats().busy), (0, 0), "{name}");
         assert_nothing_is_lost(&pool);
