@@ -63,6 +63,8 @@ pub(super) struct Search<'a, 'w> {
     /// Idle times, from and to, around which questions were lost though others that waited longer were answered: an
     /// accident, or the doing of the hop behind.
     bands: Vec<(Duration, Duration)>,
+    /// Waves in which something else than a timer ended connections: nothing that died in them tells of one.
+    disowned: Vec<u32>,
     /// Senders of the pass that go on while a bracket is narrowed down, to show whether what waits longer is dead, too.
     beyond: Vec<Over>,
     caveats: Vec<Caveat>,
@@ -92,21 +94,28 @@ struct Bracket {
 
 impl<'a, 'w> Search<'a, 'w> {
     pub(super) fn new(crew: &'a mut Crew<'w>, max_idle: Duration, hints: Vec<Duration>) -> Search<'a, 'w> {
-        Search { crew, max_idle, hints, wave: 0, bands: Vec::new(), beyond: Vec::new(), caveats: Vec::new() }
+        Search {
+            crew,
+            max_idle,
+            hints,
+            wave: 0,
+            bands: Vec::new(),
+            disowned: Vec::new(),
+            beyond: Vec::new(),
+            caveats: Vec::new(),
+        }
     }
 
     pub(super) async fn run(mut self) -> Found {
-        let mut disowned = Vec::new();
         for attempt in 1..=ATTEMPTS {
             let pass = self.pass().await;
             let first = self.wave;
             let timeout = match pass {
                 Pass::Ended(seen) => match self.confirm_twice(seen).await {
-                    Confirmed::Yes => Some(self.ended(seen, &disowned)),
+                    Confirmed::Yes => Some(self.ended(seen)),
                     Confirmed::Halted => Some(self.unconfirmed(seen)),
                     Confirmed::No if attempt < ATTEMPTS => {
-                        disowned.push(first);
-                        self.disown(seen);
+                        self.disown(first, seen);
                         None
                     }
                     Confirmed::No => Some(self.mixed()),
@@ -243,7 +252,8 @@ impl<'a, 'w> Search<'a, 'w> {
 
     /// Every question of this search that was answered or should have been: after which idle time, and whether it was.
     fn asked(&self) -> impl Iterator<Item = (Duration, bool)> + '_ {
-        let told = self.crew.home.iter().filter_map(asked_of);
+        let is_ours = |home: &&Outcome| is_alive(home) || !self.disowned.contains(&home.wave);
+        let told = self.crew.home.iter().filter(is_ours).filter_map(asked_of);
         let in_band = |idle: Duration| self.bands.iter().any(|&(from, to)| (from..=to).contains(&idle));
         told.filter(move |&(idle, alive)| alive || !in_band(idle))
     }
@@ -370,19 +380,23 @@ impl<'a, 'w> Search<'a, 'w> {
         if !ends.is_empty() && together { Confirmed::Yes } else { Confirmed::No }
     }
 
-    fn disown(&mut self, seen: Spread) {
+    /// What ended the connections of the pass and was not confirmed is no timer; `first` is the pass's wave.
+    fn disown(&mut self, first: u32, seen: Spread) {
+        let anybody_was_held = self.crew.home.iter().any(|home| home.wave == self.wave && is_told(home));
+        let later = if anybody_was_held { "later ones did not" } else { "no later one could be held" };
         let text = format!(
-            "{} connections ended after {:.1?} to {:.1?} of idleness, and later ones did not: something else than a \
-             timer ended them (a restart, a reload, or shedding of load)",
+            "{} connections ended after {:.1?} to {:.1?} of idleness, and {later}: something else than a timer ended them \
+             (a restart, a reload, or shedding of load)",
             seen.n, seen.min, seen.max
         );
+        self.disowned.push(first);
         self.caveats.push(Caveat { kind: CaveatKind::Restarted, text });
     }
 
     /// The answer for a visible close.
-    fn ended(&mut self, seen: Spread, disowned: &[u32]) -> IdleTimeout {
+    fn ended(&mut self, seen: Spread) -> IdleTimeout {
         let ends: Vec<End> = (1..=self.wave)
-            .filter(|wave| !disowned.contains(wave))
+            .filter(|wave| !self.disowned.contains(wave))
             .flat_map(|wave| self.ends(wave))
             .collect();
         let all = judge::spread(ends.iter().map(|end| end.idle)).unwrap_or(seen);
@@ -431,7 +445,7 @@ impl<'a, 'w> Search<'a, 'w> {
     fn unconfirmed(&mut self, seen: Spread) -> IdleTimeout {
         let text = "the answer was not confirmed: the budget was spent, or the probe was stopped".to_owned();
         self.caveats.push(Caveat { kind: CaveatKind::BudgetSpent, text });
-        let mut timeout = self.ended(seen, &[]);
+        let mut timeout = self.ended(seen);
         timeout.confirmed_alive = Tally::default();
         timeout.confirmed_dead = Tally::default();
         timeout

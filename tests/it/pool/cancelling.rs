@@ -108,8 +108,7 @@ async fn a_request_given_up_after_any_number_of_polls_loses_nothing() {
     let url = format!("https://localhost:{}/", server.addr().port());
     for on_miss in [OnMiss::Open, OnMiss::LateBind, OnMiss::WaitThenOpen(millisecond)] {
         for taken in [false, true] {
-            let mut polls = 1;
-            loop {
+            for polls in 1.. {
                 let pool = pool(PoolConfig::default().max_connections_per_origin(Some(1)).on_miss(on_miss));
                 let other =
                     if taken { Some(pool.lease(&origin(&url)).await.expect("a lease")) } else { None };
@@ -126,12 +125,12 @@ async fn a_request_given_up_after_any_number_of_polls_loses_nothing() {
                 assert_nothing_is_lost(&pool);
                 // The only place is free.
                 get(&pool, &url).await;
-                if done {
+                // How many it takes is the scheduler's choice: the steps that are taken together once may be apart
+                // in the next round.
+                if done && polls > 8 {
                     break;
                 }
-                polls += 1;
             }
-            assert!(polls > 4, "{on_miss:?} {taken} {polls}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use saphyr::{LoadableYamlNode, Yaml};
 
-use super::alone;
+use super::{alone, tries};
 
 const ACTION: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/action.yml"));
 
@@ -116,9 +116,9 @@ fn gated(head: &str, inconclusive: &str) -> (Option<i32>, String) {
     (code, of("verdict"))
 }
 
-/// Until the machine, which others may be using too, let the generator keep its schedule.
+/// Until the machine let the generator keep its schedule.
 fn gated_until_valid(head: &str, inconclusive: &str) -> (Option<i32>, String) {
-    for _ in 0..6 {
+    for _ in tries() {
         let (code, verdict) = gated(head, inconclusive);
         assert_eq!(code == Some(4), verdict == "INVALID", "what is invalid fails the job");
         if verdict != "INVALID" {

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::{alone, program, saved};
+use super::{alone, program, saved, tries};
 use crate::support::until;
 
 fn serving(profile: &str) -> Running {
@@ -49,9 +49,9 @@ fn run(command: &mut Command) -> Gated {
     Gated { code: status.code(), stderr, gate }
 }
 
-/// Runs until the machine, which others may be using too, let the generator keep its schedule.
+/// Runs until the machine let the generator keep its schedule.
 fn run_until_valid(words: &[&str]) -> Gated {
-    for _ in 0..6 {
+    for _ in tries() {
         let gated = run(short(words).arg("--no-save"));
         if gated.code != Some(4) {
             return gated;
@@ -99,7 +99,7 @@ fn a_head_that_is_half_slower_has_regressed_and_every_form_says_so() {
     let junit = folder.path().join("gate.xml");
     let results = folder.path().join("results");
     let words = ["--base", &urls[0], "--head", &urls[1], "--metric", "p50", "--junit"];
-    let gated = (0..6)
+    let gated = tries()
         .map(|_| {
             let _ = std::fs::remove_dir_all(&results);
             run(short(&words).arg(&junit).arg("--out").arg(&results))
