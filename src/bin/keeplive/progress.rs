@@ -1,5 +1,6 @@
 //! What happens now, on stderr: one line that changes on a terminal, plain lines elsewhere.
 
+use std::cell::RefCell;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use crate::say::say;
 pub(crate) struct Watcher {
     bar: ProgressBar,
     terminal: bool,
+    /// What a probe has found so far.
+    found: RefCell<Option<String>>,
 }
 
 impl Watcher {
@@ -23,7 +26,7 @@ impl Watcher {
             ProgressStyle::with_template("{spinner} {wide_msg}").expect("the template is a constant"),
         );
         bar.enable_steady_tick(Duration::from_millis(120));
-        Watcher { bar, terminal }
+        Watcher { bar, terminal, found: RefCell::default() }
     }
 
     pub(crate) fn tell(&self, progress: Progress) {
@@ -36,14 +39,23 @@ impl Watcher {
         }
     }
 
-    /// Elsewhere than on a terminal, what is merely held is told once in ten seconds.
+    /// Elsewhere than on a terminal, what is merely held is told once in ten seconds. On a terminal it does not hide what
+    /// was found before.
     pub(crate) fn tell_probe(&self, progress: &probe::Progress) {
+        let mut found = self.found.borrow_mut();
         let often = matches!(progress, probe::Progress::Holding { longest, .. }
             if longest.as_secs() % 10 != 0 || longest.as_secs() == 0);
+        let text = progress.to_string();
         if self.terminal {
-            self.bar.set_message(progress.to_string());
+            self.bar.set_message(match (progress, &*found) {
+                (probe::Progress::Holding { .. }, Some(found)) => format!("{found} ({text})"),
+                _ => text.clone(),
+            });
         } else if !often {
-            say(&progress.to_string());
+            say(&text);
+        }
+        if matches!(progress, probe::Progress::Found { .. } | probe::Progress::Bracketed { .. }) {
+            *found = Some(text);
         }
     }
 

@@ -4,7 +4,9 @@ use keeplive::findings::Ended;
 use keeplive::server::{Behaviour, Server, ServerTls};
 
 use super::*;
+use crate::support::certificate::{Tls, Version};
 use crate::support::haproxy::Haproxy;
+use crate::support::nginx::Nginx;
 
 fn lies_at(ended: Option<&Ended>, truth: Duration, close: CloseKind) {
     let ended = ended.unwrap();
@@ -23,6 +25,30 @@ fn before_its_first_request_a_connection_to_haproxy_is_answered_408() {
     let first = findings.first_request_timeout.as_ref().unwrap();
     lies_at(first.after_tcp.as_ref(), ms(1300), CloseKind::Answered408);
     assert!(first.after_tls.is_none());
+}
+
+#[test]
+fn before_its_first_request_nginx_closes_after_the_accept_and_after_the_handshake() {
+    let nginx = Nginx::new()
+        .tls(Tls { version: Version::Tls13, resumption: true })
+        .keepalive_timeout(ms(600))
+        .header_timeout(ms(1300))
+        .start();
+    let mut probing = probing(format!("https://localhost:{}/", nginx.addr().port()));
+    probing.tls.roots_pem = Some(nginx.certificate_pem().into());
+    probing.limits.first_request = true;
+    let findings = run(probing);
+    brackets(&findings, ms(600), ms(0), CloseKind::Fin);
+    let first = findings.first_request_timeout.as_ref().unwrap();
+    // Its timers count from when its loop last looked at the clock, before the handshakes of that turn; and one that
+    // would be moved by less than 300 ms stays where it is (NGX_TIMER_LAZY_DELAY): after the handshake it is still
+    // that of the accept.
+    for ended in [&first.after_tcp, &first.after_tls] {
+        let ended = ended.as_ref().unwrap();
+        let upper = ended.upper.unwrap();
+        assert!(ended.lower + ms(50) >= ms(1300) && upper <= ms(1350), "{ended:?}");
+        assert_eq!((ended.close, ended.samples), (Some(CloseKind::Fin), 3));
+    }
 }
 
 #[test]

@@ -77,6 +77,20 @@ fn a_timeout_longer_than_was_tried_is_an_honest_lower_bound() {
 }
 
 #[test]
+fn an_answer_that_the_budget_left_unconfirmed_says_so() {
+    let server = Server::new(Behaviour::default().idle_timeout(ms(1500))).start().unwrap();
+    let mut probing = at(server.addr());
+    probing.limits.max_idle = ms(2500);
+    probing.limits.budget = Some(ms(3000));
+    let findings = run(probing);
+    let idle = &findings.idle_timeout;
+    assert_eq!((idle.verdict, idle.confirmed_alive.of, idle.confirmed_dead.of), (Verdict::Found, 0, 0));
+    assert!(idle.lower <= ms(1500) && idle.upper.unwrap() >= ms(1499), "{}", brief(&findings));
+    assert!(tells(&findings, CaveatKind::BudgetSpent), "{}", brief(&findings));
+    assert!(findings.took < ms(3000), "{}", brief(&findings));
+}
+
+#[test]
 fn a_server_that_closes_after_every_answer_has_nothing_to_be_idle() {
     let server = Server::new(Behaviour::default().keep_alive(false)).start().unwrap();
     let findings = run(at(server.addr()));

@@ -1,6 +1,9 @@
 //! `keeplive report` of what a probe saved: its forms, and what its exit code says.
 
 use std::process::Output;
+use std::time::Duration;
+
+use keeplive::server::{Behaviour, Server};
 
 use super::browser::open;
 use super::program;
@@ -71,6 +74,18 @@ fn the_html_page_opens_in_a_browser_without_an_error_and_without_the_network() {
     let opened = open(&page);
     assert!(opened.dom.contains("This path keeps an idle connection for 75.02"), "{}", opened.dom);
     assert!(opened.dom.contains("<svg"), "{}", opened.dom);
+    assert_eq!((opened.console, opened.asked_for), (vec![], vec![]));
+}
+
+#[test]
+fn the_page_of_a_soak_opens_in_a_browser_without_an_error_and_without_the_network() {
+    let server = Server::new(Behaviour::default().idle_timeout(Duration::from_millis(500))).start().unwrap();
+    let output = program()
+        .args(["soak", &server.url(), "--idle", "900ms", "-c", "5", "--no-save", "--format", "html"])
+        .output()
+        .unwrap();
+    let opened = open(&text(&output));
+    assert!(opened.dom.contains("all 5 connections were lost"), "{}", opened.dom);
     assert_eq!((opened.console, opened.asked_for), (vec![], vec![]));
 }
 

@@ -20,6 +20,7 @@ pub(crate) struct Nginx<'l> {
     keepalive_timeout: Duration,
     keepalive_requests: u64,
     keepalive_time: Duration,
+    header_timeout: Duration,
     link: Option<&'l Link>,
 }
 
@@ -53,6 +54,7 @@ impl<'l> Nginx<'l> {
             keepalive_timeout: Duration::from_secs(75),
             keepalive_requests: 1000,
             keepalive_time: Duration::from_secs(3600),
+            header_timeout: Duration::from_secs(60),
             link: None,
         }
     }
@@ -75,6 +77,12 @@ impl<'l> Nginx<'l> {
     /// After so long a connection is closed when its next request is answered.
     pub(crate) fn keepalive_time(mut self, time: Duration) -> Self {
         self.keepalive_time = time;
+        self
+    }
+
+    /// How long a request's header section, or a handshake, may take to come.
+    pub(crate) fn header_timeout(mut self, timeout: Duration) -> Self {
+        self.header_timeout = timeout;
         self
     }
 
@@ -142,6 +150,7 @@ http {{
   keepalive_timeout {timeout}ms;
   keepalive_requests {requests};
   keepalive_time {time}ms;
+  client_header_timeout {header}ms;
   server {{
     {listen}
     default_type text/plain;
@@ -152,6 +161,7 @@ http {{
             timeout = self.keepalive_timeout.as_millis(),
             requests = self.keepalive_requests,
             time = self.keepalive_time.as_millis(),
+            header = self.header_timeout.as_millis(),
         )
     }
 }
