@@ -12,6 +12,7 @@ use crate::compare::{ArmSummary, Comparison, Difference, Quantiles, Severity};
 use crate::machine::Machine;
 use crate::measurement::{Ledger, Measurement, Offered, Searched, TargetFacts, Tool};
 use crate::plan::Plan;
+use crate::powers::Powers;
 
 /// The version of the summary's form.
 pub const SCHEMA: &str = "keeplive.summary/1";
@@ -44,6 +45,7 @@ pub struct Summary<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     search: Option<&'a Searched>,
     /// What was sent outside the slots: the first look, the warm-up and the search.
+    delayed_ack: Option<DelayedAck<'a>>,
     outside: &'a Ledger,
     validity: Validity<'a>,
 }
@@ -61,6 +63,8 @@ struct Arm<'a> {
     lag_ns: Option<Points>,
     phases_mean_ns: BTreeMap<&'static str, u64>,
     connections: &'a Ledger,
+    #[serde(skip_serializing_if = "Powers::is_empty")]
+    idle_at_failure_ns: &'a Powers,
     reuse_ratio: Option<f64>,
     handshakes_avoided_per_s: Option<f64>,
     client_cpu_ns_per_request: Option<u64>,
@@ -100,6 +104,16 @@ struct Delta<'a> {
     rounds_per_block: usize,
 }
 
+/// See [`crate::compare::DelayedAck`].
+#[derive(Debug, Serialize)]
+struct DelayedAck<'a> {
+    arm: &'a str,
+    against: &'a str,
+    share: f64,
+    median_ns: u64,
+    delay_ns: u64,
+}
+
 #[derive(Debug, Serialize)]
 struct Validity<'a> {
     ok: bool,
@@ -129,12 +143,23 @@ pub fn summary<'a>(measurement: &'a Measurement, comparison: &'a Comparison) -> 
         stages: super::stages::values(measurement),
         targets: super::targets::values(measurement),
         search: measurement.search.as_ref(),
+        delayed_ack: comparison.delayed_ack.as_ref().map(delayed_ack),
         outside: &measurement.outside,
         validity: Validity {
             ok: comparison.validity.ok,
             reasons: comparison.validity.texts(Severity::Invalid).collect(),
             notes: comparison.validity.texts(Severity::Note).collect(),
         },
+    }
+}
+
+fn delayed_ack(it: &crate::compare::DelayedAck) -> DelayedAck<'_> {
+    DelayedAck {
+        arm: &it.arm,
+        against: &it.against,
+        share: it.share,
+        median_ns: ns(it.median),
+        delay_ns: ns(it.delay),
     }
 }
 
@@ -147,6 +172,7 @@ pub fn withheld<'a>(measurement: &'a Measurement, comparison: &'a Comparison) ->
         stages: Vec::new(),
         targets: Vec::new(),
         search: None,
+        delayed_ack: None,
         ..summary(measurement, comparison)
     }
 }
@@ -169,6 +195,7 @@ fn arm(arm: &ArmSummary) -> Arm<'_> {
             .map(|(name, mean)| (name, mean.round() as u64))
             .collect(),
         connections: &arm.connections,
+        idle_at_failure_ns: &arm.idle_at_failure_ns,
         reuse_ratio: arm.reuse_ratio,
         handshakes_avoided_per_s: arm.handshakes_avoided_per_s,
         client_cpu_ns_per_request: arm.client_cpu_per_request.map(ns),
