@@ -18,6 +18,7 @@ pub const SCHEMA: &str = "keeplive.summary/1";
 
 /// The summary, to be serialized.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Summary<'a> {
     schema: &'static str,
     tool: &'a Tool,
@@ -49,6 +50,7 @@ pub struct Summary<'a> {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Arm<'a> {
     name: &'a str,
     requests: u64,
@@ -68,6 +70,7 @@ struct Arm<'a> {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Points {
     p50: u64,
     p90: u64,
@@ -78,6 +81,7 @@ struct Points {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Slots {
     pure: usize,
     impure: usize,
@@ -85,6 +89,7 @@ struct Slots {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Delta<'a> {
     control: &'a str,
     arm: &'a str,
@@ -101,6 +106,7 @@ struct Delta<'a> {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Validity<'a> {
     ok: bool,
     /// What makes the measurement invalid; empty when it is valid.
