@@ -98,6 +98,14 @@ impl Histogram {
         &self.counts
     }
 
+    /// The median of those that lie in `low..high`, to the width of a bucket.
+    pub(crate) fn median_between(&self, low: Duration, high: Duration) -> Option<Duration> {
+        let before = self.count_between(Duration::ZERO, low);
+        let within = self.count_between(low, high);
+        let place = before + within.div_ceil(2);
+        (within > 0).then(|| self.quantile(place as f64 / self.len() as f64)).flatten()
+    }
+
     /// How many were longer than an hour.
     pub fn overflow(&self) -> u64 {
         self.overflow

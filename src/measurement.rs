@@ -12,6 +12,7 @@ use crate::histogram::Histogram;
 use crate::machine::Machine;
 use crate::phase::Phase;
 use crate::plan::Plan;
+use crate::powers::Powers;
 use crate::saved;
 use crate::timeline::{Interval, Timeline};
 
@@ -171,6 +172,10 @@ pub struct Slot {
     /// there is one target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<Interval>,
+    /// How long, in nanoseconds, connections had been idle on which an attempt failed, whether it was repeated or not.
+    /// Attempts on new connections are not among them.
+    #[serde(default, skip_serializing_if = "Powers::is_empty")]
+    pub idle_at_failure_ns: Powers,
     /// Whether the arm was what it says it is.
     pub pure: bool,
     /// Why it was not, and other remarks.
@@ -211,6 +216,9 @@ pub struct Ledger {
     pub handshakes_resumed: u64,
     /// Connections closed, by reason.
     pub closed: BTreeMap<String, u64>,
+    /// How many exchanges each of them had carried.
+    #[serde(default, skip_serializing_if = "Powers::is_empty")]
+    pub exchanges_per_connection: Powers,
     /// Final exchanges after which the server closed first, as it should.
     pub peer_closed_first: u64,
     /// Final exchanges after which the server did not close in time, so that we did.
@@ -345,6 +353,7 @@ impl Slot {
         for (target, others) in self.targets.iter_mut().zip(&other.targets) {
             target.merge(others);
         }
+        self.idle_at_failure_ns.merge(&other.idle_at_failure_ns);
         self.response.merge(&other.response);
         self.service.merge(&other.service);
         self.lag.merge(&other.lag);
@@ -376,6 +385,7 @@ impl Ledger {
         self.handshakes_full += other.handshakes_full;
         self.handshakes_resumed += other.handshakes_resumed;
         add(&mut self.closed, &other.closed);
+        self.exchanges_per_connection.merge(&other.exchanges_per_connection);
         self.peer_closed_first += other.peer_closed_first;
         self.closed_first += other.closed_first;
     }

@@ -368,7 +368,7 @@ impl Shared {
 
     /// Closes a connection whose place has been given up, or is about to be.
     fn close(self: &Arc<Self>, pooled: Pooled, reason: CloseReason) {
-        self.lock().counts.count_close(reason);
+        self.lock().counts.count_close(reason, pooled.connection.exchanges());
         self.watched.tell(|| closed(&pooled, reason, &self.ages));
         closing::close(self, *pooled.connection, reason);
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::tickets::Ticket;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Retry};
 use crate::exchange::Exchange;
 use crate::measurement::{Slot, TARGETS_APART};
 use crate::phase::Phase;
@@ -138,8 +138,16 @@ impl Recorder {
         });
     }
 
+    /// Attempts that failed on a connection that had been idle.
+    fn failed_after_idling(&mut self, attempts: &[Retry]) {
+        for attempt in attempts {
+            self.slot.idle_at_failure_ns.record(nanoseconds(attempt.idle_before));
+        }
+    }
+
     fn answered(&mut self, sample: &Sample, answer: &Answer) {
         let exchange = &answer.exchange;
+        self.failed_after_idling(&exchange.retries);
         self.exchanges += 1;
         self.slot.completed += 1;
         self.statuses[usize::from(answer.status.min(999))] += 1;
@@ -168,6 +176,10 @@ impl Recorder {
         match self.errors.iter_mut().find(|(kind, _)| *kind == error.kind()) {
             Some((_, n)) => *n += 1,
             None => self.errors.push((error.kind(), 1)),
+        }
+        self.failed_after_idling(error.retries());
+        if let Some(idle) = error.idle_before() {
+            self.slot.idle_at_failure_ns.record(nanoseconds(idle));
         }
         if !error.kind().is_timeout() {
             return;
@@ -223,6 +235,10 @@ impl Recorder {
         slot.connections.exchanges = self.exchanges;
         slot
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The kind of error that a status is; `None`: it is good.

@@ -12,6 +12,7 @@ use crate::compare::{ArmSummary, Comparison, Difference, Quantiles, Severity};
 use crate::machine::Machine;
 use crate::measurement::{Ledger, Measurement, Offered, Searched, TargetFacts, Tool};
 use crate::plan::Plan;
+use crate::powers::Powers;
 
 /// The version of the summary's form.
 pub const SCHEMA: &str = "keeplive.summary/1";
@@ -44,6 +45,8 @@ pub struct Summary<'a> {
     /// How the rate was found; left out where it was not searched for.
     #[serde(skip_serializing_if = "Option::is_none")]
     search: Option<&'a Searched>,
+    /// The sign of delayed acknowledgements; `None`: there is none.
+    delayed_ack: Option<DelayedAck<'a>>,
     /// What was sent outside the slots: the first look, the warm-up and the search.
     outside: &'a Ledger,
     validity: Validity<'a>,
@@ -63,6 +66,8 @@ struct Arm<'a> {
     lag_ns: Option<Points>,
     phases_mean_ns: BTreeMap<&'static str, u64>,
     connections: &'a Ledger,
+    #[serde(skip_serializing_if = "Powers::is_empty")]
+    idle_at_failure_ns: &'a Powers,
     reuse_ratio: Option<f64>,
     handshakes_avoided_per_s: Option<f64>,
     client_cpu_ns_per_request: Option<u64>,
@@ -105,6 +110,17 @@ struct Delta<'a> {
     rounds_per_block: usize,
 }
 
+/// See [`crate::compare::DelayedAck`].
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct DelayedAck<'a> {
+    arm: &'a str,
+    against: &'a str,
+    share: f64,
+    median_ns: u64,
+    delay_ns: u64,
+}
+
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Validity<'a> {
@@ -135,12 +151,23 @@ pub fn summary<'a>(measurement: &'a Measurement, comparison: &'a Comparison) -> 
         stages: super::stages::values(measurement),
         targets: super::targets::values(measurement),
         search: measurement.search.as_ref(),
+        delayed_ack: comparison.delayed_ack.as_ref().map(delayed_ack),
         outside: &measurement.outside,
         validity: Validity {
             ok: comparison.validity.ok,
             reasons: comparison.validity.texts(Severity::Invalid).collect(),
             notes: comparison.validity.texts(Severity::Note).collect(),
         },
+    }
+}
+
+fn delayed_ack(it: &crate::compare::DelayedAck) -> DelayedAck<'_> {
+    DelayedAck {
+        arm: &it.arm,
+        against: &it.against,
+        share: it.share,
+        median_ns: ns(it.median),
+        delay_ns: ns(it.delay),
     }
 }
 
@@ -153,6 +180,7 @@ pub fn withheld<'a>(measurement: &'a Measurement, comparison: &'a Comparison) ->
         stages: Vec::new(),
         targets: Vec::new(),
         search: None,
+        delayed_ack: None,
         ..summary(measurement, comparison)
     }
 }
@@ -175,6 +203,7 @@ fn arm(arm: &ArmSummary) -> Arm<'_> {
             .map(|(name, mean)| (name, mean.round() as u64))
             .collect(),
         connections: &arm.connections,
+        idle_at_failure_ns: &arm.idle_at_failure_ns,
         reuse_ratio: arm.reuse_ratio,
         handshakes_avoided_per_s: arm.handshakes_avoided_per_s,
         client_cpu_ns_per_request: arm.client_cpu_per_request.map(ns),
