@@ -125,6 +125,7 @@ impl Histogram {
 
 /// As it stands in a result file: HdrHistogram's V2 form, deflated, in base64, and the exact numbers.
 #[derive(Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Saved {
     count: u64,
     min_ns: u64,
@@ -133,6 +134,17 @@ struct Saved {
     #[serde(default, skip_serializing_if = "is_zero")]
     overflow: u64,
     hdr: String,
+}
+
+#[cfg(test)]
+impl schemars::JsonSchema for Histogram {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Histogram".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        Saved::json_schema(generator)
+    }
 }
 
 fn is_zero(n: &u64) -> bool {

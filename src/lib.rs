@@ -88,6 +88,8 @@ pub mod gate;
 
 #[cfg(feature = "load")]
 pub mod report;
+#[cfg(feature = "load")]
+pub mod schema;
 
 pub use body::RequestBody;
 pub use config::{Keepalive, OnMiss, PoolConfig, Resolve, ReuseOrder};

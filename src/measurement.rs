@@ -28,6 +28,7 @@ pub const TARGETS_APART: usize = 100;
 
 /// A run: its plan, its surroundings, and every slot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Measurement {
     /// [`SCHEMA`].
     pub schema: String,
@@ -62,6 +63,7 @@ pub struct Measurement {
 
 /// The program that measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Tool {
     /// `keeplive`.
     pub name: String,
@@ -71,6 +73,7 @@ pub struct Tool {
 
 /// How the offered load came about.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Offered {
     /// What each arm could do in the closed-loop search before the run, in requests per second; empty when
     /// the rate was given.
@@ -81,6 +84,7 @@ pub struct Offered {
 
 /// One arm's capacity.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Capacity {
     /// The arm's name.
     pub arm: String,
@@ -90,6 +94,7 @@ pub struct Capacity {
 
 /// What the first requests told of the target.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TargetFacts {
     /// The address that was connected to.
     pub address: String,
@@ -110,6 +115,7 @@ pub struct TargetFacts {
 /// One visit to one arm. The `connections` ledger and `exchanges` cover the whole visit, with its washout;
 /// everything else covers the requests that were due within the measured window.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Slot {
     /// The round, from 0.
     pub round: u32,
@@ -178,6 +184,7 @@ pub struct Slot {
 
 /// How measured requests came by their connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Reuse {
     /// On a connection that an earlier request had opened.
     pub reused: u64,
@@ -193,6 +200,7 @@ pub struct Reuse {
 
 /// The pool's account of a visit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Ledger {
     /// Requests that were sent and answered in the whole visit.
     pub exchanges: u64,
@@ -219,6 +227,7 @@ pub struct Ledger {
 
 /// What measuring cost the client in one visit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ClientUse {
     /// Processor time of the sending threads, user and kernel, by the kernel's accounting.
     #[serde(rename = "cpu_ns")]
@@ -237,6 +246,7 @@ pub struct ClientUse {
 
 /// Time summed over requests, by phase; `lag` is the generator's own lateness before the first phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PhaseSums {
     /// Requests summed over.
     pub requests: u64,

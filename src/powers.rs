@@ -7,6 +7,7 @@
     derive(serde::Serialize, serde::Deserialize),
     serde(from = "Saved", into = "Saved")
 )]
+#[cfg_attr(all(test, feature = "load"), derive(schemars::JsonSchema))]
 pub struct Powers {
     n: u64,
     min: u64,
@@ -28,6 +29,7 @@ impl Default for Counts {
 /// As it stands in a result file.
 #[cfg(feature = "load")]
 #[derive(serde::Serialize, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Saved {
     n: u64,
     min: u64,

@@ -19,6 +19,7 @@ pub const SCHEMA: &str = "keeplive.summary/1";
 
 /// The summary, to be serialized.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Summary<'a> {
     schema: &'static str,
     tool: &'a Tool,
@@ -44,13 +45,15 @@ pub struct Summary<'a> {
     /// How the rate was found; left out where it was not searched for.
     #[serde(skip_serializing_if = "Option::is_none")]
     search: Option<&'a Searched>,
-    /// What was sent outside the slots: the first look, the warm-up and the search.
+    /// The sign of delayed acknowledgements; `None`: there is none.
     delayed_ack: Option<DelayedAck<'a>>,
+    /// What was sent outside the slots: the first look, the warm-up and the search.
     outside: &'a Ledger,
     validity: Validity<'a>,
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Arm<'a> {
     name: &'a str,
     requests: u64,
@@ -72,6 +75,7 @@ struct Arm<'a> {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Points {
     p50: u64,
     p90: u64,
@@ -82,6 +86,7 @@ struct Points {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Slots {
     pure: usize,
     impure: usize,
@@ -89,6 +94,7 @@ struct Slots {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Delta<'a> {
     control: &'a str,
     arm: &'a str,
@@ -106,6 +112,7 @@ struct Delta<'a> {
 
 /// See [`crate::compare::DelayedAck`].
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct DelayedAck<'a> {
     arm: &'a str,
     against: &'a str,
@@ -115,6 +122,7 @@ struct DelayedAck<'a> {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Validity<'a> {
     ok: bool,
     /// What makes the measurement invalid; empty when it is valid.

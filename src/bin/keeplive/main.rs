@@ -17,6 +17,7 @@ mod probe;
 mod progress;
 mod report;
 mod say;
+mod schema;
 mod serve;
 mod setup;
 mod shape;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Verb::Probe(args) => probe::run(&args),
         Verb::Report(args) => report::run(&args),
         Verb::Soak(args) => soak::run(&args),
+        Verb::Schema(args) => schema::run(&args),
         Verb::Serve(args) => serve::run(&args),
     };
     exit.unwrap_or_else(|failure| {
