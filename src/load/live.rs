@@ -71,9 +71,11 @@ pub struct Account {
 pub struct Counts {
     /// Requests whose time had come.
     pub scheduled: u64,
-    /// Requests that a connection was asked for.
+    /// Requests handed to the queue; this and the next two count requests before the window, too.
+    pub queued: u64,
+    /// Of those, taken in hand.
     pub started: u64,
-    /// Of those, over; these two count requests before the window, too.
+    /// Of those, over.
     pub ended: u64,
     /// Requests answered completely.
     pub completed: u64,
@@ -109,6 +111,11 @@ impl Live {
     /// Every worker says when its window opens: they differ by less than anybody sees.
     pub(super) fn opens(&self, window: Window) {
         self.lock().window = Some(window);
+    }
+
+    /// The measured window, from when it is known when it will open.
+    pub fn window(&self) -> Option<Window> {
+        self.lock().window
     }
 
     /// What was done until now.
@@ -154,10 +161,21 @@ impl Reading {
 }
 
 impl Counts {
-    /// Requests that were sent and are not over.
+    /// Requests that are due and wait for a loop to take them in hand: an open loop offers more than is answered.
+    pub fn waiting(&self) -> u64 {
+        self.queued.saturating_sub(self.started)
+    }
+
+    /// Requests that were taken in hand and are not over.
     pub fn in_flight(&self) -> u64 {
         // The two are read one after the other, so that one may be ahead.
         self.started.saturating_sub(self.ended)
+    }
+
+    /// Requests of the measured window that are over, one way or another; a bad status is an answer.
+    pub fn over(&self) -> u64 {
+        let errors: u64 = self.failed[..ErrorKind::ALL.len()].iter().sum();
+        self.completed + errors + self.censored
     }
 
     /// Requests without a good answer.
@@ -179,6 +197,7 @@ impl Counts {
         }
         Counts {
             scheduled: self.scheduled.saturating_sub(earlier.scheduled),
+            queued: self.queued.saturating_sub(earlier.queued),
             started: self.started.saturating_sub(earlier.started),
             ended: self.ended.saturating_sub(earlier.ended),
             completed: self.completed.saturating_sub(earlier.completed),
@@ -189,8 +208,15 @@ impl Counts {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn fail(&mut self, kind: &str, times: u64) {
+        let place = self.failures().position(|(known, _)| known == kind).expect("a kind there is");
+        self.failed[place] += times;
+    }
+
     fn add(&mut self, other: &Counts) {
         self.scheduled += other.scheduled;
+        self.queued += other.queued;
         self.started += other.started;
         self.ended += other.ended;
         self.completed += other.completed;
@@ -208,6 +234,7 @@ impl Counts {
 #[repr(align(128))]
 pub(super) struct Desk {
     scheduled: Count,
+    queued: Count,
     started: Count,
     ended: Count,
     completed: Count,
@@ -222,6 +249,7 @@ impl Default for Desk {
     fn default() -> Desk {
         Desk {
             scheduled: Count::default(),
+            queued: Count::default(),
             started: Count::default(),
             ended: Count::default(),
             completed: Count::default(),
@@ -237,6 +265,10 @@ impl Default for Desk {
 impl Desk {
     pub(super) fn scheduled(&self) {
         self.scheduled.add(1);
+    }
+
+    pub(super) fn queued(&self) {
+        self.queued.add(1);
     }
 
     pub(super) fn started(&self) {
@@ -286,6 +318,7 @@ impl Desk {
         // Ends before beginnings, so that nothing seems to be in flight that is not.
         counts.ended += self.ended.get();
         counts.started += self.started.get();
+        counts.queued += self.queued.get();
         counts.scheduled += self.scheduled.get();
         counts.completed += self.completed.get();
         counts.censored += self.censored.get();

@@ -236,8 +236,11 @@ impl Worker {
         if counts {
             self.record(|recorder| recorder.scheduled(ticket));
         }
-        if self.tickets.push(ticket) && counts {
-            self.record(|recorder| recorder.issued(ticket));
+        if self.tickets.push(ticket) {
+            self.job.desks.counted.queued();
+            if counts {
+                self.record(|recorder| recorder.issued(ticket));
+            }
         }
     }
 
@@ -329,6 +332,7 @@ impl Worker {
             return None;
         }
         self.sent.set(self.sent.get() + 1);
+        self.job.desks.counted.queued();
         let ticket = Ticket { due: now, issued: now, target: self.next_target() };
         if self.counts(ticket) {
             self.record(|recorder| {
@@ -398,6 +402,10 @@ impl Worker {
         let in_hand = in_hand.inspect(|_| self.job.desks.counted.ended());
         let in_hand = in_hand.map(|(ticket, started)| (ticket, Some(started)));
         let queued = self.tickets.leftovers().into_iter().map(|ticket| (ticket, None));
+        let queued = queued.inspect(|_| {
+            self.job.desks.counted.started();
+            self.job.desks.counted.ended();
+        });
         for (ticket, started) in in_hand.chain(queued).filter(|(ticket, _)| self.counts(*ticket)) {
             recorder.censor(ticket, started, cutoff);
         }

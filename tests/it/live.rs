@@ -81,7 +81,7 @@ fn what_is_counted_while_a_run_runs_only_grows_and_ends_as_what_the_result_says_
     let server = server.start().unwrap();
     let (measurement, live) = run(server.url());
     let reading = live.read();
-    assert_eq!(reading.all().in_flight(), 0);
+    assert_eq!((reading.all().in_flight(), reading.all().waiting()), (0, 0));
     for arm in ["on", "off"] {
         let account = reading.accounts.iter().find(|account| account.measured && account.arm == arm).unwrap();
         let slots = || measurement.slots.iter().filter(|slot| slot.arm == arm);

@@ -52,6 +52,15 @@ pub struct Sketch {
 }
 
 impl Sketch {
+    /// Of these.
+    #[cfg(test)]
+    pub(crate) fn of(durations: &[Duration]) -> Sketch {
+        let mut places = vec![0; PLACES];
+        let ns = |duration: &Duration| duration.as_nanos() as u64;
+        durations.iter().for_each(|duration| places[place(ns(duration))] += 1);
+        Sketch { places, sum_ns: durations.iter().map(ns).sum() }
+    }
+
     pub(super) fn add_places(&mut self, places: impl Iterator<Item = u64>, sum_ns: u64) {
         self.places.resize(PLACES, 0);
         for (sum, n) in self.places.iter_mut().zip(places) {
@@ -112,11 +121,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn sketch(durations: &[u64]) -> Sketch {
-        let mut places = vec![0; PLACES];
-        durations.iter().for_each(|ns| places[place(*ns)] += 1);
-        let mut sketch = Sketch::default();
-        sketch.add_places(places.into_iter(), durations.iter().sum());
-        sketch
+        Sketch::of(&durations.iter().copied().map(Duration::from_nanos).collect::<Vec<_>>())
     }
 
     proptest! {
