@@ -35,6 +35,7 @@ const WRONG_ORDER: &str = "The order is wrong there: the proxy's timeout towards
 
 /// What to set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Recommendation {
     /// The idle timeout of a client's pool; `None`: none follows from what was seen, or it should not pool at all.
     #[serde(rename = "client_idle_timeout_ns", with = "optional_ns")]
@@ -59,6 +60,7 @@ pub struct Recommendation {
 
 /// Idle timeouts from hop to hop: whoever is nearer to the user, and can retry, gives up first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Ordering {
     /// A client's pool.
     #[serde(rename = "client_ns", with = "ns")]
@@ -77,6 +79,7 @@ pub struct Ordering {
 
 /// TCP keepalive: the socket options `TCP_KEEPIDLE`, `TCP_KEEPINTVL`, `TCP_KEEPCNT` and `TCP_USER_TIMEOUT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TcpKeepalive {
     /// Idle time before the first probe, in whole seconds.
     #[serde(rename = "idle_ns", with = "ns")]

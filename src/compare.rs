@@ -6,6 +6,7 @@ use crate::measurement::Measurement;
 use crate::plan::Model;
 
 mod arm;
+mod delayed_ack;
 mod difference;
 pub mod side_by_side;
 mod validity;
@@ -15,6 +16,7 @@ mod visits;
 pub(crate) mod samples;
 
 pub use arm::{ArmSummary, Quantiles, SlotCounts};
+pub use delayed_ack::DelayedAck;
 pub use difference::{Difference, Direction, Metric, RoundValues, Saving};
 pub use validity::{ArmFacts, Reason, Severity, Validity};
 
@@ -33,6 +35,8 @@ pub struct Comparison {
     pub latencies_comparable: bool,
     /// Rounds in which every arm was measured to the end and was pure.
     pub complete_rounds: usize,
+    /// Kept connections that are slower than new ones because acknowledgements are delayed.
+    pub delayed_ack: Option<DelayedAck>,
     /// Whether all this can be trusted, and what to know about it.
     pub validity: Validity,
 }
@@ -70,8 +74,9 @@ pub fn arms(measurement: &Measurement) -> Comparison {
         .flat_map(|(arm, control)| difference::between(control, arm, latencies_comparable))
         .collect();
     let complete_rounds = visits::complete_rounds(&all);
-    let validity = Validity::of(measurement, &all, complete_rounds);
-    Comparison { arms, differences, latencies_comparable, complete_rounds, validity }
+    let delayed_ack = delayed_ack::find(&all, &measurement.machine.os);
+    let validity = Validity::of(measurement, &all, complete_rounds, delayed_ack.as_ref());
+    Comparison { arms, differences, latencies_comparable, complete_rounds, delayed_ack, validity }
 }
 
 /// A ratio's bounds as shares saved: a ratio of 0.35 saves 0.65. The bounds change places.

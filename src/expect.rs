@@ -39,6 +39,7 @@ enum Relation {
 
 /// Whether a demand is met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It holds.
@@ -51,6 +52,7 @@ pub enum Outcome {
 
 /// A demand and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Judged {
     /// The demand: `idle >=60s`.
     pub expectation: String,

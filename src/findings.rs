@@ -24,6 +24,7 @@ pub const SCHEMA: &str = "keeplive.probe/1";
 
 /// What a probe saw.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Findings {
     /// [`SCHEMA`].
     pub schema: String,
@@ -70,6 +71,7 @@ pub struct Findings {
 
 /// What was probed.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Probed {
     /// The URL, without credentials; `tcp://host:port` for a plain TCP path.
     pub url: String,
@@ -89,6 +91,7 @@ pub struct Probed {
 
 /// The bounds that a probe kept to.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Bounds {
     /// The longest idle time that was tried.
     #[serde(rename = "max_idle_ns", with = "ns")]
@@ -104,6 +107,7 @@ pub struct Bounds {
 
 /// A few durations in brief.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Spread {
     /// How many there were.
     pub n: u32,
@@ -120,6 +124,7 @@ pub struct Spread {
 
 /// How a path ended a connection, or what else befell it. The text forms are the keys in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CloseKind {
     /// A FIN while idle: the graceful way (over TLS with or without close_notify).
@@ -140,6 +145,7 @@ pub enum CloseKind {
 
 /// How long a connection may be idle between two requests. The true limit lies in `lower..=upper`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct IdleTimeout {
     /// What can be said.
     pub verdict: Verdict,
@@ -166,6 +172,7 @@ pub struct IdleTimeout {
 
 /// What can be said of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// There is one timer, and it is between the bounds.
@@ -184,6 +191,7 @@ pub enum Verdict {
 
 /// So many of so many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Tally {
     /// That were as expected.
     pub hits: u32,
@@ -193,6 +201,7 @@ pub struct Tally {
 
 /// Connections that ended at about the same idle time.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Cluster {
     /// When they ended.
     pub at: Spread,
@@ -202,6 +211,7 @@ pub struct Cluster {
 
 /// How long a connection may be idle before its first request.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FirstRequest {
     /// After the TCP handshake, with nothing sent.
     pub after_tcp: Option<Ended>,
@@ -211,6 +221,7 @@ pub struct FirstRequest {
 
 /// A timer as watchers saw it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Ended {
     /// Between which idle times it lies; `upper` is `None` when all lived.
     #[serde(rename = "lower_ns", with = "ns")]
@@ -226,6 +237,7 @@ pub struct Ended {
 
 /// How many requests one connection may carry.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MaxRequests {
     /// Answers on one connection until it ended; `None`: it did not end within `tried`.
     pub value: Option<u64>,
@@ -241,6 +253,7 @@ pub struct MaxRequests {
 
 /// How old a connection that is in use may become.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MaxLifetime {
     /// The ages at which connections in use ended; `None`: none did within `tried`.
     pub ended: Option<Spread>,
@@ -253,6 +266,7 @@ pub struct MaxLifetime {
 
 /// What the server's `Keep-Alive` field says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Advertised {
     /// `timeout=`.
     #[serde(rename = "timeout_ns", with = "optional_ns")]
@@ -267,6 +281,7 @@ pub struct Advertised {
 
 /// The idle times just below the timeout at which requests were lost.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RaceWindow {
     /// How long before the timeout the first loss was seen; `None`: no request was lost.
     #[serde(rename = "width_ns", with = "optional_ns")]
@@ -277,6 +292,7 @@ pub struct RaceWindow {
 
 /// Which keep-alive holds this path open.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Layer {
     /// With TCP keepalive probes from our side.
     pub tcp_keepalive: Held,
@@ -292,6 +308,7 @@ pub struct Layer {
 
 /// How long a connection lived with one kind of keep-alive.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Held {
     /// The interval of whatever was sent; `None`: nothing.
     #[serde(rename = "every_ns", with = "optional_ns")]
@@ -309,6 +326,7 @@ pub struct Held {
 
 /// The layer whose timer it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LayerVerdict {
     /// A timer of the packet layer (NAT, firewall, layer-4 balancer): TCP keepalive holds it.
@@ -327,6 +345,7 @@ pub enum LayerVerdict {
 
 /// What the hop behind did after idle time: the connection to us lived, but what stands behind it did not.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Behind {
     /// The statuses seen: 502, 503, 504.
     pub statuses: Vec<u16>,
@@ -347,6 +366,7 @@ pub struct Behind {
 /// A step in how long answers take: after a longer idle time the hop that we talk to opens a new connection to the hop
 /// behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Redial {
     /// The longest idle time before the step.
     #[serde(rename = "shorter_ns", with = "ns")]
@@ -361,6 +381,7 @@ pub struct Redial {
 
 /// A reason for care.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Caveat {
     /// What kind, for machines.
     pub kind: CaveatKind,
@@ -370,6 +391,7 @@ pub struct Caveat {
 
 /// The kinds of [`Caveat`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CaveatKind {
@@ -401,6 +423,7 @@ pub enum CaveatKind {
 
 /// One connection and its fate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Sample {
     /// What it was for.
     pub role: Role,
@@ -432,6 +455,7 @@ pub struct Sample {
 
 /// What a connection was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// One request, then silence until it ends.
@@ -464,6 +488,7 @@ pub enum Role {
 
 /// What became of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Fate {
     /// It answered after its idle time, or was still open when the watch ended.
@@ -480,6 +505,7 @@ pub enum Fate {
 
 /// What `TCP_INFO` tells, as far as it decides between silence, slowness and a forgotten flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TcpFacts {
     /// The state, as in the kernel's `tcp_states.h`: 1 established, 8 close-wait.
     pub state: u8,

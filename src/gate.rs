@@ -44,6 +44,7 @@ pub const LOOKS: u32 = 3;
 
 /// What is asked of a metric. Both are fractions: 0.02 is two per cent, or two percentage points of a share.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Demand {
     /// A change for the worse below this does not matter.
     pub tolerance: f64,
@@ -70,6 +71,7 @@ impl Demand {
 
 /// How two values are set against each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Scale {
     /// By the difference of their logarithms: times, rates and counts, of which there is always some.
@@ -80,6 +82,7 @@ pub enum Scale {
 
 /// What can be said of one metric, or of all together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Verdict {
     /// The generator or the set-up was the limit: nothing can be said.

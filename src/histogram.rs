@@ -98,6 +98,14 @@ impl Histogram {
         &self.counts
     }
 
+    /// The median of those that lie in `low..high`, to the width of a bucket.
+    pub(crate) fn median_between(&self, low: Duration, high: Duration) -> Option<Duration> {
+        let before = self.count_between(Duration::ZERO, low);
+        let within = self.count_between(low, high);
+        let place = before + within.div_ceil(2);
+        (within > 0).then(|| self.quantile(place as f64 / self.len() as f64)).flatten()
+    }
+
     /// How many were longer than an hour.
     pub fn overflow(&self) -> u64 {
         self.overflow
@@ -117,6 +125,7 @@ impl Histogram {
 
 /// As it stands in a result file: HdrHistogram's V2 form, deflated, in base64, and the exact numbers.
 #[derive(Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Saved {
     count: u64,
     min_ns: u64,
@@ -125,6 +134,17 @@ struct Saved {
     #[serde(default, skip_serializing_if = "is_zero")]
     overflow: u64,
     hdr: String,
+}
+
+#[cfg(test)]
+impl schemars::JsonSchema for Histogram {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Histogram".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        Saved::json_schema(generator)
+    }
 }
 
 fn is_zero(n: &u64) -> bool {

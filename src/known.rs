@@ -70,6 +70,7 @@ pub enum Timer {
 
 /// How well a default is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Evidence {
     /// From the product's source code or the documentation within it.
@@ -82,6 +83,7 @@ pub enum Evidence {
 
 /// A default that fits what was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Hint {
     /// Whose default it is.
     pub product: &'static str,

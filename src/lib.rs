@@ -33,6 +33,7 @@ mod lifetime;
 mod observer;
 mod origin;
 mod phase;
+mod powers;
 mod proxy;
 mod resolver;
 mod retry;
@@ -87,6 +88,8 @@ pub mod gate;
 
 #[cfg(feature = "load")]
 pub mod report;
+#[cfg(feature = "load")]
+pub mod schema;
 
 pub use body::RequestBody;
 pub use config::{Keepalive, OnMiss, PoolConfig, Resolve, ReuseOrder};
@@ -101,6 +104,7 @@ pub use observer::{Event, Observer, Step, StepEnd};
 pub use origin::{Origin, Scheme};
 pub use phase::{ConnectTimings, Phase, Timings};
 pub use pool::{Body, Drained, Lease, LeaseError, Pool, PoolStats, Response, Upgraded};
+pub use powers::Powers;
 pub use proxy::Proxy;
 pub use resolver::{Lookup, Resolver};
 pub use retry::{FailedAttempt, Idempotent, RetryPolicy};

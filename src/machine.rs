@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 /// The machine that measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Machine {
     /// Operating system and architecture.
     pub os: String,

@@ -12,6 +12,7 @@ use crate::histogram::Histogram;
 use crate::machine::Machine;
 use crate::phase::Phase;
 use crate::plan::Plan;
+use crate::powers::Powers;
 use crate::saved;
 use crate::timeline::{Interval, Timeline};
 
@@ -27,6 +28,7 @@ pub const TARGETS_APART: usize = 100;
 
 /// A run: its plan, its surroundings, and every slot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Measurement {
     /// [`SCHEMA`].
     pub schema: String,
@@ -61,6 +63,7 @@ pub struct Measurement {
 
 /// The program that measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Tool {
     /// `keeplive`.
     pub name: String,
@@ -70,6 +73,7 @@ pub struct Tool {
 
 /// How the offered load came about.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Offered {
     /// What each arm could do in the closed-loop search before the run, in requests per second; empty when
     /// the rate was given.
@@ -80,6 +84,7 @@ pub struct Offered {
 
 /// One arm's capacity.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Capacity {
     /// The arm's name.
     pub arm: String,
@@ -89,6 +94,7 @@ pub struct Capacity {
 
 /// What the first requests told of the target.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TargetFacts {
     /// The address that was connected to.
     pub address: String,
@@ -109,6 +115,7 @@ pub struct TargetFacts {
 /// One visit to one arm. The `connections` ledger and `exchanges` cover the whole visit, with its washout;
 /// everything else covers the requests that were due within the measured window.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Slot {
     /// The round, from 0.
     pub round: u32,
@@ -165,6 +172,10 @@ pub struct Slot {
     /// there is one target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<Interval>,
+    /// How long, in nanoseconds, connections had been idle on which an attempt failed, whether it was repeated or not.
+    /// Attempts on new connections are not among them.
+    #[serde(default, skip_serializing_if = "Powers::is_empty")]
+    pub idle_at_failure_ns: Powers,
     /// Whether the arm was what it says it is.
     pub pure: bool,
     /// Why it was not, and other remarks.
@@ -173,6 +184,7 @@ pub struct Slot {
 
 /// How measured requests came by their connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Reuse {
     /// On a connection that an earlier request had opened.
     pub reused: u64,
@@ -188,6 +200,7 @@ pub struct Reuse {
 
 /// The pool's account of a visit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Ledger {
     /// Requests that were sent and answered in the whole visit.
     pub exchanges: u64,
@@ -203,6 +216,9 @@ pub struct Ledger {
     pub handshakes_resumed: u64,
     /// Connections closed, by reason.
     pub closed: BTreeMap<String, u64>,
+    /// How many exchanges each of them had carried.
+    #[serde(default, skip_serializing_if = "Powers::is_empty")]
+    pub exchanges_per_connection: Powers,
     /// Final exchanges after which the server closed first, as it should.
     pub peer_closed_first: u64,
     /// Final exchanges after which the server did not close in time, so that we did.
@@ -211,6 +227,7 @@ pub struct Ledger {
 
 /// What measuring cost the client in one visit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ClientUse {
     /// Processor time of the sending threads, user and kernel, by the kernel's accounting.
     #[serde(rename = "cpu_ns")]
@@ -229,6 +246,7 @@ pub struct ClientUse {
 
 /// Time summed over requests, by phase; `lag` is the generator's own lateness before the first phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PhaseSums {
     /// Requests summed over.
     pub requests: u64,
@@ -335,6 +353,7 @@ impl Slot {
         for (target, others) in self.targets.iter_mut().zip(&other.targets) {
             target.merge(others);
         }
+        self.idle_at_failure_ns.merge(&other.idle_at_failure_ns);
         self.response.merge(&other.response);
         self.service.merge(&other.service);
         self.lag.merge(&other.lag);
@@ -366,6 +385,7 @@ impl Ledger {
         self.handshakes_full += other.handshakes_full;
         self.handshakes_resumed += other.handshakes_resumed;
         add(&mut self.closed, &other.closed);
+        self.exchanges_per_connection.merge(&other.exchanges_per_connection);
         self.peer_closed_first += other.peer_closed_first;
         self.closed_first += other.closed_first;
     }

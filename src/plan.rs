@@ -11,12 +11,14 @@ use crate::hint::HintPolicy;
 use crate::retry::RetryPolicy;
 
 mod goal;
+mod nanoseconds;
 mod several;
 mod stages;
 mod status;
 mod think;
 
 pub use goal::{Goal, Search};
+pub(crate) use nanoseconds::{ns, optional_ns};
 pub(crate) use several::Chooser;
 pub use several::{Order, Several};
 pub(crate) use stages::stage_at;
@@ -28,6 +30,7 @@ use stages::Curve;
 
 /// What a run will do. It is saved with what was measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Plan {
     /// What is asked for.
     pub target: Target,
@@ -89,6 +92,7 @@ impl Plan {
 
 /// What is asked for: one request, sent again and again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Target {
     /// Absolute URL.
     pub url: String,
@@ -96,6 +100,7 @@ pub struct Target {
     pub method: String,
     /// Fields, in order. Values of those that carry credentials are not saved.
     #[serde(serialize_with = "without_credentials")]
+    #[cfg_attr(test, schemars(with = "Vec<(String, String)>"))]
     pub headers: Vec<(String, String)>,
     /// The body's length in bytes; the body itself is not saved.
     pub body_len: usize,
@@ -125,6 +130,7 @@ fn without_credentials<S: serde::Serializer>(headers: &[(String, String)], to: S
 
 /// A named pool configuration under test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Arm {
     /// Its name in reports: `on`, `off`, `off-resumed`, `off-full`.
     pub name: String,
@@ -141,6 +147,7 @@ pub struct Arm {
 
 /// The pool's knobs that a user can turn, as they are saved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Limits {
     /// See [`PoolConfig::idle_timeout`].
     #[serde(rename = "idle_timeout_ns", with = "optional_ns")]
@@ -224,6 +231,7 @@ impl Arm {
 
 /// When requests start.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Model {
     /// Every connection sends its next request when the previous one is done.
@@ -239,6 +247,7 @@ pub enum Model {
 
 /// How arrivals are spaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Arrivals {
     /// As independent users arrive: exponential gaps.
@@ -352,34 +361,6 @@ pub(crate) fn mix(seed: u64, slot: u64, worker: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
-}
-
-/// Durations as whole nanoseconds.
-pub(crate) mod ns {
-    use super::Duration;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        u64::deserialize(deserializer).map(Duration::from_nanos)
-    }
-}
-
-/// The same where there may be none.
-pub(crate) mod optional_ns {
-    use super::Duration;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(duration: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
-        duration.map(|duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)).serialize(to)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-        Ok(Option::<u64>::deserialize(from)?.map(Duration::from_nanos))
-    }
 }
 
 #[cfg(test)]

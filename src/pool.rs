@@ -368,7 +368,7 @@ impl Shared {
 
     /// Closes a connection whose place has been given up, or is about to be.
     fn close(self: &Arc<Self>, pooled: Pooled, reason: CloseReason) {
-        self.lock().counts.count_close(reason);
+        self.lock().counts.count_close(reason, pooled.connection.exchanges());
         self.watched.tell(|| closed(&pooled, reason, &self.ages));
         closing::close(self, *pooled.connection, reason);
     }
@@ -436,5 +436,16 @@ mod tests {
         pool.shared().ages.put_forward(hour);
         assert!(get(&pool, peer).await.idle_before.is_some_and(|idle| idle >= hour));
         assert!(get(&pool, peer).await.idle_before.is_some_and(|idle| idle < hour));
+    }
+
+    /// A future is moved several times before it is polled, and with it all that its rarer branches would hold.
+    #[test]
+    fn what_a_request_moves_is_small() {
+        let pool = Pool::new(PoolConfig::default()).unwrap();
+        let origin: Origin = "http://127.0.0.1:1".parse().unwrap();
+        let request = || Request::new(RequestBody::empty());
+        let lease = size_of_val(&pool.lease(&origin));
+        let send_to = size_of_val(&pool.send_to(&origin, request()));
+        assert!(lease <= 1024 && send_to <= 4096, "{lease} and {send_to} bytes");
     }
 }

@@ -12,6 +12,7 @@ const MOST: u32 = 120;
 
 /// A slot, interval by interval.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Timeline {
     /// How long one interval is.
     #[serde(rename = "interval_ns", with = "crate::plan::ns")]
@@ -22,6 +23,7 @@ pub struct Timeline {
 
 /// What became of the requests that were due in one interval.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Interval {
     /// Requests due.
     pub scheduled: u64,

@@ -25,6 +25,7 @@ const NARROWEST: Duration = Duration::from_millis(1);
 
 /// What a setting risks.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Risk {
     /// The setting.
     #[serde(rename = "client_idle_timeout_ns", with = "ns")]
@@ -39,6 +40,7 @@ pub struct Risk {
 
 /// Whether a setting is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Safety {
     /// Below the timer by the margin, or as far as was tried.
@@ -53,6 +55,7 @@ pub enum Safety {
 
 /// Requests at risk, as shares of all requests on kept connections.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Exposure {
     /// The mean idle time of a connection between two requests.
     #[serde(rename = "mean_gap_ns", with = "ns")]

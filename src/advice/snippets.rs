@@ -9,6 +9,7 @@ use super::{Ordering, TcpKeepalive};
 
 /// A piece of configuration or code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Snippet {
     /// What it is for.
     pub product: &'static str,

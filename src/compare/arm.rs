@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::visits::Visits;
 use crate::histogram::Histogram;
 use crate::measurement::{Ledger, PhaseSums, Reuse};
+use crate::powers::Powers;
 
 /// What one arm did. Times, rates and phases are of the slots that count; requests, errors and connections are of
 /// all its slots.
@@ -35,6 +36,8 @@ pub struct ArmSummary {
     pub phases: PhaseSums,
     /// The pools' account of all visits, washouts included.
     pub connections: Ledger,
+    /// How long, in nanoseconds, connections had been idle on which an attempt failed.
+    pub idle_at_failure_ns: Powers,
     /// The share of the measured requests that went over a connection opened by an earlier one.
     pub reuse_ratio: Option<f64>,
     /// How many handshakes the control avoids for each second of this arm: TLS handshakes, or TCP handshakes where
@@ -107,6 +110,7 @@ impl ArmSummary {
             response_histogram: total.response.clone(),
             phases: total.phases,
             connections: connections(visits),
+            idle_at_failure_ns: idle_at_failure(visits),
             reuse_ratio: (reused + opened > 0).then(|| reused as f64 / (reused + opened) as f64),
             handshakes_avoided_per_s: control.filter(|_| !is_control).map(|control| avoided(control, visits)),
             client_cpu_per_request: (measured > 0 && total.client.cpu_ns > 0)
@@ -131,6 +135,12 @@ fn errors(visits: &Visits<'_>) -> BTreeMap<String, u64> {
         *errors.entry(kind.clone()).or_default() += n;
     }
     errors
+}
+
+fn idle_at_failure(visits: &Visits<'_>) -> Powers {
+    let mut idle = Powers::default();
+    visits.slots.iter().for_each(|slot| idle.merge(&slot.idle_at_failure_ns));
+    idle
 }
 
 fn connections(visits: &Visits<'_>) -> Ledger {

@@ -6,6 +6,7 @@ use crate::histogram::Histogram;
 use crate::machine::Machine;
 use crate::measurement::{ClientUse, Ledger, Measurement, Offered, Reuse, SCHEMA, Slot, TargetFacts, Tool};
 use crate::plan::{Arm, Arrivals, Limits, Model, Plan, Target};
+use crate::powers::Powers;
 
 /// A run of so many rounds with so many requests in every slot.
 pub(crate) fn run(rounds: u32, requests: u64) -> Sample {
@@ -123,6 +124,7 @@ fn slot(round: u32, order: u32, name: &str, median_ms: f64, requests: u64) -> Sl
             exchanges: requests + 100,
             opened: if kept { 16 } else { requests + 100 },
             reused: if kept { requests + 84 } else { 0 },
+            exchanges_per_connection: carried(if kept { 16 } else { requests + 100 }, requests + 100),
             peer_closed_first: if kept { 0 } else { requests + 100 },
             ..Ledger::default()
         },
@@ -134,4 +136,11 @@ fn slot(round: u32, order: u32, name: &str, median_ms: f64, requests: u64) -> Sl
         pure: true,
         ..Slot::default()
     }
+}
+
+/// So many exchanges, spread evenly over connections.
+fn carried(connections: u64, exchanges: u64) -> Powers {
+    let mut powers = Powers::default();
+    (0..connections).for_each(|_| powers.record(exchanges / connections));
+    powers
 }

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use super::CONFIDENCE;
+use super::delayed_ack::DelayedAck;
 use super::visits::Visits;
 use crate::error::ErrorKind;
 use crate::estimate::rounds_needed;
-use crate::histogram::Histogram;
 use crate::measurement::{ClientUse, Ledger, Measurement, Reuse, Slot};
 use crate::plan::{Arm, Model};
 
@@ -99,9 +99,17 @@ pub struct ArmFacts {
 }
 
 impl Validity {
-    pub(super) fn of(measurement: &Measurement, all: &[Visits<'_>], complete_rounds: usize) -> Validity {
+    pub(super) fn of(
+        measurement: &Measurement,
+        all: &[Visits<'_>],
+        complete_rounds: usize,
+        delayed_ack: Option<&DelayedAck>,
+    ) -> Validity {
         let facts: Vec<ArmFacts> = all.iter().map(ArmFacts::of).collect();
         let mut reasons = Reasons(Vec::new());
+        if let Some(delayed_ack) = delayed_ack {
+            reasons.delayed_acknowledgements(delayed_ack);
+        }
         for (visits, facts) in all.iter().zip(&facts) {
             reasons.measured(visits);
             reasons.purity(visits);
@@ -114,7 +122,6 @@ impl Validity {
             reasons.failures(visits, facts, all.len() == 1);
             reasons.sockets(facts);
         }
-        reasons.delayed_acknowledgements(all);
         reasons.surroundings(measurement, complete_rounds);
         let Reasons(mut reasons) = reasons;
         reasons.sort_by_key(|reason| reason.severity);
@@ -359,23 +366,18 @@ impl Reasons {
         }
     }
 
-    /// Keep-alive slower than none, with a heap of responses at 40 ms: the server writes a response in two parts,
-    /// Nagle's algorithm holds the second one back until the first is acknowledged, and Linux delays that by 40 ms
-    /// on a connection that is no longer new.
-    fn delayed_acknowledgements(&mut self, all: &[Visits<'_>]) {
-        let Some((control, others)) = all.split_first() else { return };
-        if !control.arm.keep_alive || !has_heap_at_40_ms(&control.total.response) {
-            return;
-        }
-        let mean = |visits: &Visits<'_>| visits.total.response.mean();
-        if others.iter().any(|other| !other.arm.keep_alive && mean(control) > mean(other)) {
-            self.note(format!(
-                "arm `{}` is slower than without keep-alive and has a heap of responses at 40 ms: the sign of Nagle's \
-                 algorithm and delayed acknowledgements; set TCP_NODELAY in the server, or have it write each \
-                 response at once",
-                control.arm.name
-            ));
-        }
+    fn delayed_acknowledgements(&mut self, it: &DelayedAck) {
+        self.note(format!(
+            "{} of the responses of arm `{}` lie around {}, one delayed acknowledgement ({:.0} ms) later than those of arm \
+             `{}`: the server writes a response in parts, Nagle's algorithm holds the last one back, and only on a connection \
+             that is no longer new does this client delay what it waits for; set TCP_NODELAY in the server, or have \
+             it write each response at once",
+            percent(it.share),
+            it.arm,
+            lateness(it.median),
+            it.delay.as_secs_f64() * 1e3,
+            it.against
+        ));
     }
 
     fn surroundings(&mut self, measurement: &Measurement, complete_rounds: usize) {
@@ -426,14 +428,6 @@ fn impurity(arm: &Arm, visits: &Visits<'_>) -> String {
     } else {
         format!("{resumed} of {} TLS handshakes of arm `{name}` were resumed ones", full + resumed)
     }
-}
-
-/// Whether at least one response in twenty, beyond the median or before it, took 38 to 42 ms, and clearly more than
-/// in the 4 ms before and after.
-fn has_heap_at_40_ms(response: &Histogram) -> bool {
-    let between = |from, to| response.count_between(Duration::from_millis(from), Duration::from_millis(to));
-    let heap = between(38, 42);
-    heap * 20 >= response.len() && heap > 0 && heap > 2 * (between(34, 38) + between(42, 46))
 }
 
 /// A lateness that is worth a note, 200 µs and more, in the unit and with the digits that reports give times.
@@ -633,15 +627,5 @@ mod tests {
         let mut measurement = measured(8, |_| {});
         measurement.slots.retain(|slot| slot.arm == "on");
         says(&arms(&measurement).validity, Severity::Invalid, "arm `off` was never measured");
-    }
-
-    #[test]
-    fn a_heap_at_40_ms_on_kept_connections_that_are_slower_names_delayed_acknowledgements() {
-        let heap = |slot: &mut Slot| {
-            if slot.arm == "on" {
-                (0..400).for_each(|_| slot.response.record(Duration::from_millis(40)));
-            }
-        };
-        says(&changed(heap), Severity::Note, "delayed acknowledgements");
     }
 }

@@ -20,6 +20,7 @@ const CONFIDENCE: f64 = 0.95;
 
 /// How many connections lived through an idle time, and how the others ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Soak {
     /// [`SOAK_SCHEMA`].
     pub schema: String,
@@ -64,6 +65,7 @@ pub struct Soak {
 
 /// Connections that ended in one way.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Deaths {
     /// How; `None`: acknowledged and never answered.
     pub close: Option<CloseKind>,

@@ -16,6 +16,7 @@ pub const SCHEMA: &str = "keeplive.gate/1";
 
 /// A verdict, what it rests on, and the measurement that it was drawn from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Gate {
     /// [`SCHEMA`].
     pub schema: String,
@@ -41,6 +42,7 @@ pub struct Gate {
 
 /// How base and head were set against each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Method {
     /// Side by side, in pairs of slots.
@@ -63,6 +65,7 @@ pub enum Method {
 
 /// What can be said of one metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Judged {
     /// The metric, as it is written at the command line.
     pub metric: String,

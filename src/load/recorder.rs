@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::live::Desk;
 use super::tickets::Ticket;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Retry};
 use crate::exchange::Exchange;
 use crate::measurement::{Slot, TARGETS_APART};
 use crate::phase::Phase;
@@ -159,8 +159,16 @@ impl Recorder {
         });
     }
 
+    /// Attempts that failed on a connection that had been idle.
+    fn failed_after_idling(&mut self, attempts: &[Retry]) {
+        for attempt in attempts {
+            self.slot.idle_at_failure_ns.record(nanoseconds(attempt.idle_before));
+        }
+    }
+
     fn answered(&mut self, sample: &Sample, answer: &Answer) {
         let exchange = &answer.exchange;
+        self.failed_after_idling(&exchange.retries);
         self.exchanges += 1;
         self.slot.completed += 1;
         self.desks.counted.completed();
@@ -191,6 +199,10 @@ impl Recorder {
         match self.errors.iter_mut().find(|(kind, _)| *kind == error.kind()) {
             Some((_, n)) => *n += 1,
             None => self.errors.push((error.kind(), 1)),
+        }
+        self.failed_after_idling(error.retries());
+        if let Some(idle) = error.idle_before() {
+            self.slot.idle_at_failure_ns.record(nanoseconds(idle));
         }
         if !error.kind().is_timeout() {
             return;
@@ -252,6 +264,10 @@ impl Recorder {
 
 /// What [`fault`] may answer.
 pub(super) const STATUS_FAULTS: [&str; 3] = ["unexpected_status", "status_4xx", "status_5xx"];
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
 
 /// The kind of error that a status is; `None`: it is good.
 fn fault(good: Option<&Statuses>, status: u16) -> Option<&'static str> {

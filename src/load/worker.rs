@@ -440,6 +440,7 @@ fn ledger(stats: &PoolStats) -> Ledger {
         handshakes_full: stats.handshakes_full,
         handshakes_resumed: stats.handshakes_resumed,
         closed: stats.closed.iter().map(|(reason, &n)| (reason.as_str().to_owned(), n)).collect(),
+        exchanges_per_connection: stats.exchanges_per_connection.clone(),
         peer_closed_first: stats.peer_closed_first,
         closed_first: stats.closed_first,
     }

@@ -6,6 +6,7 @@ use crate::plan::Goal;
 
 /// The highest rate that held a goal, as a bracket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Searched {
     /// What was to hold.
     pub goal: Goal,
@@ -20,6 +21,7 @@ pub struct Searched {
 
 /// A rate at which the goal did not hold, twice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Ceiling {
     /// Requests per second.
     pub rate: f64,
@@ -31,6 +33,7 @@ pub struct Ceiling {
 
 /// One look at a rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Looked {
     /// Requests per second.
     pub rate: f64,

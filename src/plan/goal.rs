@@ -11,6 +11,7 @@ use crate::histogram::Histogram;
 /// What a load must hold, written as `p99<5ms,errors<0.1%`: response times (`p50` to `p99.99`, `mean`, `max`) and the
 /// share of requests without a good answer. Where nothing is said of errors, `errors<1%` is meant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Goal {
     terms: Vec<Term>,
@@ -19,6 +20,7 @@ pub struct Goal {
 
 /// A search for the highest rate that holds a goal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Search {
     /// What is to hold.
     pub goal: Goal,

@@ -10,6 +10,7 @@ use super::{Target, mix};
 
 /// Several targets, each with its share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Several {
     /// What is asked for; the first is [`Plan::target`](super::Plan::target) too.
     pub targets: Vec<Target>,
@@ -21,6 +22,7 @@ pub struct Several {
 
 /// In which order targets are asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
     /// In turn, each worker from a place of its own; those of a larger weight more often, spread evenly.

@@ -16,6 +16,7 @@ use super::ns;
 
 /// A part of an open loop, written as `30s:500` or `30s:500..2000`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Stage {
     /// How long it is.
     #[serde(rename = "duration_ns", with = "ns")]

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 /// # Ok::<_, String>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Statuses(Vec<RangeInclusive<u16>>);
 

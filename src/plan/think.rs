@@ -11,6 +11,7 @@ use super::{ns, unit};
 /// The pause of a closed loop between a response and the connection's next request, written as `100ms` or
 /// `exp:100ms`. It is kept to the millisecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Think {
     /// How long it is, on average.
     #[serde(rename = "mean_ns", with = "ns")]

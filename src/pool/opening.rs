@@ -1,5 +1,6 @@
 //! How a connection is opened: for the request that waits for it, or beside one that may do without it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,10 +17,19 @@ use crate::observer::Event;
 use crate::origin::Origin;
 use crate::phase::Phase;
 
+type Opened = Pin<Box<dyn Future<Output = Result<Lease, Error>> + Send>>;
+
 /// Opens a connection in that place, for who holds it.
 ///
+/// All of it is in a box: an opening holds kilobytes (lookup, race of addresses, proxy, TLS), which every request that only
+/// reuses a connection would have to move.
+///
 /// *Cancel safety.* Dropping the future closes whatever had been opened, and gives the place up.
-pub(super) async fn open(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Error> {
+pub(super) fn open(place: Place<Arc<Shared>>, asked: Instant) -> Opened {
+    Box::pin(open_in(place, asked))
+}
+
+async fn open_in(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Error> {
     let (shared, origin) = (Arc::clone(place.desk()), place.origin().clone());
     let opening = Opening::begin(&shared, &origin);
     match connect(&shared, &origin, shared.config.latest(asked)).await {

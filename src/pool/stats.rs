@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::idle::CloseReason;
+use crate::powers::Powers;
 
 /// Counts since the pool was made, and what it holds now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct PoolStats {
     pub late_bound: u64,
     /// Connections closed, by reason.
     pub closed: BTreeMap<CloseReason, u64>,
+    /// How many exchanges each of them had carried.
+    pub exchanges_per_connection: Powers,
     /// Connections that ended an exchange for good and whose peer then closed first, as it should: TIME_WAIT
     /// is the peer's.
     pub peer_closed_first: u64,
@@ -55,13 +58,15 @@ pub(super) struct Counts {
     pub(super) reused: u64,
     pub(super) late_bound: u64,
     pub(super) closed: [u64; CloseReason::ALL.len()],
+    pub(super) exchanges_per_connection: Powers,
     pub(super) peer_closed_first: u64,
     pub(super) closed_first: u64,
 }
 
 impl Counts {
-    pub(super) fn count_close(&mut self, reason: CloseReason) {
+    pub(super) fn count_close(&mut self, reason: CloseReason, exchanges: u32) {
         self.closed[reason as usize] += 1;
+        self.exchanges_per_connection.record(exchanges.into());
     }
 
     /// The counts, beside nothing held.
@@ -80,6 +85,7 @@ impl Counts {
             reused: self.reused,
             late_bound: self.late_bound,
             closed,
+            exchanges_per_connection: self.exchanges_per_connection.clone(),
             peer_closed_first: self.peer_closed_first,
             closed_first: self.closed_first,
             ..PoolStats::default()
@@ -95,7 +101,7 @@ mod tests {
     fn every_reason_has_its_own_number() {
         let mut counts = Counts::default();
         for reason in CloseReason::ALL {
-            counts.count_close(reason);
+            counts.count_close(reason, 1);
         }
         assert_eq!(counts.closed, [1; CloseReason::ALL.len()]);
     }

@@ -19,6 +19,14 @@ pub fn headline(measurement: &Measurement, comparison: &Comparison) -> String {
         text.push_str(&format!("Interrupted after {complete} of {planned} complete rounds. "));
     }
     text.push_str(&answer(measurement, comparison));
+    if let Some(it) = &comparison.delayed_ack {
+        text.push_str(&format!(
+            " {} of the responses on kept connections wait {:.0} ms for a delayed acknowledgement: set TCP_NODELAY in the \
+             server.",
+            percent(it.share),
+            it.delay.as_secs_f64() * 1e3
+        ));
+    }
     text
 }
 

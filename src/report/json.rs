@@ -12,12 +12,14 @@ use crate::compare::{ArmSummary, Comparison, Difference, Quantiles, Severity};
 use crate::machine::Machine;
 use crate::measurement::{Ledger, Measurement, Offered, Searched, TargetFacts, Tool};
 use crate::plan::Plan;
+use crate::powers::Powers;
 
 /// The version of the summary's form.
 pub const SCHEMA: &str = "keeplive.summary/1";
 
 /// The summary, to be serialized.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Summary<'a> {
     schema: &'static str,
     tool: &'a Tool,
@@ -43,12 +45,15 @@ pub struct Summary<'a> {
     /// How the rate was found; left out where it was not searched for.
     #[serde(skip_serializing_if = "Option::is_none")]
     search: Option<&'a Searched>,
+    /// The sign of delayed acknowledgements; `None`: there is none.
+    delayed_ack: Option<DelayedAck<'a>>,
     /// What was sent outside the slots: the first look, the warm-up and the search.
     outside: &'a Ledger,
     validity: Validity<'a>,
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Arm<'a> {
     name: &'a str,
     requests: u64,
@@ -61,6 +66,8 @@ struct Arm<'a> {
     lag_ns: Option<Points>,
     phases_mean_ns: BTreeMap<&'static str, u64>,
     connections: &'a Ledger,
+    #[serde(skip_serializing_if = "Powers::is_empty")]
+    idle_at_failure_ns: &'a Powers,
     reuse_ratio: Option<f64>,
     handshakes_avoided_per_s: Option<f64>,
     client_cpu_ns_per_request: Option<u64>,
@@ -68,6 +75,7 @@ struct Arm<'a> {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Points {
     p50: u64,
     p90: u64,
@@ -78,6 +86,7 @@ struct Points {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Slots {
     pure: usize,
     impure: usize,
@@ -85,6 +94,7 @@ struct Slots {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Delta<'a> {
     control: &'a str,
     arm: &'a str,
@@ -100,7 +110,19 @@ struct Delta<'a> {
     rounds_per_block: usize,
 }
 
+/// See [`crate::compare::DelayedAck`].
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct DelayedAck<'a> {
+    arm: &'a str,
+    against: &'a str,
+    share: f64,
+    median_ns: u64,
+    delay_ns: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Validity<'a> {
     ok: bool,
     /// What makes the measurement invalid; empty when it is valid.
@@ -129,12 +151,23 @@ pub fn summary<'a>(measurement: &'a Measurement, comparison: &'a Comparison) -> 
         stages: super::stages::values(measurement),
         targets: super::targets::values(measurement),
         search: measurement.search.as_ref(),
+        delayed_ack: comparison.delayed_ack.as_ref().map(delayed_ack),
         outside: &measurement.outside,
         validity: Validity {
             ok: comparison.validity.ok,
             reasons: comparison.validity.texts(Severity::Invalid).collect(),
             notes: comparison.validity.texts(Severity::Note).collect(),
         },
+    }
+}
+
+fn delayed_ack(it: &crate::compare::DelayedAck) -> DelayedAck<'_> {
+    DelayedAck {
+        arm: &it.arm,
+        against: &it.against,
+        share: it.share,
+        median_ns: ns(it.median),
+        delay_ns: ns(it.delay),
     }
 }
 
@@ -147,6 +180,7 @@ pub fn withheld<'a>(measurement: &'a Measurement, comparison: &'a Comparison) ->
         stages: Vec::new(),
         targets: Vec::new(),
         search: None,
+        delayed_ack: None,
         ..summary(measurement, comparison)
     }
 }
@@ -169,6 +203,7 @@ fn arm(arm: &ArmSummary) -> Arm<'_> {
             .map(|(name, mean)| (name, mean.round() as u64))
             .collect(),
         connections: &arm.connections,
+        idle_at_failure_ns: &arm.idle_at_failure_ns,
         reuse_ratio: arm.reuse_ratio,
         handshakes_avoided_per_s: arm.handshakes_avoided_per_s,
         client_cpu_ns_per_request: arm.client_cpu_per_request.map(ns),

@@ -234,6 +234,7 @@ impl SideBySide {
 
 /// The JSON form: the summaries, and what they do not have in common.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Document<'a> {
     schema: &'static str,
     headline: String,
@@ -242,6 +243,7 @@ pub struct Document<'a> {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Differs<'a> {
     kind: &'static str,
     key: &'a str,
@@ -249,6 +251,7 @@ struct Differs<'a> {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Named<'a> {
     name: &'a str,
     summary: Summary<'a>,

@@ -11,6 +11,7 @@ use crate::timeline::Interval;
 
 /// One stage's figures.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct StageLine {
     from: f64,
     to: f64,

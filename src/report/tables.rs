@@ -8,8 +8,9 @@ use super::units::{
     count, factor_range, nanoseconds, percent, percent_beside, percent_range, three_digits, time,
 };
 use crate::compare::{ArmSummary, Comparison, Difference, Metric, Quantiles};
-use crate::measurement::PhaseSums;
+use crate::measurement::{Ledger, PhaseSums};
 use crate::phase::Phase;
+use crate::powers::Powers;
 
 /// What stands where there is no value.
 const NOTHING: &str = "–";
@@ -164,6 +165,7 @@ pub(super) fn connections(comparison: &Comparison) -> Table {
         row("  failed to open *", &|arm| Some(count(arm.connections.failed_to_open)));
     }
     row("  times reused *", &|arm| Some(count(arm.connections.reused)));
+    row("  requests each *", &|arm| spread(&arm.connections.exchanges_per_connection, three_digits));
     let tls = |arm: &ArmSummary| arm.connections.handshakes_full + arm.connections.handshakes_resumed;
     if comparison.arms.iter().any(|arm| tls(arm) > 0) {
         row("  full handshakes *", &|arm| Some(count(arm.connections.handshakes_full)));
@@ -173,8 +175,27 @@ pub(super) fn connections(comparison: &Comparison) -> Table {
         let name = format!("  closed: {} *", reason.replace('_', " "));
         row(&name, &|arm| arm.connections.closed.get(&reason).map(|&n| count(n)));
     }
+    for (name, of) in [
+        ("  server closed first *", (|ledger| ledger.peer_closed_first) as fn(&Ledger) -> u64),
+        ("  client closed first *", |ledger| ledger.closed_first),
+    ] {
+        if comparison.arms.iter().any(|arm| of(&arm.connections) > 0) {
+            row(name, &|arm| Some(count(of(&arm.connections))));
+        }
+    }
+    if comparison.arms.iter().any(|arm| !arm.idle_at_failure_ns.is_empty()) {
+        row("  failed after idling", &|arm| Some(count(arm.idle_at_failure_ns.len())));
+        row("    for", &|arm| spread(&arm.idle_at_failure_ns, nanoseconds));
+    }
     table.row("* with washouts", std::iter::empty());
     table
+}
+
+/// The mean, and the range where there is one.
+fn spread(powers: &Powers, say: impl Fn(f64) -> String) -> Option<String> {
+    let (min, mean, max) = (powers.min()?, powers.mean()?, powers.max()?);
+    let mean = say(mean);
+    Some(if min == max { mean } else { format!("{mean} ({}–{})", say(min as f64), say(max as f64)) })
 }
 
 fn keys<'a, K: Iterator<Item = &'a String>>(

@@ -11,6 +11,7 @@ use crate::timeline::Interval;
 
 /// One target's figures in one arm.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct TargetLine<'a> {
     arm: &'a str,
     /// `null` for those that are counted together.

@@ -11,6 +11,7 @@ mod probe_reports;
 mod probes;
 mod refusals;
 mod round_trips;
+mod schemas;
 mod servers;
 mod shaping;
 mod targets;

@@ -48,6 +48,8 @@ pub(crate) enum Verb {
     Soak(Box<crate::args_probe::SoakArgs>),
     /// Shows a saved result again, without any network.
     Report(ReportArgs),
+    /// Prints the JSON Schema of what is saved or printed as JSON.
+    Schema(SchemaArgs),
     /// Starts the embedded server and prints its URL.
     Serve(ServeArgs),
 }
@@ -265,6 +267,13 @@ pub(crate) struct OutputArgs {
     /// Show the numbers of an invalid run too, marked; otherwise only why it is invalid. The exit code is 4 in both cases
     #[arg(long)]
     pub(crate) allow_invalid: bool,
+}
+
+/// Prints a JSON Schema (draft 2020-12).
+#[derive(Debug, Parser)]
+pub(crate) struct SchemaArgs {
+    /// What to print the schema of: a name, or what stands under `schema` in a document [default: lists the names]
+    pub(crate) name: Option<String>,
 }
 
 // As in curl, the last of an option that is given twice counts.

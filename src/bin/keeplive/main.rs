@@ -18,6 +18,7 @@ mod probe;
 mod progress;
 mod report;
 mod say;
+mod schema;
 mod serve;
 mod setup;
 mod shape;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Verb::Probe(args) => probe::run(&args),
         Verb::Report(args) => report::run(&args),
         Verb::Soak(args) => soak::run(&args),
+        Verb::Schema(args) => schema::run(&args),
         Verb::Serve(args) => serve::run(&args),
     };
     exit.unwrap_or_else(|failure| {

@@ -12,6 +12,7 @@ use crate::known::Hint;
 
 /// The report, to be serialized.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Document<'a> {
     #[serde(flatten)]
     findings: &'a Findings,

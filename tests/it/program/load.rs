@@ -7,6 +7,7 @@ use std::time::Duration;
 use keeplive::server::{Behaviour, Profile, Running, Server};
 
 use super::{Ran, alone, program, run, run_until_valid};
+use crate::support::scripted::Scripted;
 
 fn serving(profiles: &[&str]) -> Running {
     let profiles = profiles.iter().map(|text| text.parse::<Profile>().unwrap());
@@ -166,4 +167,31 @@ fn a_search_brackets_the_rate_of_a_server_that_serves_so_many() {
         false => "passes at",
     };
     assert!(headline.contains(expected), "{headline}");
+}
+
+#[test]
+fn the_ledger_tells_how_much_a_connection_carried_and_how_idle_it_was_when_it_failed() {
+    let _alone = alone();
+    // Ten requests for each connection; the eleventh finds its connection reset, and is sent again.
+    let peer = Scripted::start(|conn| {
+        for _ in 0..10 {
+            if conn.read_request().is_none() {
+                return;
+            }
+            conn.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+        conn.read_request();
+        conn.reset();
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["-r", "50", "--arrivals", "constant", "-c", "1", "-n", "100"];
+    let ran = run(&mut loading(folder.path(), &format!("http://{}/", peer.addr()), &words), folder.path());
+    let arm = &ran.summary["arms"][0];
+    let carried = &arm["connections"]["exchanges_per_connection"];
+    let opened = arm["connections"]["opened"].as_u64().unwrap();
+    assert_eq!((carried["n"].as_u64().unwrap(), carried["max"].as_u64().unwrap()), (opened, 11), "{carried}");
+    let idle = &arm["idle_at_failure_ns"];
+    assert!(idle["n"].as_u64().unwrap() >= 8, "{arm}");
+    let (min, max) = (idle["min"].as_f64().unwrap() / 1e6, idle["max"].as_f64().unwrap() / 1e6);
+    assert!(min > 1.0 && max < 200.0, "one request in 20 ms: {idle}");
 }

@@ -225,3 +225,23 @@ fn an_invalid_run_tells_no_number_unless_they_are_asked_for_and_ends_with_4_in_b
     };
     assert_eq!((report(&[]), report(&["--allow-invalid"])), ((Some(4), false), (Some(4), true)));
 }
+
+#[test]
+fn a_server_that_writes_twice_is_told_by_its_delayed_acknowledgements() {
+    let _alone = alone();
+    let peer = server(Behaviour::default().profile("two-write:2ms".parse().unwrap()));
+    let at_once = server(Behaviour::default().profile("const:2ms".parse().unwrap()));
+    let compared = |peer: &Running| {
+        let folder = tempfile::tempdir().unwrap();
+        run(against(&peer.url(), folder.path()).args(["-c", "8"]), folder.path())
+    };
+    let ran = compared(&peer);
+    let sign = &ran.summary["delayed_ack"];
+    assert_eq!((&sign["arm"], &sign["against"]), (&"on".into(), &"off".into()), "{}", ran.summary["arms"]);
+    assert!((38e6..60e6).contains(&sign["median_ns"].as_f64().unwrap()), "{sign}");
+    assert!(ran.summary["headline"].as_str().unwrap().contains("set TCP_NODELAY in the server"));
+    assert!(
+        ran.summary["validity"]["notes"].to_string().contains("one delayed acknowledgement (40 ms) later")
+    );
+    assert!(compared(&at_once).summary["delayed_ack"].is_null());
+}
