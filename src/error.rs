@@ -60,6 +60,32 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Every kind, for whoever counts them in fixed places.
+    #[cfg(feature = "load")]
+    pub(crate) const ALL: [ErrorKind; 21] = [
+        ErrorKind::InvalidRequest,
+        ErrorKind::Dns,
+        ErrorKind::ConnectRefused,
+        ErrorKind::Connect,
+        ErrorKind::ConnectTimeout,
+        ErrorKind::NoPorts,
+        ErrorKind::NoFiles,
+        ErrorKind::Proxy,
+        ErrorKind::Tls,
+        ErrorKind::AcquireTimeout,
+        ErrorKind::Timeout,
+        ErrorKind::ResponseTimeout,
+        ErrorKind::BodyIdleTimeout,
+        ErrorKind::NotSent,
+        ErrorKind::NoResponse,
+        ErrorKind::Partial,
+        ErrorKind::Reset,
+        ErrorKind::Protocol,
+        ErrorKind::RequestBody,
+        ErrorKind::Closed,
+        ErrorKind::QueueFull,
+    ];
+
     /// The kind as a key: lower case words joined by underscores.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -13,6 +13,7 @@ use crate::tls::TlsConfig;
 mod driver;
 mod first_look;
 mod highest;
+pub mod live;
 mod network;
 mod processes;
 mod purity;
@@ -24,6 +25,7 @@ mod tickets;
 mod usage;
 mod worker;
 
+pub use live::Live;
 pub use network::{ConnectTo, Network};
 pub use ready::until_it_answers;
 
@@ -161,6 +163,11 @@ pub fn compare(
 pub trait Companion {
     /// What happens now.
     fn tell(&mut self, progress: Progress);
+
+    /// Where the run is to be counted while it runs.
+    fn live(&self) -> Live {
+        Live::default()
+    }
 
     /// The load is settled and the rounds are about to begin.
     ///

@@ -6,10 +6,14 @@ pub mod gate;
 mod headline;
 mod html;
 pub mod json;
+pub mod live;
 pub mod measured;
 mod page;
 mod plot;
 pub mod probe;
+#[cfg(test)]
+#[path = "../tests/it/support/prometheus.rs"]
+mod prometheus_rules;
 pub mod side_by_side;
 pub mod soak;
 mod stages;

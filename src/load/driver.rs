@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::first_look::{self, FirstLook};
 use super::highest::{self, Seen};
+use super::live::Live;
+use super::recorder::Desks;
 use super::request::Template;
 use super::search::{self, Found};
 use super::worker::{self, Job, Source};
@@ -46,6 +48,7 @@ pub(super) struct Driver {
     /// How long the first look's slowest response took.
     first_response: Duration,
     searched: Option<Searched>,
+    live: Live,
 }
 
 /// The flag of a slot that was cut short.
@@ -58,6 +61,8 @@ fn is_cut(slot: &Slot) -> bool {
 /// A visit to an arm, of the plan or before it.
 struct Shape {
     arm: usize,
+    /// Whether what is done counts.
+    measured: bool,
     model: Model,
     washout: Duration,
     window: Duration,
@@ -96,6 +101,7 @@ impl Driver {
             visits_run: 0,
             first_response: Duration::ZERO,
             searched: None,
+            live: Live::default(),
         };
         driver.tls = driver.plan.arms.iter().map(|arm| driver.tls_for(arm)).collect::<Result<_, _>>()?;
         Ok(driver)
@@ -112,6 +118,7 @@ impl Driver {
 
     pub(super) fn run(mut self, with: &mut dyn Companion) -> Result<Measurement, Refusal> {
         let started = clock::wall();
+        self.live = with.live();
         let machine = Machine::this();
         let facts = match self.look() {
             Err(_) if self.stop.is_set() => TargetFacts::default(),
@@ -298,6 +305,7 @@ impl Driver {
     fn look_at_rate(&mut self, rate: f64, arrivals: Arrivals, look: Duration) -> Result<Slot, Refusal> {
         let shape = Shape {
             arm: 0,
+            measured: false,
             model: Model::Open { rate, arrivals },
             washout: look / 4,
             window: look,
@@ -346,6 +354,7 @@ impl Driver {
     fn look_at_capacity(&mut self, arm: usize, model: Model) -> Result<Slot, Refusal> {
         let shape = Shape {
             arm,
+            measured: false,
             model,
             // Long enough for a few responses of the slowest target.
             washout: search::WASHOUT.max(self.first_response * 3 / 2),
@@ -484,6 +493,7 @@ impl Driver {
     fn slot(&mut self, visit: Visit, process: Option<u32>) -> Result<Slot, Refusal> {
         let shape = Shape {
             arm: visit.arm,
+            measured: true,
             model: self.plan.model,
             washout: self.plan.washout,
             window: self.plan.slot,
@@ -568,6 +578,7 @@ impl Driver {
             // What is said of connections is said of all together.
             pool = pool.max_connections(Some(connections));
         }
+        let desk = |measured| self.live.desk(&self.plan.arms[shape.arm].name, measured, worker);
         Job {
             templates,
             chooser,
@@ -584,6 +595,8 @@ impl Driver {
             seed,
             ready: Arc::clone(ready),
             stop: self.stop.flag(),
+            desks: Desks { counted: desk(shape.measured), before: desk(false) },
+            live: shape.measured.then(|| self.live.clone()),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! [`Recorder`]: one worker's account of one slot. Nothing in it is shared, and nothing in it grows.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::live::Desk;
 use super::tickets::Ticket;
 use crate::error::{Error, ErrorKind, Retry};
 use crate::exchange::Exchange;
@@ -40,10 +42,21 @@ pub(super) struct Recorder {
     good: Option<Statuses>,
     /// The plan's stages, whose accounts are [`Slot::stages`].
     stages: Vec<Stage>,
+    /// Where the same is counted for whoever reads it meanwhile.
+    desks: Desks,
+}
+
+/// Where a worker counts while it runs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Desks {
+    /// What is recorded.
+    pub(super) counted: Arc<Desk>,
+    /// What is sent before.
+    pub(super) before: Arc<Desk>,
 }
 
 impl Recorder {
-    pub(super) fn new(good: Option<Statuses>) -> Recorder {
+    pub(super) fn new(good: Option<Statuses>, desks: Desks) -> Recorder {
         Recorder {
             slot: Slot::default(),
             errors: Vec::with_capacity(32),
@@ -52,6 +65,7 @@ impl Recorder {
             begins: None,
             good,
             stages: Vec::new(),
+            desks,
         }
     }
 
@@ -89,6 +103,7 @@ impl Recorder {
     /// A request's time has come within the measured window.
     pub(super) fn scheduled(&mut self, ticket: Ticket) {
         self.slot.scheduled += 1;
+        self.desks.counted.scheduled();
         self.note(ticket, |interval| interval.scheduled += 1);
     }
 
@@ -100,7 +115,10 @@ impl Recorder {
 
     /// A request outside the measured window is over.
     pub(super) fn passed(&mut self, answered: bool) {
-        self.exchanges += u64::from(answered);
+        if answered {
+            self.exchanges += 1;
+            self.desks.before.completed();
+        }
     }
 
     pub(super) fn record(&mut self, sample: &Sample) {
@@ -109,6 +127,7 @@ impl Recorder {
         // counted among the answers, a server that refuses fast would look fast.
         if outcome.as_ref().err().is_none_or(|error| error.kind().is_timeout()) {
             self.slot.response.record(*done - ticket.due);
+            self.desks.counted.responded(*done - ticket.due);
             self.slot.service.record(*done - *started);
         }
         match outcome {
@@ -119,13 +138,15 @@ impl Recorder {
     }
 
     fn note_interval(&mut self, sample: &Sample) {
-        let bad =
-            sample.outcome.as_ref().is_ok_and(|answer| fault(self.good.as_ref(), answer.status).is_some());
+        let fault = sample.outcome.as_ref().ok().and_then(|answer| fault(self.good.as_ref(), answer.status));
+        if let Some(fault) = fault {
+            self.desks.counted.refused(fault);
+        }
         let took = sample.done - sample.ticket.due;
         self.note(sample.ticket, |interval| match &sample.outcome {
             Ok(answer) => {
                 interval.completed += 1;
-                interval.failed += u64::from(bad);
+                interval.failed += u64::from(fault.is_some());
                 interval.opened += u64::from(!answer.exchange.is_reused());
                 interval.response.record(took);
             }
@@ -150,6 +171,7 @@ impl Recorder {
         self.failed_after_idling(&exchange.retries);
         self.exchanges += 1;
         self.slot.completed += 1;
+        self.desks.counted.completed();
         self.statuses[usize::from(answer.status.min(999))] += 1;
         self.slot.bytes_in += exchange.bytes_in;
         self.slot.bytes_out += exchange.bytes_out;
@@ -173,6 +195,7 @@ impl Recorder {
     /// A request that ran out of time stands in the histograms at its age, and its time in the phase in which it
     /// failed, where that is known; others are only counted.
     fn failed(&mut self, sample: &Sample, error: &Error) {
+        self.desks.counted.failed(error);
         match self.errors.iter_mut().find(|(kind, _)| *kind == error.kind()) {
             Some((_, n)) => *n += 1,
             None => self.errors.push((error.kind(), 1)),
@@ -209,6 +232,8 @@ impl Recorder {
     pub(super) fn censor(&mut self, ticket: Ticket, started: Option<Instant>, now: Instant) {
         self.slot.censored += 1;
         self.slot.response.record(now - ticket.due);
+        self.desks.counted.censored();
+        self.desks.counted.responded(now - ticket.due);
         self.note(ticket, |interval| interval.response.record(now - ticket.due));
         if let Some(started) = started {
             self.slot.service.record(now - started);
@@ -237,6 +262,9 @@ impl Recorder {
     }
 }
 
+/// What [`fault`] may answer.
+pub(super) const STATUS_FAULTS: [&str; 3] = ["unexpected_status", "status_4xx", "status_5xx"];
+
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -244,10 +272,10 @@ fn nanoseconds(time: Duration) -> u64 {
 /// The kind of error that a status is; `None`: it is good.
 fn fault(good: Option<&Statuses>, status: u16) -> Option<&'static str> {
     match (good, status) {
-        (Some(good), status) => (!good.contains(status)).then_some("unexpected_status"),
+        (Some(good), status) => (!good.contains(status)).then_some(STATUS_FAULTS[0]),
         (None, ..400) => None,
-        (None, 400..500) => Some("status_4xx"),
-        (None, 500..) => Some("status_5xx"),
+        (None, 400..500) => Some(STATUS_FAULTS[1]),
+        (None, 500..) => Some(STATUS_FAULTS[2]),
     }
 }
 
@@ -261,7 +289,7 @@ mod tests {
         let now = clock::now();
         let ticket = Ticket { due: now, issued: now, target: 0 };
         let done = now + Duration::from_millis(7);
-        let mut recorder = Recorder::new(None);
+        let mut recorder = Recorder::new(None, Desks::default());
         recorder.scheduled(ticket);
         recorder.issued(ticket);
         recorder.record(&Sample { ticket, started: now, done, outcome: Err(Error::new(kind)) });
@@ -280,7 +308,7 @@ mod tests {
     fn what_nobody_answered_stands_at_its_age_in_the_queue_and_in_hand() {
         let now = clock::now();
         let ticket = Ticket { due: now, issued: now + Duration::from_millis(1), target: 0 };
-        let mut recorder = Recorder::new(None);
+        let mut recorder = Recorder::new(None, Desks::default());
         recorder.censor(ticket, Some(now + Duration::from_millis(3)), now + Duration::from_millis(10));
         let slot = recorder.finish();
         assert_eq!((slot.censored, slot.response.max()), (1, Some(Duration::from_millis(10))));

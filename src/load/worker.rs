@@ -10,7 +10,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 use tokio::task::{JoinHandle, LocalSet};
 
-use super::recorder::{Answer, Recorder, Sample};
+use super::live::{Live, Window};
+use super::recorder::{Answer, Desks, Recorder, Sample};
 use super::request::Template;
 use super::tickets::{Ticket, Tickets};
 use super::usage::ThreadUse;
@@ -49,6 +50,10 @@ pub(super) struct Job {
     /// Where workers wait for each other before the first request is due.
     pub(super) ready: Arc<Barrier>,
     pub(super) stop: Arc<AtomicBool>,
+    /// Where it counts while it runs.
+    pub(super) desks: Desks,
+    /// Whom to tell when the window opens, where it is one that is measured.
+    pub(super) live: Option<Live>,
 }
 
 /// When requests start.
@@ -65,6 +70,9 @@ const LEAD: Duration = Duration::from_millis(1);
 
 /// How often a wait looks at the stop flag.
 const GLANCE: Duration = Duration::from_millis(20);
+
+/// How often the connections that the pool has opened are told.
+const TELL: Duration = Duration::from_millis(100);
 
 /// How much longer than a request may take the drain may last.
 const DRAIN_MARGIN: Duration = Duration::from_millis(200);
@@ -110,6 +118,14 @@ struct Worker {
     use_before: Cell<Option<(ThreadUse, Instant)>>,
     random: RefCell<Xoshiro256PlusPlus>,
     chooser: RefCell<Chooser>,
+    opened: Cell<Opened>,
+}
+
+/// The connections that the pool had opened when that was last told.
+#[derive(Clone, Copy, Debug)]
+struct Opened {
+    connections: u64,
+    told: Instant,
 }
 
 /// When what happens.
@@ -135,7 +151,8 @@ impl Worker {
         let in_hand = (0..job.connections).map(|_| Cell::new(None)).collect();
         let random = RefCell::new(Xoshiro256PlusPlus::seed_from_u64(job.seed));
         let hours = Cell::new(Hours::from(clock::now(), &job));
-        let mut recorder = Recorder::new(job.good.clone());
+        let opened = Cell::new(Opened { connections: 0, told: clock::now() });
+        let mut recorder = Recorder::new(job.good.clone(), job.desks.clone());
         recorder.keep_targets(job.templates.len());
         let recorder = RefCell::new(Some(recorder));
         let chooser = RefCell::new(job.chooser.clone());
@@ -150,6 +167,7 @@ impl Worker {
             use_before: Cell::new(None),
             random,
             chooser,
+            opened,
         }
     }
 
@@ -160,6 +178,9 @@ impl Worker {
         self.hours.set(Hours::from(clock::now() + LEAD, &self.job));
         let Hours { begin, counted_from, .. } = self.hours.get();
         self.record(|recorder| recorder.keep_timeline(counted_from, self.job.window, &self.job.stages));
+        if let Some(live) = &self.job.live {
+            live.opens(Window { opens: counted_from, lasts: self.job.window });
+        }
         timer.wait_until(begin).await?;
         let loops: Vec<_> = (0..self.job.connections)
             .map(|place| tokio::task::spawn_local(Rc::clone(&self).send_until_over(place)))
@@ -201,7 +222,7 @@ impl Worker {
         while due < end && !self.is_stopped() {
             // A short wait is exact; a long one looks at the stop flag now and then.
             let now = timer.wait_until(due.min(clock::now() + GLANCE)).await?;
-            self.note_use(now);
+            self.glance(now);
             while due <= now && due < end {
                 self.issue(Ticket { due, issued: now, target: self.next_target() });
                 due = begin + pacer.next_due();
@@ -215,8 +236,11 @@ impl Worker {
         if counts {
             self.record(|recorder| recorder.scheduled(ticket));
         }
-        if self.tickets.push(ticket) && counts {
-            self.record(|recorder| recorder.issued(ticket));
+        if self.tickets.push(ticket) {
+            self.job.desks.counted.queued();
+            if counts {
+                self.record(|recorder| recorder.issued(ticket));
+            }
         }
     }
 
@@ -229,7 +253,7 @@ impl Worker {
             }
             let next = if now < counted_from { counted_from } else { end };
             let now = timer.wait_until(next.min(now + GLANCE)).await?;
-            self.note_use(now);
+            self.glance(now);
         }
         Ok(())
     }
@@ -238,6 +262,19 @@ impl Worker {
     fn window_end(&self) -> Instant {
         let end = self.hours.get().end;
         if self.is_stopped() || self.tickets.is_over() { clock::now().min(end) } else { end }
+    }
+
+    /// What is looked at now and then while requests flow.
+    fn glance(&self, now: Instant) {
+        self.note_use(now);
+        if now.saturating_duration_since(self.opened.get().told) >= TELL {
+            self.tell_opened(&self.pool.stats(), now);
+        }
+    }
+
+    fn tell_opened(&self, stats: &PoolStats, now: Instant) {
+        let before = self.opened.replace(Opened { connections: stats.opened, told: now });
+        self.job.desks.counted.opened(stats.opened - before.connections);
     }
 
     /// What the thread has used when the counted window begins.
@@ -263,9 +300,11 @@ impl Worker {
         while let Some(ticket) = self.next_ticket().await {
             let started = clock::now();
             self.in_hand[place].set(Some((ticket, started)));
+            self.job.desks.counted.started();
             let outcome = self.attempt(ticket.target).await;
             let sample = Sample { ticket, started, done: clock::now(), outcome };
             self.in_hand[place].set(None);
+            self.job.desks.counted.ended();
             let counts = self.counts(ticket);
             self.record(|recorder| {
                 if counts { recorder.record(&sample) } else { recorder.passed(sample.outcome.is_ok()) }
@@ -293,6 +332,7 @@ impl Worker {
             return None;
         }
         self.sent.set(self.sent.get() + 1);
+        self.job.desks.counted.queued();
         let ticket = Ticket { due: now, issued: now, target: self.next_target() };
         if self.counts(ticket) {
             self.record(|recorder| {
@@ -353,11 +393,19 @@ impl Worker {
 
     async fn account(&self, window_end: Instant, client: ClientUse) -> Slot {
         let cutoff = clock::now();
-        let mut recorder =
-            self.recorder.borrow_mut().take().unwrap_or_else(|| Recorder::new(self.job.good.clone()));
-        let in_hand =
-            self.in_hand.iter().filter_map(Cell::take).map(|(ticket, started)| (ticket, Some(started)));
+        let mut recorder = self
+            .recorder
+            .borrow_mut()
+            .take()
+            .unwrap_or_else(|| Recorder::new(self.job.good.clone(), Desks::default()));
+        let in_hand = self.in_hand.iter().filter_map(Cell::take);
+        let in_hand = in_hand.inspect(|_| self.job.desks.counted.ended());
+        let in_hand = in_hand.map(|(ticket, started)| (ticket, Some(started)));
         let queued = self.tickets.leftovers().into_iter().map(|ticket| (ticket, None));
+        let queued = queued.inspect(|_| {
+            self.job.desks.counted.started();
+            self.job.desks.counted.ended();
+        });
         for (ticket, started) in in_hand.chain(queued).filter(|(ticket, _)| self.counts(*ticket)) {
             recorder.censor(ticket, started, cutoff);
         }
@@ -365,7 +413,9 @@ impl Worker {
         slot.client = client;
         slot.duration = window_end.saturating_duration_since(self.hours.get().counted_from);
         self.pool.close();
-        slot.connections.merge(&ledger(&self.settled().await));
+        let stats = self.settled().await;
+        self.tell_opened(&stats, cutoff);
+        slot.connections.merge(&ledger(&stats));
         slot
     }
 
@@ -431,6 +481,8 @@ mod tests {
             seed: 1,
             ready: Arc::new(Barrier::new(1)),
             stop: Arc::new(AtomicBool::new(false)),
+            desks: Desks::default(),
+            live: None,
         })
         .expect("a slot");
         peer.join().expect("no panic");

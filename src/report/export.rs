@@ -13,7 +13,7 @@ mod github;
 mod hgrm;
 mod hlog;
 mod markdown;
-mod prometheus;
+pub(super) mod prometheus;
 
 pub(super) use markdown::escape;
 

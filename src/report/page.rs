@@ -28,7 +28,7 @@ pub(super) enum Paint {
 }
 
 impl Paint {
-    fn on(self, line: &str, colour: bool) -> String {
+    pub(super) fn on(self, line: &str, colour: bool) -> String {
         let code = match self {
             Paint::Strong => "1",
             Paint::Faint => "2",

@@ -5,6 +5,7 @@ mod arms;
 mod behaviours;
 mod examples;
 mod fuzz;
+mod live;
 mod pool;
 mod probe;
 mod program;

@@ -3,6 +3,7 @@
 mod action;
 mod browser;
 mod gates;
+mod live;
 mod load;
 mod many;
 mod pages;

@@ -4,6 +4,7 @@ mod advice;
 mod gate;
 mod request;
 mod targets;
+mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub(crate) use advice::AdviceArgs;
 pub(crate) use gate::{AskedArgs, BaselineArgs, GateArgs, GateFormatArg, GateOutput, ServerArgs};
 pub(crate) use request::{RequestArgs, WayArgs};
 pub(crate) use targets::{OrderArg, TargetsArgs};
+pub(crate) use watch::WatchArgs;
 
 /// Measures what HTTP/1.1 keep-alive saves, with confidence intervals.
 ///
@@ -103,6 +105,8 @@ pub(crate) struct CompareArgs {
     pub(crate) pool: PoolArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
 }
 
 /// Sends requests for a while, in a closed loop (every connection sends its next request when its last is done) or,
@@ -172,6 +176,8 @@ pub(crate) struct LoadArgs {
     pub(crate) pool: PoolArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
 }
 
 /// What becomes of a connection after a response.

@@ -8,8 +8,8 @@ use keeplive::server::{Behaviour, Running, Server, ServerTls};
 
 use crate::args::CompareArgs;
 use crate::exit::Exit;
-use crate::progress::Watcher;
 use crate::targets::Asked;
+use crate::watch::{Kind, Watcher};
 use crate::{command, interrupt, setup, shape, targets};
 
 pub(crate) fn run(args: CompareArgs) -> io::Result<Exit> {
@@ -19,8 +19,8 @@ pub(crate) fn run(args: CompareArgs) -> io::Result<Exit> {
     let embedded =
         if args.url.is_empty() && args.targets.targets.is_none() { Some(start_embedded()?) } else { None };
     let comparing = comparing(&args, embedded.as_ref())?;
-    let watcher = Watcher::new();
-    let measured = load::compare(comparing, &stop, &mut |progress| watcher.tell(progress));
+    let mut watcher = Watcher::new(Kind::Rounds, &args.watch, &stop)?;
+    let measured = load::accompanied(comparing, &stop, &mut watcher);
     watcher.finish();
     setup::deliver(measured, &args.output)
 }

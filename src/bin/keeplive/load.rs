@@ -8,8 +8,8 @@ use keeplive::plan::{Arm, Model, Plan, Search, mean_rate, stages_duration};
 
 use crate::args::{ArrivalsArg, KeepAliveArg, LoadArgs};
 use crate::exit::Exit;
-use crate::progress::Watcher;
 use crate::targets::Asked;
+use crate::watch::{Kind, Watcher};
 use crate::{command, interrupt, setup, shape, targets};
 
 /// How long a run that is bounded by its number of requests may take.
@@ -20,8 +20,8 @@ pub(crate) fn run(args: LoadArgs) -> io::Result<Exit> {
     interrupt::listen(&stop);
     setup::allow_many_files();
     let loading = loading(&args)?;
-    let watcher = Watcher::new();
-    let measured = load::compare(loading, &stop, &mut |progress| watcher.tell(progress));
+    let mut watcher = Watcher::new(Kind::Window(args.requests), &args.watch, &stop)?;
+    let measured = load::accompanied(loading, &stop, &mut watcher);
     watcher.finish();
     setup::deliver(measured, &args.output)
 }

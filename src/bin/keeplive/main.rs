@@ -12,6 +12,7 @@ mod exit;
 mod gate;
 mod interrupt;
 mod load;
+mod metrics;
 mod outcome;
 mod probe;
 mod progress;
@@ -23,6 +24,7 @@ mod setup;
 mod shape;
 mod soak;
 mod targets;
+mod watch;
 
 use args::{Args, Verb};
 use exit::Exit;

@@ -64,7 +64,7 @@ impl Watcher {
     }
 }
 
-fn sentence(progress: &Progress) -> String {
+pub(crate) fn sentence(progress: &Progress) -> String {
     match progress {
         Progress::Reached { address } => format!("reached {address}"),
         Progress::Searching { arm } => format!("warming up, and looking for the capacity of arm {arm}"),

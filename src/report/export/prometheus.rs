@@ -65,6 +65,6 @@ fn histogram(name: &str, arm: &ArmSummary, out: &mut dyn Write) -> io::Result<()
 }
 
 /// A label's value, with what must be escaped in it.
-fn label(text: &str) -> String {
+pub(in crate::report) fn label(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

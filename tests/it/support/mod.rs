@@ -11,6 +11,7 @@ pub(crate) mod lost;
 pub(crate) mod nginx;
 pub(crate) mod node;
 pub(crate) mod process;
+pub(crate) mod prometheus;
 pub(crate) mod raw;
 pub(crate) mod scripted;
 pub(crate) mod sockets;
