@@ -71,9 +71,11 @@ pub struct Account {
 pub struct Counts {
     /// Requests whose time had come.
     pub scheduled: u64,
-    /// Requests handed to the queue; this and the next two count requests before the window, too.
+    /// Open loop: requests handed to the queue; this and the next three count requests before the window, too.
     pub queued: u64,
-    /// Of those, taken in hand.
+    /// Of those, no longer in the queue.
+    pub taken: u64,
+    /// Requests taken in hand.
     pub started: u64,
     /// Of those, over.
     pub ended: u64,
@@ -163,12 +165,11 @@ impl Reading {
 impl Counts {
     /// Requests that are due and wait for a loop to take them in hand: an open loop offers more than is answered.
     pub fn waiting(&self) -> u64 {
-        self.queued.saturating_sub(self.started)
+        self.queued.saturating_sub(self.taken)
     }
 
     /// Requests that were taken in hand and are not over.
     pub fn in_flight(&self) -> u64 {
-        // The two are read one after the other, so that one may be ahead.
         self.started.saturating_sub(self.ended)
     }
 
@@ -198,6 +199,7 @@ impl Counts {
         Counts {
             scheduled: self.scheduled.saturating_sub(earlier.scheduled),
             queued: self.queued.saturating_sub(earlier.queued),
+            taken: self.taken.saturating_sub(earlier.taken),
             started: self.started.saturating_sub(earlier.started),
             ended: self.ended.saturating_sub(earlier.ended),
             completed: self.completed.saturating_sub(earlier.completed),
@@ -217,6 +219,7 @@ impl Counts {
     fn add(&mut self, other: &Counts) {
         self.scheduled += other.scheduled;
         self.queued += other.queued;
+        self.taken += other.taken;
         self.started += other.started;
         self.ended += other.ended;
         self.completed += other.completed;
@@ -235,6 +238,7 @@ impl Counts {
 pub(super) struct Desk {
     scheduled: Count,
     queued: Count,
+    taken: Count,
     started: Count,
     ended: Count,
     completed: Count,
@@ -250,6 +254,7 @@ impl Default for Desk {
         Desk {
             scheduled: Count::default(),
             queued: Count::default(),
+            taken: Count::default(),
             started: Count::default(),
             ended: Count::default(),
             completed: Count::default(),
@@ -269,6 +274,10 @@ impl Desk {
 
     pub(super) fn queued(&self) {
         self.queued.add(1);
+    }
+
+    pub(super) fn taken(&self) {
+        self.taken.add(1);
     }
 
     pub(super) fn started(&self) {
@@ -315,10 +324,11 @@ impl Desk {
     }
 
     fn add_to(&self, counts: &mut Counts) {
-        // Ends before beginnings, so that nothing seems to be in flight that is not.
-        counts.ended += self.ended.get();
-        counts.started += self.started.get();
+        // Beginnings before ends, so that nothing seems to wait or to be in flight that does not.
         counts.queued += self.queued.get();
+        counts.taken += self.taken.get();
+        counts.started += self.started.get();
+        counts.ended += self.ended.get();
         counts.scheduled += self.scheduled.get();
         counts.completed += self.completed.get();
         counts.censored += self.censored.get();

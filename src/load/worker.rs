@@ -324,7 +324,9 @@ impl Worker {
 
     async fn next_ticket(&self) -> Option<Ticket> {
         let Source::Closed { most } = self.job.source else {
-            return self.tickets.next().await;
+            let ticket = self.tickets.next().await?;
+            self.job.desks.counted.taken();
+            return Some(ticket);
         };
         let now = clock::now();
         if now >= self.hours.get().end || self.tickets.is_over() || self.sent.get() >= most {
@@ -332,7 +334,6 @@ impl Worker {
             return None;
         }
         self.sent.set(self.sent.get() + 1);
-        self.job.desks.counted.queued();
         let ticket = Ticket { due: now, issued: now, target: self.next_target() };
         if self.counts(ticket) {
             self.record(|recorder| {
@@ -403,8 +404,7 @@ impl Worker {
         let in_hand = in_hand.map(|(ticket, started)| (ticket, Some(started)));
         let queued = self.tickets.leftovers().into_iter().map(|ticket| (ticket, None));
         let queued = queued.inspect(|_| {
-            self.job.desks.counted.started();
-            self.job.desks.counted.ended();
+            self.job.desks.counted.taken();
         });
         for (ticket, started) in in_hand.chain(queued).filter(|(ticket, _)| self.counts(*ticket)) {
             recorder.censor(ticket, started, cutoff);

@@ -36,6 +36,7 @@ pub(crate) enum Kind {
 
 /// Accompanies a run and shows it.
 pub(crate) struct Watcher {
+    kind: Kind,
     live: Live,
     told: Arc<Mutex<Told>>,
     shows: bool,
@@ -73,7 +74,7 @@ impl Watcher {
             }));
         }
         let thread = Some((end, thread::spawn(work)));
-        Ok(Watcher { live, told, shows, thread, _metrics: metrics })
+        Ok(Watcher { kind, live, told, shows, thread, _metrics: metrics })
     }
 
     /// Takes the view away: the report follows.
@@ -95,13 +96,18 @@ impl Drop for Watcher {
 impl Companion for Watcher {
     fn tell(&mut self, progress: Progress) {
         let mut told = lock(&self.told);
-        if let Progress::Slot { left, .. } = &progress {
+        told.doing = sentence(&progress);
+        let mut is_worth_a_line = true;
+        if let Progress::Slot { round, rounds, arm, left } = &progress {
             told.left = Some((*left, self.live.read().at));
             told.of.get_or_insert(*left);
+            // How long a number of requests takes is not known.
+            is_worth_a_line = round % 5 == 1 && !matches!(self.kind, Kind::Window(Some(_)));
+            if self.shows {
+                told.doing = format!("round {round} of {rounds}, arm {arm}");
+            }
         }
-        told.doing = sentence(&progress);
-        let first_of_five = matches!(progress, Progress::Slot { round, .. } if round % 5 != 1);
-        if !self.shows && !first_of_five {
+        if !self.shows && is_worth_a_line {
             say(&told.doing);
         }
     }
@@ -171,25 +177,26 @@ impl Shown {
     /// A line when the window has been open for another while; rounds have lines of their own.
     fn in_a_log(&self, ended: &mpsc::Receiver<()>) {
         let mut watch = Watch::new(self.requests(), Duration::ZERO);
-        let mut due = 0;
-        while self.kind != Kind::Rounds && is_on(ended, LOOK) {
+        // Between lines the thread sleeps: what it used would be the workers'.
+        let (mut due, mut wait) = (0, LOOK);
+        while self.kind != Kind::Rounds && is_on(ended, wait) {
             let Some(window) = self.live.window() else { continue };
+            if self.stop.is_set() {
+                return;
+            }
             let reading = self.live.read();
-            if reading.at < window.opens || self.stop.is_set() {
-                continue;
+            let (every, at) = (every(window), reading.at);
+            if at >= window.opens + every * due {
+                watch.see(reading);
+                // The first look is what the first line is counted from.
+                if due > 0
+                    && let Some(line) = watch.line()
+                {
+                    say(&line);
+                }
+                due = passed(at, window).div_duration_f64(every) as u32 + 1;
             }
-            let (every, passed) = (every(window), passed(reading.at, window));
-            if passed < every * due {
-                continue;
-            }
-            watch.see(reading);
-            // The first look is what the first line is counted from.
-            if due > 0
-                && let Some(line) = watch.line()
-            {
-                say(&line);
-            }
-            due = passed.div_duration_f64(every) as u32 + 1;
+            wait = (window.opens + every * due).saturating_duration_since(at);
         }
     }
 }

@@ -8,7 +8,8 @@ use crate::load::live::{Account, Sketch, Window};
 fn account(arm: &str, after: u64) -> Account {
     let mut counts = Counts::default();
     (counts.scheduled, counts.completed, counts.opened) = (after * 1_000 + 15, after * 1_000, 50);
-    (counts.queued, counts.started, counts.ended) = (after * 1_000 + 15, after * 1_000 + 12, after * 1_000);
+    (counts.queued, counts.taken) = (after * 1_000 + 15, after * 1_000 + 12);
+    (counts.started, counts.ended) = (counts.taken, after * 1_000);
     let times: Vec<_> = (0..after * 100).map(|nth| Duration::from_micros(500 + nth % 100 * 10)).collect();
     counts.response = Sketch::of(&times);
     counts.fail("reset", after / 10);
