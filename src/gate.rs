@@ -130,6 +130,8 @@ pub struct Evidence {
     /// `ln(head) - ln(base)` of each round, or the other way round where less is worse; of shares their plain
     /// difference. Positive is worse.
     pub differences: Vec<f64>,
+    /// Of shares, what base and head counted in all these rounds.
+    pub counts: Option<[share::Count; 2]>,
 }
 
 /// Where the difference lies, each bound at a level of its own.
@@ -214,6 +216,17 @@ pub struct Finding {
     pub scale: Scale,
     /// Rounds that have a difference.
     pub rounds: usize,
+    /// Of a share: too few requests to exclude what must be detected.
+    pub short: Option<Short>,
+}
+
+/// Too few requests for what is demanded of a share.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Short {
+    /// What the head counted.
+    pub of: share::Count,
+    /// About how many requests of the head would do.
+    pub needed: f64,
 }
 
 /// Looks at all metrics, for the `look`-th time of `of`: each spends its share of the error rates.
@@ -251,8 +264,12 @@ fn holm(evidence: &[Evidence], alpha: f64) -> Vec<(f64, bool)> {
 }
 
 fn find(evidence: &Evidence, (alpha, regressed): (f64, bool), beta: f64) -> Finding {
-    let Evidence { metric, demand, scale, differences } = evidence;
-    let excluded = evidence.p_worse_than(demand.detect) <= beta;
+    let Evidence { metric, demand, scale, differences, counts } = evidence;
+    let more_needed = counts.and_then(|[base, head]| {
+        let is_short = share::floor(base, head, beta) > demand.detect;
+        is_short.then(|| Short { of: head, needed: share::requests_needed(base, head, demand.detect, beta) })
+    });
+    let excluded = more_needed.is_none() && evidence.p_worse_than(demand.detect) <= beta;
     let verdict = match (regressed, excluded) {
         (true, _) => Verdict::Regressed,
         (false, true) => Verdict::Pass,
@@ -269,6 +286,7 @@ fn find(evidence: &Evidence, (alpha, regressed): (f64, bool), beta: f64) -> Find
         detectable: None,
         scale: *scale,
         rounds: differences.len(),
+        short: more_needed,
     }
 }
 
@@ -295,6 +313,16 @@ impl Finding {
                 amount(bounds.upper),
                 percent(1.0 - MISSES),
             ),
+            Verdict::Inconclusive if self.short.is_some() => {
+                let Short { of, needed } = self.short.expect("it is some");
+                format!(
+                    "{metric}: {} of {} requests of the head do not exclude {detect}; about {:.0} would, by a longer --budget \
+                     or a higher rate: {verdict}",
+                    of.hits,
+                    of.of,
+                    needed.ceil()
+                )
+            }
             Verdict::Inconclusive | Verdict::Invalid => format!(
                 "{metric} changed by {} to {}: neither no more than {tolerance} nor {detect} is excluded; a longer \
                  --budget, a higher rate or a quieter machine would decide it: {verdict}",
@@ -344,7 +372,7 @@ mod tests {
     const DEMAND: Demand = Demand { tolerance: 0.01, detect: 0.05 };
 
     fn evidence(metric: &str, differences: Vec<f64>) -> Evidence {
-        Evidence { metric: metric.into(), demand: DEMAND, scale: Scale::Logarithm, differences }
+        Evidence { metric: metric.into(), demand: DEMAND, scale: Scale::Logarithm, differences, counts: None }
     }
 
     /// Differences around `centre`, spread evenly by `spread` on both sides.

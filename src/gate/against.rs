@@ -122,10 +122,46 @@ fn is_same_plan(one: &Plan, other: &Plan, any_rate: bool) -> bool {
     };
     let load =
         |plan: &Plan| (plan.slot, plan.washout, plan.connections, plan.threads, plan.max_time, plan.requests);
+    let shape = |plan: &Plan| {
+        (
+            plan.stages.clone(),
+            plan.think,
+            plan.search.clone(),
+            plan.expect_status.clone(),
+            plan.several.clone(),
+        )
+    };
     target(&one.target) == target(&other.target)
         && arms(one) == arms(other)
         && model(one) == model(other)
         && load(one) == load(other)
+        && shape(one) == shape(other)
+}
+
+/// The earlier runs that say what is usual, each once, and a note for each of the others.
+fn usable<'a>(earlier: &'a [Measurement], current: &Measurement) -> (Vec<&'a Measurement>, Vec<String>) {
+    let (mut kept, mut notes): (Vec<&Measurement>, Vec<String>) = (Vec::new(), Vec::new());
+    // A run is known by when it began and what it measured; a copied file is the same run.
+    let sums = |run: &Measurement| run.slots.iter().map(|slot| slot.response.sum()).collect::<Vec<_>>();
+    let is_same = |one: &Measurement, other: &Measurement| {
+        one.started == other.started && one.plan_id == other.plan_id && sums(one) == sums(other)
+    };
+    for run in earlier {
+        let why = if is_same(run, current) {
+            "it is the run that is judged"
+        } else if kept.iter().any(|known| is_same(known, run)) {
+            "it was given before"
+        } else if run.interrupted {
+            "it was interrupted"
+        } else if !compare::arms(run).validity.ok {
+            "it is invalid"
+        } else {
+            kept.push(run);
+            continue;
+        };
+        notes.push(format!("the baseline run of {} is left out: {why}", run.started));
+    }
+    (kept, notes)
 }
 
 /// What is asked of a subject.
@@ -159,18 +195,22 @@ pub fn judge(earlier: &[Measurement], current: Measurement, asked: &[Asked]) -> 
             return Err(format!("the run has no arm `{name}`: its arms are {}", arms.join(", ")));
         }
     }
+    let (earlier, left_out) = usable(earlier, &current);
     let mut advised = 0;
     let findings: Vec<Judged> = asked
         .iter()
         .map(|one| {
-            let found = one.find(earlier, &current, asked.len());
+            let found = one.find(&earlier, &current, asked.len());
             advised += usize::from(found.is_err());
-            found.unwrap_or_else(|advice| one.advised(advice, earlier, &current))
+            found.unwrap_or_else(|advice| one.advised(advice, &earlier, &current))
         })
         .collect();
     let validity = compare::arms(&current).validity;
-    let invalid: Vec<String> = validity.texts(Severity::Invalid).map(str::to_owned).collect();
-    let notes = validity.texts(Severity::Note).map(str::to_owned).collect();
+    let mut invalid: Vec<String> = validity.texts(Severity::Invalid).map(str::to_owned).collect();
+    if current.interrupted {
+        invalid.push("the run that is judged was interrupted before its end: run it again".into());
+    }
+    let notes = left_out.into_iter().chain(validity.texts(Severity::Note).map(str::to_owned)).collect();
     let verdict = if invalid.is_empty() {
         Verdict::of_all(findings.iter().map(|one| one.verdict))
     } else {
@@ -195,7 +235,7 @@ pub fn judge(earlier: &[Measurement], current: Measurement, asked: &[Asked]) -> 
 impl Asked {
     fn find(
         &self,
-        earlier: &[Measurement],
+        earlier: &[&Measurement],
         current: &Measurement,
         metrics: usize,
     ) -> Result<Judged, Advisory> {
@@ -227,7 +267,7 @@ impl Asked {
     }
 
     /// Nothing can be said, and why; what was seen is shown all the same.
-    fn advised(&self, advice: Advisory, earlier: &[Measurement], current: &Measurement) -> Judged {
+    fn advised(&self, advice: Advisory, earlier: &[&Measurement], current: &Measurement) -> Judged {
         let value = self.subject.value(current);
         let expected = planner::median(earlier.iter().filter_map(|run| self.subject.value(run)).collect());
         let change = expected.zip(value).map(|(expected, value)| match self.subject.metric.more_is_worse() {
@@ -277,7 +317,9 @@ mod tests {
     /// Runs whose machine was faster or slower by a few per cent.
     fn earlier(n: u32) -> Vec<Measurement> {
         let speed = |nth: u32| 1.0 + 0.004 * f64::from(nth % 5);
-        (0..n).map(|nth| run(speed(nth), 3.0 * speed(nth + 2))).collect()
+        let began = |nth: u32| format!("2026-01-02T03:04:{nth:02}Z");
+        let one = |nth: u32| Measurement { started: began(nth), ..run(speed(nth), 3.0 * speed(nth + 2)) };
+        (0..n).map(one).collect()
     }
 
     fn asked(subject: &str) -> Vec<Asked> {
@@ -308,12 +350,41 @@ mod tests {
     }
 
     #[test]
+    fn what_is_invalid_interrupted_or_given_twice_is_no_baseline() {
+        let mut runs = earlier(10);
+        let again = runs[3].clone();
+        runs.push(again);
+        let gate = judge(&runs, run(1.01, 3.0), &asked("p50")).unwrap();
+        assert_eq!(gate.verdict, Verdict::Pass);
+        assert!(gate.notes.iter().any(|note| note.contains("03:04:03Z is left out: it was given before")));
+        runs[4].interrupted = true;
+        runs[5].slots.iter_mut().for_each(|slot| slot.pure = false);
+        let gate = judge(&runs, run(1.2, 3.0), &asked("p50")).unwrap();
+        assert_eq!((gate.verdict, gate.advisory), (Verdict::Inconclusive, true), "eight are left");
+        for why in ["04Z is left out: it was interrupted", "05Z is left out: it is invalid"] {
+            assert!(gate.notes.iter().any(|note| note.contains(why)), "{why}: {:?}", gate.notes);
+        }
+        let gate = judge(&runs, runs[0].clone(), &asked("p50")).unwrap();
+        assert!(gate.notes.iter().any(|note| note.contains("it is the run that is judged")));
+    }
+
+    #[test]
+    fn an_interrupted_run_is_not_judged() {
+        let mut current = run(1.0, 3.0);
+        current.interrupted = true;
+        assert_eq!(verdict(&earlier(12), current, "p50").0, Verdict::Invalid);
+    }
+
+    #[test]
     fn runs_of_another_plan_or_machine_are_an_advisory_and_a_ratio_survives_the_machine() {
         let mut elsewhere = run(2.0, 6.0);
         elsewhere.machine.fingerprint = "another".into();
         elsewhere.plan.model = Model::Open { rate: 500.0, arrivals: crate::plan::Arrivals::Poisson };
         assert_eq!(verdict(&earlier(12), elsewhere.clone(), "p50"), (Verdict::Inconclusive, true));
         assert_eq!(verdict(&earlier(12), elsewhere.clone(), "on/off:p50"), (Verdict::Pass, false));
+        let mut thinking = run(1.0, 3.0);
+        thinking.plan.expect_status = Some("200".parse().unwrap());
+        assert_eq!(verdict(&earlier(12), thinking, "p50"), (Verdict::Inconclusive, true));
         elsewhere.plan.connections += 1;
         assert_eq!(verdict(&earlier(12), elsewhere, "on/off:p50"), (Verdict::Inconclusive, true));
     }

@@ -6,11 +6,16 @@ use statrs::distribution::{Beta, ContinuousCDF};
 /// one-sided bound (*The use of confidence or fiducial limits*, 1934). 299 sessions without an alarm show that less
 /// than one in a hundred fails; sixty show that less than one in twenty does.
 pub fn upper_bound(alarms: u32, sessions: u32) -> f64 {
-    if alarms >= sessions {
+    share_at_most(alarms.into(), sessions.into(), 0.05)
+}
+
+/// The largest share that so many hits leave possible at this one-sided level.
+pub(super) fn share_at_most(hits: u64, of: u64, level: f64) -> f64 {
+    if hits >= of {
         return 1.0;
     }
-    let (a, b) = (f64::from(alarms) + 1.0, f64::from(sessions - alarms));
-    Beta::new(a, b).expect("both are above zero").inverse_cdf(0.95)
+    let (a, b) = (hits as f64 + 1.0, (of - hits) as f64);
+    Beta::new(a, b).expect("both are above zero").inverse_cdf(1.0 - level)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::share::Count;
 use super::{Demand, Scale};
 use crate::measurement::Slot;
 
@@ -121,6 +122,17 @@ impl Metric {
         Demand { tolerance, detect }
     }
 
+    /// For a share: how many it is of how many.
+    pub(super) fn counted(self, slot: &Slot) -> Option<Count> {
+        match self {
+            Metric::Errors => Some(Count { hits: slot.failed(), of: slot.scheduled }),
+            Metric::Reuse => {
+                Some(Count { hits: slot.reuse.opened, of: slot.reuse.opened + slot.reuse.reused })
+            }
+            _ => None,
+        }
+    }
+
     /// Its value in one slot: nanoseconds, a number, a share; `None` where the slot has none.
     pub fn of(self, slot: &Slot) -> Option<f64> {
         let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
@@ -129,9 +141,8 @@ impl Metric {
                 let seconds = slot.duration.as_secs_f64();
                 (seconds > 0.0).then(|| slot.completed as f64 / seconds)
             }
-            Metric::Errors => share(slot.failed(), slot.scheduled),
+            Metric::Errors | Metric::Reuse => self.counted(slot).and_then(Count::share),
             Metric::Cpu => slot.target_cpu_ns.and_then(|ns| share(ns, slot.connections.exchanges)),
-            Metric::Reuse => share(slot.reuse.opened, slot.reuse.opened + slot.reuse.reused),
             Metric::Connections => Some(slot.connections.opened as f64),
             quantile => {
                 let time = slot.response.quantile(quantile.quantile()?)?;

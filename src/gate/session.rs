@@ -122,7 +122,15 @@ fn evidence(Gated { metric, demand }: Gated, slots: &[Slot], block: u32) -> Evid
     }
     let mean = |worse: Vec<f64>| worse.iter().sum::<f64>() / worse.len() as f64;
     let differences = blocks.into_values().map(mean).collect();
-    Evidence { metric: metric.words().into(), demand, scale: metric.scale(), differences }
+    let counts = pairs(slots).map(|(base, head)| metric.counted(base).zip(metric.counted(head)));
+    let counts = counts.flatten().reduce(|(base, head), (more, others)| (base.and(more), head.and(others)));
+    Evidence {
+        metric: metric.words().into(),
+        demand,
+        scale: metric.scale(),
+        differences,
+        counts: counts.map(|(base, head)| [base, head]),
+    }
 }
 
 /// The two slots of each whole round. A slot that carries a flag was cut short.

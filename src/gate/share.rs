@@ -21,8 +21,45 @@
 //!
 //! # What it cannot see
 //!
-//! What happens less often than once in a session. Fifty rounds without a failure do not exclude a failure in a
-//! hundred.
+//! What happens less often than once in a session: fifty rounds without a failure do not exclude a failure in a hundred.
+//! Under it lies a [`floor`] therefore: what the head's requests exclude by their number alone, even if each had failed or
+//! not by itself (Clopper and Pearson, 1934).
+
+use super::ledger::share_at_most;
+
+/// Requests of which something is true.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Of how many it is true.
+    pub hits: u64,
+    /// Of how many in all.
+    pub of: u64,
+}
+
+impl Count {
+    /// The share of them; `None` of none.
+    pub fn share(self) -> Option<f64> {
+        (self.of > 0).then(|| self.hits as f64 / self.of as f64)
+    }
+
+    /// Both together.
+    pub fn and(self, other: Count) -> Count {
+        Count { hits: self.hits + other.hits, of: self.of + other.of }
+    }
+}
+
+/// The smallest change for the worse that so many requests of the head exclude at this level, were they independent.
+/// Rounds are not, which only makes it larger.
+pub fn floor(base: Count, head: Count, level: f64) -> f64 {
+    share_at_most(head.hits, head.of, level) - base.share().unwrap_or(0.0)
+}
+
+/// About how many requests of the head would exclude such a change.
+pub fn requests_needed(base: Count, head: Count, change: f64, level: f64) -> f64 {
+    let share = (base.share().unwrap_or(0.0) + change).min(1.0);
+    let without_a_hit = level.ln() / (1.0 - share).ln();
+    without_a_hit.max(head.of as f64 * floor(base, head, level) / change)
+}
 
 /// An upper bound for the probability, if the mean difference were no larger than `margin`, of one at least as large
 /// as this. 1 without differences.
@@ -85,6 +122,19 @@ mod tests {
         assert!((excluded - (-8.0_f64).exp()).abs() < 1e-12, "exp(-n/2): {excluded}");
         assert_eq!(reach(&none, 0.05 / 3.0), Some(0.0));
         assert_eq!(reach(&none[..8], 0.05 / 3.0), None, "eight rounds are too few at that level");
+    }
+
+    #[test]
+    fn requests_without_a_failure_exclude_no_more_than_their_number_allows() {
+        let none = |of| Count { hits: 0, of };
+        let level = 0.05 / 3.0;
+        assert!(floor(none(300), none(300), level) > 0.01 && floor(none(500), none(500), level) < 0.01);
+        let needed = requests_needed(none(300), none(300), 0.01, level);
+        assert!((400.0..420.0).contains(&needed), "{needed}");
+        assert!(floor(none(410), none(410), level) < 0.01);
+        // What both do is no change for the worse.
+        let half = Count { hits: 5_000, of: 10_000 };
+        assert!(floor(half, half, level) < 0.02);
     }
 
     #[test]

@@ -114,6 +114,7 @@ fn gate(differences: &[Vec<f64>; 2], demands: [Demand; 2]) -> Verdict {
                 demand,
                 scale: Scale::Logarithm,
                 differences: all[..seen].to_vec(),
+                counts: None,
             })
             .collect();
         verdict = Verdict::of_all(look(&evidence, LOOKS).into_iter().map(|finding| finding.verdict));
