@@ -1,6 +1,6 @@
 //! [`Live`]: what a run has done so far, to be read while it runs.
 //!
-//! *Design.* Every worker counts at a [`Desk`] of its own, which nobody else writes: a relaxed load and a relaxed store,
+//! *Design.* Every worker counts at a `Desk` of its own, which nobody else writes: a relaxed load and a relaxed store,
 //! which is what a plain `+= 1` compiles to, on cache lines that no other worker touches. Nothing is ever taken back,
 //! so a reader needs no agreement with the writer: what happened lately is the difference of two [`Reading`]s. The
 //! lock is taken when a visit begins and when somebody reads, never for a request.
