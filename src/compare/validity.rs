@@ -37,6 +37,9 @@ const ERRORS_INVALID: f64 = 0.25;
 const CLOSED_LOOP_RESPONSES: u32 = 20;
 /// Waiting for a free connection, as a share of the response time.
 const BLOCKED_NOTE: f64 = 0.25;
+/// A queue in which requests wait on average for this share of a slot grew while it lasted: it is what a target that
+/// carries nine tenths of the rate builds up, and its times are those of the slot's length.
+const QUEUE_INVALID: f64 = 0.05;
 /// Slots that were not what their arm's name says.
 const IMPURE_INVALID: f64 = 0.5;
 
@@ -92,6 +95,8 @@ pub struct ArmFacts {
     pub closed_first: Option<f64>,
     /// Waiting for a free connection, as a share of the response time.
     pub blocked: Option<f64>,
+    /// The mean of that wait, as a share of a slot.
+    pub queue: Option<f64>,
     /// Most sockets in TIME_WAIT on this machine, either side's, at the end of a slot.
     pub time_wait: u64,
     /// Failed requests.
@@ -114,7 +119,7 @@ impl Validity {
             reasons.measured(visits);
             reasons.purity(visits);
             reasons.lag(visits, facts);
-            reasons.load(measurement.plan.model, facts);
+            reasons.load(measurement.plan.model, facts, all.len() == 1);
             if measurement.plan.model == Model::Closed {
                 reasons.short_slots(visits);
             }
@@ -154,6 +159,7 @@ impl ArmFacts {
             run_queue: share(run_queue_ns, wall_ns),
             closed_first: share(closings.closed_first, closings.closed_first + closings.peer_closed_first),
             blocked: share(phases.blocked_ns, response_ns),
+            queue: queue(visits),
             time_wait: visits.slots.iter().map(|slot| slot.client.time_wait_after).max().unwrap_or(0),
             errors: share(visits.count(Slot::failed), visits.count(|slot| slot.scheduled)),
         }
@@ -166,6 +172,13 @@ fn ledger(visits: &Visits<'_>) -> Ledger {
         peer_closed_first: visits.count(|slot| slot.connections.peer_closed_first),
         ..Ledger::default()
     }
+}
+
+/// How long a request waited for a free connection, on average, as a share of the slots in which it waited.
+fn queue(visits: &Visits<'_>) -> Option<f64> {
+    let waited_ns = share(visits.total.phases.blocked_ns, visits.total.scheduled)?;
+    let slot = visits.total.duration.as_secs_f64() / visits.slots.len().max(1) as f64;
+    (slot > 0.0).then(|| waited_ns / 1e9 / slot)
 }
 
 fn share(part: u64, whole: u64) -> Option<f64> {
@@ -240,7 +253,7 @@ impl Reasons {
         }
     }
 
-    fn load(&mut self, model: Model, facts: &ArmFacts) {
+    fn load(&mut self, model: Model, facts: &ArmFacts, alone: bool) {
         let name = &facts.arm;
         if let Some(issued) = facts.issued.filter(|&issued| issued < ISSUED_INVALID) {
             self.invalid(format!("only {} of the requests due in arm `{name}` were issued: more waited than are kept (a million for each thread); lower --rate or raise --connections", percent(issued)));
@@ -254,7 +267,14 @@ impl Reasons {
                 percent(completed)
             ));
         }
-        if let Some(blocked) = facts.blocked.filter(|&blocked| blocked > BLOCKED_NOTE) {
+        let waits = facts.blocked.filter(|&blocked| blocked > BLOCKED_NOTE);
+        if let Some(queue) = facts.queue.filter(|&queue| queue > QUEUE_INVALID && waits.is_some() && !alone) {
+            self.invalid(format!(
+                "arm `{name}` fell behind the offered rate: its requests waited for a free connection, on average {} of \
+                 a slot, and the longer a slot, the longer they wait; lower --rate or raise --connections",
+                percent(queue)
+            ));
+        } else if let Some(blocked) = waits {
             self.note(format!(
                 "in arm `{name}` {} of the response time was a wait for a free connection: its times are those of a \
                  queue; lower --rate or raise --connections",
@@ -559,6 +579,22 @@ mod tests {
             slot.phases.wait_ns /= 2;
         });
         says(&queue, Severity::Note, "of the response time was a wait for a free connection");
+    }
+
+    /// What a generator looks like that was starved, and not busy: nothing but the queue tells of it.
+    #[test]
+    fn an_arm_that_falls_behind_the_offered_rate_invalidates_a_comparison_and_is_noted_of_a_load() {
+        let behind = |slot: &mut Slot| {
+            slot.phases.blocked_ns = slot.scheduled * (slot.duration.as_nanos() as u64 / 10);
+        };
+        let both = changed(behind);
+        says(&both, Severity::Invalid, "arm `on` fell behind the offered rate");
+        says(&both, Severity::Invalid, "on average 10 % of a slot");
+        let mut one = samples::run(8, 500).arm("on", 1.0).measurement();
+        one.slots.iter_mut().for_each(behind);
+        let alone = arms(&one).validity;
+        assert!(alone.ok, "it is what was measured: {:?}", alone.reasons);
+        says(&alone, Severity::Note, "a wait for a free connection");
     }
 
     /// Three arms whose slots of one arm were not what its name says.
