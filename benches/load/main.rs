@@ -92,7 +92,7 @@ fn main() {
 
     usage::pin_to_last();
     let nginx = Nginx::start();
-    usage::pin_to_first();
+    usage::pin(&all[..1]);
     let mut text = introduction(&nginx);
     print!("{text}");
     let mut say = |part: String| {

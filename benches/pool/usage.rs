@@ -42,7 +42,7 @@ pub(crate) fn processors() -> Vec<usize> {
     (0..CpuSet::count()).filter(|&processor| set.is_set(processor).unwrap_or(false)).collect()
 }
 
-/// The calling thread, and those that it starts, run on the first processor.
+/// The calling thread, and those that it starts, run on the first of the processors that it may use now.
 pub(crate) fn pin_to_first() {
     pin(&processors()[..1]);
 }
