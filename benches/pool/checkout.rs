@@ -48,7 +48,8 @@ pub(crate) fn visit(echo: &Echo, traffic: Traffic) -> Cpu {
         }
         tasks.join_all().await;
         let used = Cpu::now().since(before).per((each * traffic.tasks) as f64);
-        assert_eq!(pool.stats().opened, opened(traffic) as u64, "nothing is opened while it is measured");
+        let stats = pool.stats();
+        assert_eq!(stats.opened, opened(traffic) as u64, "nothing is opened while it is measured: {stats:?}");
         used
     })
 }

@@ -1,9 +1,13 @@
 //! [`Pooled`]: a connection of the pool, with the waker that notices when its socket stirs while it is idle.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
+
+use tokio::task::coop::unconstrained;
 
 use super::Shared;
 use super::state::Kept;
@@ -52,12 +56,17 @@ impl Pooled {
 
     /// Lets the connection read, and arranges that the pool hears of the next thing that happens on the
     /// socket. Answers whether it can still be used.
+    ///
+    /// The budget of the task that gives it back does not count here (tokio's `coop`): where it is spent, a socket feigns
+    /// to have stirred, and the minder would take the connection to look at it just when it is wanted again.
     pub(super) fn watch(&mut self) -> bool {
         self.watch.forget_holder();
         self.watch.stirred.store(false, SeqCst);
         self.watch.resting.store(true, SeqCst);
         let waker = Waker::from(Arc::clone(&self.watch));
-        self.connection.drive(&mut Context::from_waker(&waker)) && self.connection.is_ready()
+        let driving = unconstrained(poll_fn(|cx| Poll::Ready(self.connection.drive(cx))));
+        let goes_on = pin!(driving).poll(&mut Context::from_waker(&waker));
+        goes_on == Poll::Ready(true) && self.connection.is_ready()
     }
 }
 

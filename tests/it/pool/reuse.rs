@@ -49,6 +49,26 @@ async fn sequential_requests_on_many_threads_never_miss_the_connection() {
     }
 }
 
+/// A budget that is spent feigns that the socket stirred: the minder would take the connection to look at it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_one_after_the_other_never_miss_the_connection_however_busy_their_task() {
+    let server = server(Behaviour::default());
+    let pool = pool(PoolConfig::default());
+    let origin = origin(&server.url());
+    get(&pool, &server.url()).await;
+    let task = {
+        let pool = pool.clone();
+        tokio::spawn(async move {
+            for _ in 0..10_000 {
+                pool.lease(&origin).await.expect("an open connection").discard();
+                tokio::task::coop::consume_budget().await;
+            }
+        })
+    };
+    task.await.expect("no panic");
+    assert_eq!((pool.stats().opened, pool.stats().reused), (1, 10_000));
+}
+
 #[tokio::test]
 async fn a_response_without_a_body_gives_the_connection_back_with_its_head() {
     for answer in [
