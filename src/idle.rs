@@ -323,16 +323,9 @@ impl<K, T> IdleSet<K, T> {
         &mut self.slots[slot].entry.as_mut().expect("a linked slot is occupied").links
     }
 
-    /// Puts a slot into its place by age, which is the end unless the connection has rested before: the minder took
-    /// it only to look at it.
+    /// Puts a slot into its place by age.
     fn link(&mut self, lane: &mut Lane, list: usize, slot: usize) {
-        let since = self.entry(slot).since;
-        let (mut older, mut newer) = (lane.newest, None);
-        while let Some(other) = older.filter(|&other| self.entry(other).since > since) {
-            newer = older;
-            older = self.entry(other).links[list].older;
-            self.count_look();
-        }
+        let Link { older, newer } = self.place_by_age(lane, list, self.entry(slot).since);
         self.links(slot)[list] = Link { older, newer };
         match older {
             Some(older) => self.links(older)[list].newer = Some(slot),
@@ -343,6 +336,28 @@ impl<K, T> IdleSet<K, T> {
             None => lane.newest = Some(slot),
         }
         lane.len += 1;
+    }
+
+    /// Who was idle before and after. As a rule that is the newest and nobody: only a connection that was taken and not
+    /// used has rested before. So it is looked for from both ends at once.
+    fn place_by_age(&mut self, lane: &Lane, list: usize, since: Instant) -> Link {
+        let mut from_newest = Link { older: lane.newest, newer: None };
+        let mut from_oldest = Link { older: None, newer: lane.oldest };
+        loop {
+            match from_newest.older.filter(|&other| self.entry(other).since > since) {
+                None => return from_newest,
+                Some(other) => {
+                    from_newest = Link { older: self.entry(other).links[list].older, newer: Some(other) }
+                }
+            }
+            match from_oldest.newer.filter(|&other| self.entry(other).since <= since) {
+                None => return from_oldest,
+                Some(other) => {
+                    from_oldest = Link { older: Some(other), newer: self.entry(other).links[list].newer }
+                }
+            }
+            self.count_look();
+        }
     }
 
     fn unlink(&mut self, lane: &mut Lane, slot: usize) -> Entry<K, T> {
@@ -466,6 +481,19 @@ mod tests {
             }
         }
         assert_eq!((set.len(), set.looks), (0, 10_000));
+    }
+
+    #[test]
+    fn the_oldest_of_ten_thousand_is_taken_and_put_back_without_a_look_at_the_others() {
+        let t = now();
+        let ages: Vec<Instant> = (0..10_000).map(|ms| t + Duration::from_millis(ms)).collect();
+        let (mut set, mut lane) = filled(&ages);
+        for _ in 0..100 {
+            let oldest = set.take(&mut lane, ReuseOrder::Fifo, t, &mut Vec::new()).expect("one that is idle");
+            set.offer(&mut lane, ((), oldest), t, end_of_rest(t, USUAL, None));
+            assert_eq!(oldest, 0);
+        }
+        assert_eq!(set.looks, 0);
     }
 
     #[test]
