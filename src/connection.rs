@@ -220,17 +220,18 @@ impl Connection {
         false
     }
 
-    /// Sends a request and waits for the head of its response.
+    /// Sends a request, which is taken out of its place, and waits for the head of its response.
     ///
     /// *Cancel safety.* When the future is dropped the exchange is unfinished and the connection must be
     /// closed; hyper does not let it be used again.
     pub(crate) async fn exchange(
         &mut self,
-        mut request: Request<RequestBody>,
+        place: &mut Option<Request<RequestBody>>,
         limits: Limits,
     ) -> Result<(Response<Incoming>, Stamps), Failure> {
+        let request = place.as_mut().expect("there is a request to send");
         if let Some(forward) = &self.forward {
-            forward.address(&mut request);
+            forward.address(request);
         }
         let began = clock::now();
         let (written_before, read_before) = (self.wire.written(), self.wire.read());
@@ -240,7 +241,8 @@ impl Connection {
         }
         self.exchanges += 1;
         let mut waiting = Waiting::new(limits, request.body_mut(), began);
-        let informed = self.heads.count_informational(&mut request);
+        let informed = self.heads.count_informational(request);
+        let request = place.take().expect("looked at above");
         let mut answer = pin!(self.sender.try_send_request(request));
         let result = poll_fn(|cx| {
             waiting.look_at_the_feed();

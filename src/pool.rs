@@ -24,9 +24,11 @@ use crate::tls::TlsClient;
 mod closing;
 mod drain;
 mod hand_off;
+mod held;
 mod lease;
 mod minder;
 mod opening;
+mod progress;
 mod response;
 mod state;
 mod stats;
@@ -75,7 +77,7 @@ struct Shared {
     lifetimes: Option<Lifetimes>,
     /// By which idle times and lifetimes are told.
     ages: AgeClock,
-    state: Mutex<State<Pooled>>,
+    state: Mutex<State<Box<Pooled>>>,
     minder: Minder,
     drain: Drain,
     next_id: AtomicU64,
@@ -165,11 +167,8 @@ impl Pool {
     /// # Errors
     ///
     /// See [`ErrorKind`].
-    pub async fn send_to(
-        &self,
-        origin: &Origin,
-        mut request: Request<RequestBody>,
-    ) -> Result<Response, Error> {
+    pub async fn send_to(&self, origin: &Origin, request: Request<RequestBody>) -> Result<Response, Error> {
+        let mut request = Some(request);
         let mut retries = Vec::new();
         let asked = clock::now();
         loop {
@@ -178,11 +177,12 @@ impl Pool {
                 Err(error) => return Err(error.after_retries(retries)),
             };
             lease.remember_retries(retries);
-            let copy = lease.copy_for_retry(&request);
-            match lease.exchange(request).await {
+            let copy = request.as_ref().and_then(|request| lease.copy_for_retry(request));
+            match lease.send(&mut request).await {
                 Ok(response) => return Ok(response),
                 Err(failure) => {
-                    (request, retries) = failure.again(copy, &self.config().retry)?;
+                    let (again, so_far) = failure.again(copy, &self.config().retry)?;
+                    (request, retries) = (Some(again), so_far);
                     if let Some(&retry) = retries.last() {
                         self.shared().watched.tell(|| Event::Retried { origin, retry });
                     }
@@ -287,12 +287,15 @@ fn closed<'a>(pooled: &'a Pooled, reason: CloseReason, ages: &AgeClock) -> Event
 
 impl Shared {
     /// The lock is held for arithmetic only, so a panic elsewhere cannot leave the state half changed.
-    fn lock(&self) -> MutexGuard<'_, State<Pooled>> {
+    fn lock(&self) -> MutexGuard<'_, State<Box<Pooled>>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the state under the lock, and does what follows of the change without it.
-    fn change<R>(self: &Arc<Self>, change: impl FnOnce(&mut State<Pooled>, &mut After<Pooled>) -> R) -> R {
+    fn change<R>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut State<Box<Pooled>>, &mut After<Box<Pooled>>) -> R,
+    ) -> R {
         let mut after = After::default();
         let result = change(&mut self.lock(), &mut after);
         after.wake();
@@ -320,7 +323,7 @@ impl Shared {
     }
 
     /// Gives a connection to the oldest waiter, or lets it rest from `since` on, by the clock of ages.
-    fn put_back(self: &Arc<Self>, mut pooled: Pooled, since: Instant) {
+    fn put_back(self: &Arc<Self>, mut pooled: Box<Pooled>, since: Instant) {
         if self.drain.has_begun() {
             return self.end(pooled, CloseReason::Shutdown);
         }
@@ -334,7 +337,7 @@ impl Shared {
     }
 
     /// A connection that no request has used since it was taken goes on resting, if it still can.
-    fn rest_on(self: &Arc<Self>, mut pooled: Pooled) {
+    fn rest_on(self: &Arc<Self>, mut pooled: Box<Pooled>) {
         if pooled.watch() {
             let since = pooled.connection.idle_since().unwrap_or_else(|| self.ages.at(clock::now()));
             self.put_back(pooled, since);
@@ -345,7 +348,7 @@ impl Shared {
     }
 
     /// A connection that still had its place ends.
-    fn end(self: &Arc<Self>, pooled: Pooled, reason: CloseReason) {
+    fn end(self: &Arc<Self>, pooled: Box<Pooled>, reason: CloseReason) {
         let origin = pooled.origin().clone();
         self.close(pooled, reason);
         self.change(|state, after| state.release(&origin, after));
@@ -367,10 +370,10 @@ impl Shared {
     }
 
     /// Closes a connection whose place has been given up, or is about to be.
-    fn close(self: &Arc<Self>, pooled: Pooled, reason: CloseReason) {
+    fn close(self: &Arc<Self>, pooled: Box<Pooled>, reason: CloseReason) {
         self.lock().counts.count_close(reason, pooled.connection.exchanges());
         self.watched.tell(|| closed(&pooled, reason, &self.ages));
-        closing::close(self, *pooled.connection, reason);
+        closing::close(self, pooled.connection, reason);
     }
 
     fn shut(self: &Arc<Self>) {

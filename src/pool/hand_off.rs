@@ -29,13 +29,13 @@ pub(super) trait Desk: Clone {
 }
 
 impl Desk for Arc<Shared> {
-    type Connection = Pooled;
+    type Connection = Box<Pooled>;
 
-    fn change<R>(&self, change: impl FnOnce(&mut State<Pooled>, &mut After<Pooled>) -> R) -> R {
+    fn change<R>(&self, change: impl FnOnce(&mut State<Box<Pooled>>, &mut After<Box<Pooled>>) -> R) -> R {
         Shared::change(self, change)
     }
 
-    fn rest_on(&self, connection: Pooled) {
+    fn rest_on(&self, connection: Box<Pooled>) {
         Shared::rest_on(self, connection);
     }
 }

@@ -36,7 +36,7 @@ async fn open_in(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Err
         Ok(connection) => {
             opening.opened(&connection);
             place.fill(|counts| count_opening(counts, connection.facts().tls.as_ref()));
-            Ok(Lease::opened(Pooled::new(Box::new(connection), &origin, &shared), &shared, asked))
+            Ok(Lease::opened(Pooled::new(connection, &origin, &shared), &shared, asked))
         }
         Err(error) => {
             shared.lock().counts.failed_to_open += 1;
@@ -55,7 +55,7 @@ pub(super) async fn open_beside(beside: PlaceBeside<Arc<Shared>>) {
         Ok(connection) => {
             opening.opened(&connection);
             let facts = Arc::clone(connection.facts());
-            let pooled = Pooled::new(Box::new(connection), &origin, &shared);
+            let pooled = Pooled::new(connection, &origin, &shared);
             beside.deliver(pooled, |counts| count_opening(counts, facts.tls.as_ref()));
         }
         Err(error) => {

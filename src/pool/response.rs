@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::response::Parts;
@@ -10,35 +10,18 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::lease::Held;
+use super::held::Held;
 use super::upgraded::Upgraded;
 use super::{drain, unread};
 use crate::clock;
-use crate::connection::{Connection, Stamps};
-use crate::error::{Error, ErrorKind, Retry};
-use crate::exchange::{Exchange, Obtained};
-use crate::hint::Hint;
+use crate::error::{Error, ErrorKind};
+use crate::exchange::Exchange;
 use crate::idle::CloseReason;
 use crate::observer::Event;
-use crate::phase::{Phase, Timings};
+use crate::phase::Phase;
 
 /// A response whose body is still to be read.
 pub type Response = http::Response<Body>;
-
-/// What is known of an exchange when its response head has come.
-#[derive(Debug)]
-pub(super) struct Progress {
-    pub(super) obtained: Obtained,
-    pub(super) nth: u32,
-    pub(super) age: Duration,
-    pub(super) idle_before: Option<Duration>,
-    pub(super) timings: Timings,
-    pub(super) retries: Vec<Retry>,
-    pub(super) hint: Option<Hint>,
-    pub(super) stamps: Stamps,
-    /// When the exchange must be over.
-    pub(super) latest: Option<Instant>,
-}
 
 /// The body of a response. Read to its end it gives the connection back to the pool; dropped before, it
 /// closes the connection, unless the rest is short and comes soon ([`PoolConfig::max_unread`],
@@ -59,17 +42,16 @@ pub struct Body {
 enum State {
     Reading(Reading),
     /// The connection speaks another protocol now.
-    Switched(Held, Exchange),
-    Done(Exchange),
+    Switched(Held, Box<Exchange>),
+    Done(Box<Exchange>),
     Failed,
 }
 
-/// A body that is being read: hyper's, the connection that brings it, and the record of its exchange.
+/// A body that is being read: hyper's, and the connection that brings it.
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) incoming: Incoming,
     pub(super) held: Held,
-    progress: Progress,
 }
 
 impl Reading {
@@ -92,10 +74,11 @@ impl Reading {
     }
 
     /// The body was read to its end: the connection goes back.
-    pub(super) fn complete(self) -> Exchange {
-        let Reading { incoming, held, progress } = self;
+    pub(super) fn complete(self) -> Box<Exchange> {
+        let Reading { incoming, mut held } = self;
         let done = clock::now();
-        let exchange = progress.exchange(held.as_ref(), done);
+        // In a box, for a response is moved more often than its record is made.
+        let exchange = Box::new(held.record(done));
         held.tell(|origin, _| Event::Exchanged { origin, exchange: &exchange });
         held.finish(done);
         // hyper would take a body that goes before its connection has been polled for one that nobody wants.
@@ -105,15 +88,10 @@ impl Reading {
 }
 
 impl Body {
-    pub(super) fn response(
-        head: http::Response<Incoming>,
-        held: Held,
-        progress: Progress,
-        switches: bool,
-    ) -> Response {
+    pub(super) fn response(head: http::Response<Incoming>, held: Held, switches: bool) -> Response {
         let (parts, incoming): (Parts, Incoming) = head.into_parts();
         let is_at_end = incoming.is_end_stream();
-        let state = State::Reading(Reading { incoming, held, progress });
+        let state = State::Reading(Reading { incoming, held });
         let mut body = Body { state, received: 0, waiting: None };
         if switches {
             body.switch();
@@ -179,10 +157,10 @@ impl Body {
     /// What happened, once the body has been read to its end.
     pub fn into_exchange(mut self) -> Option<Exchange> {
         match std::mem::replace(&mut self.state, State::Failed) {
-            State::Done(exchange) => Some(exchange),
+            State::Done(exchange) => Some(*exchange),
             State::Switched(held, exchange) => {
                 held.end(CloseReason::Upgraded);
-                Some(exchange)
+                Some(*exchange)
             }
             other => {
                 self.state = other;
@@ -202,8 +180,8 @@ impl Body {
         let State::Reading(reading) = std::mem::replace(&mut self.state, State::Failed) else {
             return;
         };
-        let Reading { mut held, progress, .. } = reading;
-        let exchange = progress.exchange(held.as_ref(), clock::now());
+        let Reading { mut held, .. } = reading;
+        let exchange = Box::new(held.record(clock::now()));
         held.tell(|origin, _| Event::Exchanged { origin, exchange: &exchange });
         self.state = if held.connection().stream().is_some() {
             State::Switched(held, exchange)
@@ -228,9 +206,9 @@ impl Body {
         let State::Reading(reading) = std::mem::replace(&mut self.state, State::Failed) else {
             return error;
         };
-        let Reading { held, progress, incoming: _incoming } = reading;
-        let retries = progress.retries.clone();
-        let so_far = progress.exchange(held.as_ref(), clock::now());
+        let Reading { mut held, incoming: _incoming } = reading;
+        let so_far = held.record(clock::now());
+        let retries = so_far.retries.clone();
         let error = error.after_retries(retries).with_facts(so_far);
         held.tell(|origin, connection| Event::Failed { origin, connection, error: &error });
         held.end(reason);
@@ -239,8 +217,8 @@ impl Body {
 
     /// Why the caller need not wait any longer for the next piece.
     fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
-        let State::Reading(Reading { held, progress, .. }) = &mut self.state else { return Poll::Pending };
-        let total = progress.latest.map(|at| (at, ErrorKind::Timeout));
+        let State::Reading(Reading { held, .. }) = &mut self.state else { return Poll::Pending };
+        let total = held.progress().latest.map(|at| (at, ErrorKind::Timeout));
         let idle = held.config().body_idle_timeout.and_then(|limit| {
             let since = *self.waiting.get_or_insert_with(clock::now);
             Some((since.checked_add(limit)?, ErrorKind::BodyIdleTimeout))
@@ -254,7 +232,7 @@ impl Body {
     /// A body that never pauses never waits for a timer; so each piece looks at the clock, where there is a limit.
     fn is_late(&self) -> bool {
         let State::Reading(reading) = &self.state else { return false };
-        reading.progress.latest.is_some_and(|latest| clock::now() >= latest)
+        reading.held.progress().latest.is_some_and(|latest| clock::now() >= latest)
     }
 
     fn time_out(&mut self, kind: ErrorKind) -> Error {
@@ -285,25 +263,6 @@ impl Body {
 
     fn cut(&mut self) -> Error {
         self.end(drain::cut_error().at(Phase::Receive), CloseReason::Shutdown)
-    }
-}
-
-impl Progress {
-    pub(super) fn exchange(self, connection: &Connection, done: Instant) -> Exchange {
-        let Progress { obtained, nth, age, idle_before, mut timings, retries, hint, stamps, .. } = self;
-        timings.receive = done.saturating_duration_since(stamps.head);
-        Exchange {
-            obtained,
-            nth,
-            age,
-            idle_before,
-            timings,
-            retries,
-            hint,
-            bytes_out: connection.wire().written() - stamps.written_before,
-            bytes_in: connection.wire().read() - stamps.read_before,
-            connection: connection.facts().clone(),
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::drain;
-use super::lease::Held;
+use super::held::Held;
 use crate::connect::Stream;
 use crate::exchange::ConnectionFacts;
 use crate::idle::CloseReason;

@@ -10,26 +10,31 @@ use std::time::{Duration, Instant};
 use tokio::task::coop::unconstrained;
 
 use super::Shared;
+use super::progress::Progress;
 use super::state::Kept;
 use crate::connection::Connection;
 use crate::hint::{Hint, HintPolicy, Rest};
 use crate::idle::CloseReason;
 use crate::origin::Origin;
 
-/// A connection of the pool: in use, idle, or on its way from one request to the next.
+/// A connection of the pool: in use, idle, or on its way from one request to the next. It lives in a box, so that its
+/// way is that of a pointer.
 #[derive(Debug)]
 pub(super) struct Pooled {
-    pub(super) connection: Box<Connection>,
+    pub(super) connection: Connection,
     pub(super) watch: Arc<Watch>,
+    /// The exchange that it is at, or was at last.
+    pub(super) progress: Progress,
     /// What the server last announced.
     hint: Option<Hint>,
     /// What is made of it.
     pub(super) rest: Rest,
-    dies: Option<Instant>,
+    /// When its lifetime ends.
+    pub(super) dies: Option<Instant>,
 }
 
 impl Pooled {
-    pub(super) fn new(connection: Box<Connection>, origin: &Origin, shared: &Arc<Shared>) -> Pooled {
+    pub(super) fn new(connection: Connection, origin: &Origin, shared: &Arc<Shared>) -> Box<Pooled> {
         let (number, born) = (connection.facts().id.0, shared.ages.at(connection.born()));
         let dies = shared.lifetimes.and_then(|lifetimes| lifetimes.end(born, number));
         let watch = Arc::new(Watch {
@@ -41,7 +46,8 @@ impl Pooled {
             shared: Arc::downgrade(shared),
         });
         shared.drain.remember(&watch);
-        Pooled { connection, watch, hint: None, rest: Rest::Usual, dies }
+        let progress = Progress::none(connection.born());
+        Box::new(Pooled { connection, watch, progress, hint: None, rest: Rest::Usual, dies })
     }
 
     pub(super) fn origin(&self) -> &Origin {
@@ -70,7 +76,7 @@ impl Pooled {
     }
 }
 
-impl Kept for Pooled {
+impl Kept for Box<Pooled> {
     fn dies(&self) -> Option<Instant> {
         self.dies
     }
@@ -146,10 +152,10 @@ impl Watch {
     }
 
     /// Takes its connection out of the idle set, if it lies there.
-    pub(super) fn take(self: &Arc<Self>, shared: &Shared) -> Option<Pooled> {
-        let is_mine = |pooled: &Pooled| Arc::ptr_eq(&pooled.watch, self);
+    pub(super) fn take(self: &Arc<Self>, shared: &Shared) -> Option<Box<Pooled>> {
         let mut state = shared.lock();
-        state.take_one(&self.origin, self.slot.load(Relaxed), is_mine)
+        let slot = self.slot.load(Relaxed);
+        state.take_one(&self.origin, slot, |pooled| Arc::ptr_eq(&pooled.watch, self))
     }
 }
 
