@@ -225,8 +225,8 @@ pub struct Finding {
 pub struct Short {
     /// What the head counted.
     pub of: share::Count,
-    /// About how many requests of the head would do.
-    pub needed: f64,
+    /// About how many requests of the head would do; `None`: no number would, for what was counted is such a change.
+    pub needed: Option<u64>,
 }
 
 /// Looks at all metrics, for the `look`-th time of `of`: each spends its share of the error rates.
@@ -269,20 +269,21 @@ fn find(evidence: &Evidence, (alpha, regressed): (f64, bool), beta: f64) -> Find
         let is_short = share::floor(base, head, beta) > demand.detect;
         is_short.then(|| Short { of: head, needed: share::requests_needed(base, head, demand.detect, beta) })
     });
-    let excluded = more_needed.is_none() && evidence.p_worse_than(demand.detect) <= beta;
+    let Bounded { point, lower, upper } = evidence.bounded(alpha, beta);
+    let bounds = lower.zip(upper);
+    let excluded = more_needed.is_none() && bounds.is_some() && evidence.p_worse_than(demand.detect) <= beta;
     let verdict = match (regressed, excluded) {
         (true, _) => Verdict::Regressed,
         (false, true) => Verdict::Pass,
         (false, false) => Verdict::Inconclusive,
     };
-    let Bounded { point, lower, upper } = evidence.bounded(alpha, beta);
     let confidence = 1.0 - alpha.max(beta);
     Finding {
         metric: metric.clone(),
         demand: *demand,
         verdict,
         change: point,
-        bounds: lower.zip(upper).map(|(lower, upper)| Interval { lower, upper, confidence }),
+        bounds: bounds.map(|(lower, upper)| Interval { lower, upper, confidence }),
         detectable: None,
         scale: *scale,
         rounds: differences.len(),
@@ -315,13 +316,17 @@ impl Finding {
             ),
             Verdict::Inconclusive if self.short.is_some() => {
                 let Short { of, needed } = self.short.expect("it is some");
-                format!(
-                    "{metric}: {} of {} requests of the head do not exclude {detect}; about {:.0} would, by a longer --budget \
-                     or a higher rate: {verdict}",
-                    of.hits,
-                    of.of,
-                    needed.ceil()
-                )
+                let seen = format!("{metric}: {} of {} requests of the head", of.hits, of.of);
+                match needed {
+                    Some(needed) => format!(
+                        "{seen} do not exclude {detect}; about {needed} would, by a longer --budget or a higher rate: \
+                         {verdict}"
+                    ),
+                    None => format!(
+                        "{seen} are {detect} more than the base's, too unevenly over the rounds to be sure that it is the \
+                         head's doing; look at what failed, or give a longer --budget: {verdict}"
+                    ),
+                }
             }
             Verdict::Inconclusive | Verdict::Invalid => format!(
                 "{metric} changed by {} to {}: neither no more than {tolerance} nor {detect} is excluded; a longer \

@@ -109,13 +109,15 @@ impl Subject {
 fn is_same_plan(one: &Plan, other: &Plan, any_rate: bool) -> bool {
     let target = |target: &Target| {
         let path = target.url.split_once("://").map_or("", |(_, rest)| rest);
-        let path = path.find('/').map_or("/", |at| &path[at..]).to_owned();
+        let path = path.find(['/', '?']).map_or("/", |at| &path[at..]).to_owned();
         let https = target.url.starts_with("https");
         (https, path, target.method.clone(), target.headers.clone(), target.body_len)
     };
     let arms = |plan: &Plan| -> Vec<Arm> {
         plan.arms.iter().map(|arm| Arm { target: None, ..arm.clone() }).collect()
     };
+    let arms_targets =
+        |plan: &Plan| plan.arms.iter().map(|arm| arm.target.as_ref().map(target)).collect::<Vec<_>>();
     let model = |plan: &Plan| match plan.model {
         Model::Open { arrivals, rate } => Some((arrivals, if any_rate { 0.0 } else { rate })),
         Model::Closed => None,
@@ -133,6 +135,7 @@ fn is_same_plan(one: &Plan, other: &Plan, any_rate: bool) -> bool {
     };
     target(&one.target) == target(&other.target)
         && arms(one) == arms(other)
+        && arms_targets(one) == arms_targets(other)
         && model(one) == model(other)
         && load(one) == load(other)
         && shape(one) == shape(other)

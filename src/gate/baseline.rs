@@ -3,7 +3,7 @@
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use super::{Verdict, percent};
+use super::{Verdict, percent, planner};
 
 /// The fewest baseline runs that carry a limit.
 pub const RUNS_NEEDED: usize = 10;
@@ -15,7 +15,8 @@ pub struct Limit {
     pub expected: f64,
     /// Beyond this a run is worse than the baseline's scatter explains, with false alarms at the level that was asked for.
     pub limit: f64,
-    /// The smallest change for the worse, as a fraction, that this baseline can see.
+    /// The smallest change for the worse, as a fraction, that this baseline sees but for [`MISSES`](super::MISSES) of
+    /// the runs that have it.
     pub detectable: f64,
     /// Baseline runs.
     pub runs: usize,
@@ -80,7 +81,9 @@ pub fn limit(baseline: &[f64], more_is_worse: bool, level: f64) -> Result<Limit,
     let student = StudentsT::new(0.0, 1.0, n - 1.0).expect("at least nine degrees of freedom");
     let reach = student.inverse_cdf(1.0 - level) * (variance * (1.0 + 1.0 / n)).sqrt();
     let limit = if more_is_worse { mean + reach } else { mean - reach };
-    Ok(Limit { expected: mean.exp(), limit: limit.exp(), detectable: reach.exp_m1(), runs })
+    // So that a new run of that size lies beyond the limit nearly always, it scatters too.
+    let sure = reach + planner::nearly_always() * variance.sqrt();
+    Ok(Limit { expected: mean.exp(), limit: limit.exp(), detectable: sure.exp_m1(), runs })
 }
 
 impl Limit {

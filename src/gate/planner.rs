@@ -65,7 +65,12 @@ fn gap(demand: Demand) -> f64 {
 fn deviates(metrics: usize) -> f64 {
     let normal = Normal::standard();
     let alpha = FALSE_ALARMS / metrics.max(1) as f64;
-    normal.inverse_cdf(1.0 - alpha) + normal.inverse_cdf(1.0 - MISSES)
+    normal.inverse_cdf(1.0 - alpha) + nearly_always()
+}
+
+/// By how many standard errors more than needed a change must show to be found but for [`MISSES`] of the sessions.
+pub fn nearly_always() -> f64 {
+    Normal::standard().inverse_cdf(1.0 - MISSES)
 }
 
 /// The highest of these quantiles, highest first, that can be gated with so many requests for each arm.

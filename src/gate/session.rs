@@ -35,15 +35,19 @@ pub struct Session {
     pub block: u32,
 }
 
-/// The rounds that a look needs to be able to decide anything about so many metrics, if there are `looks` of them.
-fn rounds_needed(metrics: usize, looks: u32) -> u32 {
+/// The rounds that a metric needs before anything can be said of it, if it is one of so many and there are `looks`: so
+/// many that ranks can be rare enough, or that a share's bound has a reach.
+fn rounds_needed(scale: Scale, metrics: usize, looks: u32) -> u32 {
     let level = FALSE_ALARMS / f64::from(looks) / metrics.max(1) as f64;
-    (1.0 / level).log2().ceil() as u32
+    match scale {
+        Scale::Logarithm => (1.0 / level).log2().ceil() as u32,
+        Scale::Share => super::share::rounds_needed(level),
+    }
 }
 
 impl Session {
     /// A session of so many rounds: looks after a third, two thirds and all of them, but for those that would come too
-    /// early to decide anything: a look costs a share of the error rates.
+    /// early to decide anything: a look costs a share of the error rates. At the last one every metric can be decided.
     ///
     /// # Errors
     ///
@@ -62,10 +66,12 @@ impl Session {
         if gated.is_empty() {
             return Err("no metric is left to be gated: give a --metric that this load can carry".into());
         }
-        let needed = rounds_needed(gated.len(), LOOKS);
+        let needs = |gated_one: &Gated| rounds_needed(gated_one.metric.scale(), gated.len(), LOOKS);
+        let first = gated.iter().map(needs).min().unwrap_or(0);
+        let needed = gated.iter().map(needs).max().unwrap_or(0);
         let thirds = (1..=LOOKS).map(|nth| rounds * nth / LOOKS);
-        let looks: Vec<u32> = thirds.filter(|&seen| seen / block >= needed).collect();
-        if looks.is_empty() {
+        let looks: Vec<u32> = thirds.filter(|&seen| seen / block >= first).collect();
+        if rounds / block < needed {
             let (least, restarts) = match block {
                 1 => (needed, ""),
                 _ => (needed * block, ", start the servers anew more often (--restart-every)"),
@@ -157,8 +163,9 @@ pub fn usual(closed: bool, processes_known: bool) -> Vec<Metric> {
     [times, &[Metric::Errors, Metric::Reuse], cpu].concat()
 }
 
-/// Why a response time cannot be gated with so many requests for each arm at `rate`, and what can; `None` when it can.
-pub fn too_thin(gated: Gated, rate: f64, measured: Duration) -> Option<String> {
+/// Why a response time cannot be gated when each arm is measured for so long at `rate`, out of that budget, and what
+/// can; `None` when it can.
+pub fn too_thin(gated: Gated, rate: f64, measured: Duration, budget: Duration) -> Option<String> {
     let quantile = gated.metric.quantile().filter(|&quantile| quantile > 0.5)?;
     let requests = rate * measured.as_secs_f64();
     let (tail, needed) = (requests * (1.0 - quantile), planner::tail_needed(gated.demand));
@@ -170,7 +177,9 @@ pub fn too_thin(gated: Gated, rate: f64, measured: Duration) -> Option<String> {
         let fits = |q: f64| requests * (1.0 - q) >= planner::tail_needed(other.demand());
         *other < gated.metric && other.quantile().is_some_and(fits)
     });
-    let longer = Duration::from_secs_f64((measured.as_secs_f64() * 2.0 * needed / tail).ceil());
+    // The washouts grow with it. Beyond ten years the advice is not to.
+    let longer = (budget.as_secs_f64() * needed / tail).ceil().min(3e8);
+    let longer = Duration::from_secs_f64(longer);
     Some(format!(
         "{} cannot be gated: {tail:.0} responses of each arm would lie above it, {needed:.0} are needed to find {}; \
          gate {}, or give a higher --rate, a --budget of {}, a larger --detect {}=…, or --thin-tails where the machine is \
@@ -260,17 +269,41 @@ mod tests {
         let five = || ALL.into_iter().chain([Metric::P90, Metric::Cpu]).map(gated).collect::<Vec<_>>();
         assert_eq!(Session::new(five(), 60).unwrap().looks, [20, 40, 60]);
         assert_eq!(Session::new(five(), 18).unwrap().looks, [12, 18]);
-        assert_eq!(Session::new(five(), 12).unwrap().looks, [12]);
-        let refused = Session::new(five(), 9).unwrap_err();
-        assert!(refused.contains("at least 11 are needed; raise --budget"), "{refused}");
+        assert_eq!(Session::new(five(), 15).unwrap().looks, [15]);
+        let refused = Session::new(five(), 14).unwrap_err();
+        assert!(refused.contains("at least 15 are needed; raise --budget"), "{refused}");
+        let times = || [Metric::P50, Metric::P90].map(gated).to_vec();
+        assert_eq!(Session::new(times(), 10).unwrap().looks, [10], "ranks need fewer rounds than shares");
+    }
+
+    /// Fourteen rounds carry no bound of a share at that level, whatever they show: then there is no verdict either.
+    #[test]
+    fn a_share_of_which_too_few_rounds_say_nothing_is_undecided() {
+        let slots = rounds(12, |round| slot(round, HEAD, 0, 10));
+        let session = Session::new(ALL.map(gated).to_vec(), 36).unwrap();
+        assert_eq!(session.looks, [12, 24, 36]);
+        let found = session.look(&slots);
+        assert_eq!(found[1].verdict, Verdict::Inconclusive, "{}", found[1].sentence());
+        assert!(found[1].sentence().contains("12 rounds are too few to say anything: INCONCLUSIVE"));
+    }
+
+    #[test]
+    fn looks_of_blocks_are_counted_in_blocks() {
+        let session = Session::in_blocks(vec![gated(Metric::P50)], 54, 2).unwrap();
+        assert_eq!(session.looks, [18, 36, 54]);
     }
 
     #[test]
     fn a_tail_that_is_too_thin_is_refused_and_the_quantile_that_can_be_gated_is_named() {
         let minute = Duration::from_secs(25);
+        let too_thin = |gated, rate, measured| too_thin(gated, rate, measured, minute * 5 / 2);
         assert_eq!(too_thin(gated(Metric::P50), 1.0, minute), None);
         assert_eq!(too_thin(gated(Metric::P99), 20_000.0, minute), None);
         let text = too_thin(gated(Metric::P99), 3_300.0, minute).unwrap();
+        // 62.5 s with washouts, 4000 / 825 times as long.
+        assert!(text.contains("a --budget of 304 s"), "{text}");
+        let hopeless = too_thin(gated(Metric::P999), 1e-300, minute).unwrap();
+        assert!(hopeless.contains("p99.9 cannot be gated"), "{hopeless}");
         assert!(text.contains("825 responses of each arm") && text.contains("4000 are needed"), "{text}");
         assert!(text.contains("gate p95,"), "{text}");
         let coarse = Gated { metric: Metric::P99, demand: Demand { tolerance: 0.02, detect: 0.5 } };

@@ -54,11 +54,30 @@ pub fn floor(base: Count, head: Count, level: f64) -> f64 {
     share_at_most(head.hits, head.of, level) - base.share().unwrap_or(0.0)
 }
 
-/// About how many requests of the head would exclude such a change.
-pub fn requests_needed(base: Count, head: Count, change: f64, level: f64) -> f64 {
-    let share = (base.share().unwrap_or(0.0) + change).min(1.0);
-    let without_a_hit = level.ln() / (1.0 - share).ln();
-    without_a_hit.max(head.of as f64 * floor(base, head, level) / change)
+/// About how many requests of the head would exclude such a change, if they went on as they did. `None`: what the head
+/// did is such a change, or so near to it that no session would tell.
+pub fn requests_needed(base: Count, head: Count, change: f64, level: f64) -> Option<u64> {
+    const MOST: u64 = 1 << 40;
+    let share = head.share().unwrap_or(0.0);
+    let excludes = |of: u64| {
+        let hits = (share * of as f64).ceil() as u64;
+        floor(base, Count { hits, of }, level) <= change
+    };
+    let mut enough = head.of.max(1);
+    while !excludes(enough) {
+        enough = enough.checked_mul(2).filter(|&of| of < MOST)?;
+    }
+    let mut too_few = 0;
+    while enough - too_few > enough / 100 + 1 {
+        let middle = too_few.midpoint(enough);
+        if excludes(middle) { enough = middle } else { too_few = middle }
+    }
+    Some(enough)
+}
+
+/// The rounds that carry a bound at this level: see [`reach`].
+pub fn rounds_needed(level: f64) -> u32 {
+    (2.0 * (1.0 / level).ln()).floor() as u32 + 1
 }
 
 /// An upper bound for the probability, if the mean difference were no larger than `margin`, of one at least as large
@@ -89,9 +108,11 @@ fn deviation(differences: &[f64]) -> f64 {
     (squares / differences.len() as f64).sqrt()
 }
 
-/// The smallest difference that so many rounds of this scatter would have shown beyond `tolerance` half of the time.
+/// The smallest difference that so many rounds of this scatter would have shown beyond `tolerance`, but for
+/// [`MISSES`](super::MISSES) of the sessions: so much more than the bound's reach lies the mean with that probability.
 pub fn detectable(differences: &[f64], tolerance: f64, level: f64) -> Option<f64> {
-    reach(differences, level).map(|reach| tolerance + reach)
+    let scatter = deviation(differences) / (differences.len() as f64).sqrt();
+    reach(differences, level).map(|reach| tolerance + reach + super::planner::nearly_always() * scatter)
 }
 
 #[cfg(test)]
@@ -122,6 +143,7 @@ mod tests {
         assert!((excluded - (-8.0_f64).exp()).abs() < 1e-12, "exp(-n/2): {excluded}");
         assert_eq!(reach(&none, 0.05 / 3.0), Some(0.0));
         assert_eq!(reach(&none[..8], 0.05 / 3.0), None, "eight rounds are too few at that level");
+        assert_eq!(rounds_needed(0.05 / 3.0), 9);
     }
 
     #[test]
@@ -129,12 +151,31 @@ mod tests {
         let none = |of| Count { hits: 0, of };
         let level = 0.05 / 3.0;
         assert!(floor(none(300), none(300), level) > 0.01 && floor(none(500), none(500), level) < 0.01);
-        let needed = requests_needed(none(300), none(300), 0.01, level);
-        assert!((400.0..420.0).contains(&needed), "{needed}");
+        let needed = requests_needed(none(300), none(300), 0.01, level).unwrap();
+        assert!((405..420).contains(&needed), "{needed}");
         assert!(floor(none(410), none(410), level) < 0.01);
         // What both do is no change for the worse.
         let half = Count { hits: 5_000, of: 10_000 };
         assert!(floor(half, half, level) < 0.02);
+    }
+
+    /// The advice, followed, does what it says, and not with much to spare.
+    #[test]
+    fn as_many_requests_as_are_said_to_be_needed_exclude_the_change() {
+        let level = 0.05 / 3.0;
+        for (hits, of) in [(0, 100), (1, 300), (5, 1_500), (10, 2_000), (60, 10_000)] {
+            let (base, head) = (Count { hits: 0, of }, Count { hits, of });
+            let needed = requests_needed(base, head, 0.01, level).unwrap();
+            let grown = |times: f64| {
+                let of = needed as f64 * times;
+                let hits = (head.share().unwrap() * of).ceil() as u64;
+                Count { hits, of: of as u64 }
+            };
+            assert!(floor(base, grown(1.0), level) <= 0.01, "{hits} of {of}: {needed}");
+            assert!(floor(base, grown(0.8), level) > 0.01, "{hits} of {of}: {needed}");
+        }
+        let worse = Count { hits: 30, of: 1_000 };
+        assert_eq!(requests_needed(Count { hits: 0, of: 1_000 }, worse, 0.01, level), None);
     }
 
     #[test]

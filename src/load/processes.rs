@@ -13,6 +13,8 @@ pub(super) struct Use {
     threads: BTreeMap<u32, u64>,
     /// The processes' together, and that of children that have ended: in steps of 10 ms, and nothing is missing.
     ticks_ns: u64,
+    /// How many processes that is.
+    processes: u64,
 }
 
 impl Use {
@@ -23,19 +25,24 @@ impl Use {
         let mut used = Use::default();
         for pid in family(process, &stats) {
             used.ticks_ns += stats.get(&pid).map_or(0, |stat| stat.ticks * NS_PER_TICK);
+            used.processes += 1;
             used.threads.extend(threads(pid));
         }
         Some(used)
     }
 
-    /// What was used since: exactly while the threads are the same, in steps of 10 ms when some have come or gone.
-    /// `None` when a process that had used some is gone.
+    /// What was used since: exactly while the threads are the same, in steps of 10 ms when some have come or gone, or
+    /// come and gone meanwhile. `None` when a process that had used some is gone.
     pub(super) fn since(&self, before: &Use) -> Option<u64> {
-        if !self.threads.is_empty() && self.threads.keys().eq(before.threads.keys()) {
-            let pairs = self.threads.values().zip(before.threads.values());
-            return Some(pairs.map(|(now, before)| now.saturating_sub(*before)).sum());
+        let in_ticks = self.ticks_ns.checked_sub(before.ticks_ns);
+        if self.threads.is_empty() || !self.threads.keys().eq(before.threads.keys()) {
+            return in_ticks;
         }
-        self.ticks_ns.checked_sub(before.ticks_ns)
+        let pairs = self.threads.values().zip(before.threads.values());
+        let exact = pairs.map(|(now, before)| now.saturating_sub(*before)).sum();
+        // User and kernel time are rounded down, both, at both ends.
+        let rounding = 2 * NS_PER_TICK * self.processes;
+        in_ticks.filter(|&ticks| ticks > exact + rounding).or(Some(exact))
     }
 }
 
@@ -104,12 +111,17 @@ mod tests {
 
     #[test]
     fn time_is_exact_while_the_threads_are_the_same_and_in_ticks_when_they_are_not() {
-        let used =
-            |threads: &[(u32, u64)], ticks_ns| Use { threads: threads.iter().copied().collect(), ticks_ns };
+        let used = |threads: &[(u32, u64)], ticks_ns| Use {
+            threads: threads.iter().copied().collect(),
+            ticks_ns,
+            processes: 1,
+        };
         let before = used(&[(1, 100), (2, 50)], 10);
         assert_eq!(used(&[(1, 130), (2, 51)], 20).since(&before), Some(31));
         assert_eq!(used(&[(1, 130), (3, 1)], 30).since(&before), Some(20));
         assert_eq!(used(&[(1, 130)], 0).since(&before), None, "what is gone cannot be told");
+        let with_a_short_one = used(&[(1, 130), (2, 51)], 50_000_010);
+        assert_eq!(with_a_short_one.since(&before), Some(50_000_000), "one came and went");
     }
 
     #[test]

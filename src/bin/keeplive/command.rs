@@ -16,6 +16,37 @@ pub(crate) fn to_save(
     std::iter::once(env!("CARGO_BIN_NAME").to_owned()).chain(words.map(hide)).collect()
 }
 
+/// The same of a command line that starts servers, by commands that may begin with what the servers alone should know:
+/// `TOKEN=secret server --port {port}`.
+pub(crate) fn to_save_with_servers(
+    words: impl Iterator<Item = String>,
+    request: &RequestArgs,
+    way: Option<&WayArgs>,
+    commands: &[&str],
+) -> Vec<String> {
+    let mut saved = to_save(words, request, way);
+    let mut values: Vec<&str> = commands.iter().flat_map(|command| assigned(command)).collect();
+    // The longest first, so that none is hidden in part.
+    values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+    for value in values {
+        let (given, hidden) = (format!("={value}"), format!("={NOT_SAVED}"));
+        saved.iter_mut().for_each(|word| *word = word.replace(&given, &hidden));
+    }
+    saved
+}
+
+/// The values that a shell would put into the environment of this command.
+fn assigned(command: &str) -> impl Iterator<Item = &str> {
+    let is_name = |name: &str| {
+        !name.starts_with(|c: char| c.is_ascii_digit())
+            && !name.is_empty()
+            && name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric())
+    };
+    let words = command.split_ascii_whitespace().skip_while(|word| ["env", "exec", "export"].contains(word));
+    let assignments = words.map_while(move |word| word.split_once('=').filter(|(name, _)| is_name(name)));
+    assignments.map(|(_, value)| value).filter(|value| !value.is_empty())
+}
+
 /// Values of fields that carry credentials, who asks, and bodies that were given as text; the longest first, so that none is
 /// hidden in part.
 fn secrets(request: &RequestArgs, way: Option<&WayArgs>) -> Vec<String> {
@@ -75,6 +106,17 @@ mod tests {
             let text = saved(&words);
             assert!(!text.contains("secret") && text.contains("(not saved)"), "{words:?}: {text}");
         }
+    }
+
+    #[test]
+    fn what_the_servers_alone_should_know_is_left_out() {
+        let commands = ["TOKEN=secret PASS='secret2' ./server --port={port}", "env KEY=secret3 ./server"];
+        let words = ["keeplive", "gate", "--base-cmd", commands[0], "--head-cmd", commands[1]];
+        let Verb::Gate(args) = Args::parse_from(words).verb else { panic!("it is a gate") };
+        let words = words.into_iter().skip(1).map(str::to_owned);
+        let saved = super::to_save_with_servers(words, &args.request, Some(&args.way), &commands).join(" ");
+        assert!(!saved.contains("secret"), "{saved}");
+        assert!(saved.contains("TOKEN=(not saved)") && saved.contains("--port={port}"), "{saved}");
     }
 
     #[test]

@@ -60,6 +60,9 @@ fn measure(args: &GateArgs) -> io::Result<Gate> {
         Server::of(args.base.as_deref(), args.servers.base_cmd.as_deref())?,
         Server::of(args.head.as_deref(), args.servers.head_cmd.as_deref())?,
     ];
+    if let Some(why) = servers::collision(&servers) {
+        return Err(io::Error::other(why));
+    }
     let comparing = comparing(args, &servers)?;
     let stop = Stop::default();
     interrupt::listen_and_finally(&stop, launched::kill_all);
@@ -125,13 +128,14 @@ fn comparing(args: &GateArgs, servers: &[Server; 2]) -> io::Result<Comparing> {
         search: None,
         several: None,
     };
+    let commands = args.servers.commands();
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     Ok(Comparing {
         plan,
         load,
         tls: setup::tls(&args.tls)?,
         network: shape::network(&args.request, &args.way)?,
-        command: command::to_save(words, &args.request, Some(&args.way)),
+        command: command::to_save_with_servers(words, &args.request, Some(&args.way), &commands),
         embedded: false,
     })
 }
@@ -221,10 +225,13 @@ impl Host {
     /// The load is known: what it carries is gated, and what that can find is said.
     fn settle(&mut self, model: Model) -> Result<(), String> {
         let measured = self.plan.slot * self.plan.rounds;
+        let budget = (self.plan.slot + self.plan.washout) * self.plan.rounds * 2;
         let mut carried = Vec::new();
         for gated in &self.asked {
             let thin = match model {
-                Model::Open { rate, .. } if !self.thin_tails => session::too_thin(*gated, rate, measured),
+                Model::Open { rate, .. } if !self.thin_tails => {
+                    session::too_thin(*gated, rate, measured, budget)
+                }
                 _ => None,
             };
             match thin {

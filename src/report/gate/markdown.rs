@@ -44,8 +44,8 @@ pub fn write(gate: &Gate, out: &mut impl io::Write) -> io::Result<()> {
         "\n<sub>{} · {} · {} · keeplive {}</sub>",
         escape(&targets(gate)),
         how(gate),
-        gate.measurement.started,
-        gate.measurement.tool.version,
+        escape(&gate.measurement.started),
+        escape(&gate.measurement.tool.version),
     )
 }
 

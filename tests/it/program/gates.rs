@@ -193,6 +193,18 @@ fn commands_are_started_on_ports_of_their_own_started_anew_and_ended_and_their_c
 }
 
 #[test]
+fn two_commands_at_one_port_are_refused_before_anything_is_started() {
+    let url = "http://127.0.0.1:18080/";
+    let words = ["--base-cmd", "touch started", "--base", url, "--head-cmd", "touch started", "--head", url];
+    let folder = tempfile::tempdir().unwrap();
+    let gated = run(short(&words).arg("--no-save").current_dir(folder.path()));
+    assert_eq!(gated.code, Some(2), "{gated:?}");
+    assert!(gated.stderr.contains("both commands would serve at 127.0.0.1:18080"), "{}", gated.stderr);
+    assert!(gated.stderr.contains("write {port}"), "{}", gated.stderr);
+    assert!(!folder.path().join("started").exists());
+}
+
+#[test]
 fn a_command_that_dies_is_told_with_what_it_wrote() {
     let dying = "echo 'cannot open the database' >&2; exit 1";
     let good = serve("const:0");

@@ -75,6 +75,13 @@ pub(crate) struct ServerArgs {
     pub(crate) head_pid: Option<u32>,
 }
 
+impl ServerArgs {
+    /// Those that were given.
+    pub(crate) fn commands(&self) -> Vec<&str> {
+        self.base_cmd.iter().chain(&self.head_cmd).map(String::as_str).collect()
+    }
+}
+
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "What is gated")]
 pub(crate) struct AskedArgs {

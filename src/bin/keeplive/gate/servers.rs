@@ -52,6 +52,22 @@ impl Server {
     }
 }
 
+/// Why these two commands cannot run at the same time, with the cure.
+pub(crate) fn collision([base, head]: &[Server; 2]) -> Option<String> {
+    let authority = |server: &Server| {
+        let rest = server.url.split_once("://").map_or(server.url.as_str(), |(_, rest)| rest);
+        rest.split(['/', '?']).next().unwrap_or_default().to_owned()
+    };
+    let both = base.command.is_some() && head.command.is_some();
+    (both && authority(base) == authority(head)).then(|| {
+        format!(
+            "both commands would serve at {}, and they run at the same time: write {PORT} where they take their port, \
+             or give --base and --head two ports",
+            authority(base)
+        )
+    })
+}
+
 /// Ports below this are often somebody's.
 const LOWEST: u16 = 10_240;
 
