@@ -5,6 +5,7 @@ use std::process::Command;
 /// What a case asks of a tool.
 pub(crate) struct Ask<'a> {
     pub(crate) url: &'a str,
+    pub(crate) rate: u64,
     pub(crate) seconds: u64,
     pub(crate) connections: u64,
     pub(crate) keep_alive: bool,
@@ -25,14 +26,21 @@ pub(crate) struct Told {
 pub(crate) struct Tool {
     pub(crate) name: &'static str,
     pub(crate) version: &'static [&'static str],
-    pub(crate) words: fn(&Ask<'_>) -> Vec<String>,
+    /// Whether it can be told a rate. The others run a closed loop, and how many requests that makes is theirs.
+    pub(crate) paced: bool,
+    /// `None`: it cannot do what is asked.
+    pub(crate) words: fn(&Ask<'_>) -> Option<Vec<String>>,
+    /// Of what it writes to stdout, and then to stderr.
     pub(crate) parse: fn(&str) -> Told,
 }
 
-/// Every other tool that is known how to be called. Neither can be told a rate: both run a closed loop.
-pub(crate) const OTHERS: [Tool; 2] = [
-    Tool { name: "wrk", version: &["-v"], words: wrk_words, parse: wrk },
-    Tool { name: "ab", version: &["-V"], words: ab_words, parse: ab },
+/// Every other tool that is known how to be called.
+pub(crate) const OTHERS: [Tool; 5] = [
+    Tool { name: "wrk", version: &["-v"], paced: false, words: wrk_words, parse: wrk },
+    Tool { name: "ab", version: &["-V"], paced: false, words: ab_words, parse: ab },
+    Tool { name: "h2load", version: &["--version"], paced: false, words: h2load_words, parse: h2load },
+    Tool { name: "hey", version: &["-version"], paced: false, words: hey_words, parse: hey },
+    Tool { name: "oha", version: &["--version"], paced: true, words: oha_words, parse: oha },
 ];
 
 impl Tool {
@@ -48,19 +56,39 @@ fn words(text: String) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
 }
 
-fn wrk_words(ask: &Ask<'_>) -> Vec<String> {
+fn wrk_words(ask: &Ask<'_>) -> Option<Vec<String>> {
     let line = format!("-t1 -c{} -d{}s --timeout 60s --latency {}", ask.connections, ask.seconds, ask.url);
     let mut words = words(line);
     if !ask.keep_alive {
         words.splice(0..0, ["-H".to_owned(), "Connection: close".to_owned()]);
     }
-    words
+    Some(words)
 }
 
-fn ab_words(ask: &Ask<'_>) -> Vec<String> {
+fn ab_words(ask: &Ask<'_>) -> Option<Vec<String>> {
     let keep = if ask.keep_alive { "-k " } else { "" };
     // -t alone would stop at 50,000 requests.
-    words(format!("-q {keep}-s 60 -c {} -t {} -n 10000000 {}", ask.connections, ask.seconds, ask.url))
+    Some(words(format!("-q {keep}-s 60 -c {} -t {} -n 10000000 {}", ask.connections, ask.seconds, ask.url)))
+}
+
+/// It prints no quantiles, but writes each request's time to a log; here to stderr, which has nothing else.
+fn h2load_words(ask: &Ask<'_>) -> Option<Vec<String>> {
+    let log = "--log-file=/dev/stderr";
+    let line = format!("--h1 -t 1 -c {} -D {} {log} {}", ask.connections, ask.seconds, ask.url);
+    ask.keep_alive.then(|| words(line))
+}
+
+/// Its -q is by worker, and what a worker has missed is left out.
+fn hey_words(ask: &Ask<'_>) -> Option<Vec<String>> {
+    let keep = if ask.keep_alive { "" } else { "-disable-keepalive " };
+    Some(words(format!("-z {}s -c {} -t 60 {keep}{}", ask.seconds, ask.connections, ask.url)))
+}
+
+fn oha_words(ask: &Ask<'_>) -> Option<Vec<String>> {
+    let keep = if ask.keep_alive { "" } else { "--disable-keepalive " };
+    let how = format!("--no-tui --output-format json --insecure --latency-correction {keep}");
+    let Ask { url, rate, seconds, connections, .. } = ask;
+    Some(words(format!("{how}-q {rate} -c {connections} -z {seconds}s {url}")))
 }
 
 /// `wrk --latency`: it prints no p95.
@@ -97,6 +125,57 @@ fn ab(text: &str) -> Told {
         p95: after("95%", 0),
         p99: after("99%", 0),
         mean: after("Total:", 1),
+    }
+}
+
+/// `h2load --log-file`: a line for each request, of its start and its time in microseconds and the status between.
+fn h2load(text: &str) -> Told {
+    let count = text
+        .lines()
+        .find_map(|line| line.strip_prefix("requests: "))
+        .and_then(|line| line.split(", ").find_map(|part| part.strip_suffix(" done")?.parse().ok()));
+    let time = |line: &str| {
+        let mut fields = line.split('\t').map(|field| field.parse::<u64>().ok());
+        let (_, _, time) = (fields.next()??, fields.next()??, fields.next()??);
+        Some(time as f64 / 1e3)
+    };
+    let mut times: Vec<f64> = text.lines().filter_map(time).collect();
+    times.sort_by(f64::total_cmp);
+    let at = |q: f64| times.get(((q * times.len() as f64).ceil() as usize).saturating_sub(1)).copied();
+    let mean = (!times.is_empty()).then(|| times.iter().sum::<f64>() / times.len() as f64);
+    Told { count, p50: at(0.5), p90: at(0.9), p95: at(0.95), p99: at(0.99), mean }
+}
+
+/// `hey`: in seconds; the count is of answers.
+fn hey(text: &str) -> Told {
+    let number = |line: &str, at: usize| line.split_whitespace().nth(at)?.parse::<f64>().ok();
+    let starting = |label: &str| text.lines().find(|line| line.trim().starts_with(label));
+    let at = |label: &str| Some(number(starting(label)?, 2)? * 1e3);
+    let answers = text.lines().filter(|line| line.ends_with(" responses"));
+    let answers: Vec<u64> = answers.filter_map(|line| Some(number(line, 1)? as u64)).collect();
+    Told {
+        count: (!answers.is_empty()).then(|| answers.iter().sum()),
+        p50: at("50% in"),
+        p90: at("90% in"),
+        p95: at("95% in"),
+        p99: at("99% in"),
+        mean: starting("Average:").and_then(|line| Some(number(line, 1)? * 1e3)),
+    }
+}
+
+/// `oha --output-format json`: in seconds.
+fn oha(text: &str) -> Told {
+    let json = serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>().next();
+    let Some(Ok(report)) = json else { return Told::default() };
+    let at = |label: &str| Some(report["latencyPercentiles"][label].as_f64()? * 1e3);
+    let statuses = report["statusCodeDistribution"].as_object();
+    Told {
+        count: statuses.map(|all| all.values().filter_map(serde_json::Value::as_u64).sum()),
+        p50: at("p50"),
+        p90: at("p90"),
+        p95: at("p95"),
+        p99: at("p99"),
+        mean: report["summary"]["average"].as_f64().map(|seconds| seconds * 1e3),
     }
 }
 

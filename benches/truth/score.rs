@@ -1,0 +1,147 @@
+//! The scoring: what is true of a run, what a tool may be off by, and the matrix of who is not.
+
+use std::fmt::Write as _;
+
+use super::tools::Told;
+
+/// The latencies that are true, in milliseconds, shortest first.
+#[derive(Clone, Debug)]
+pub(crate) struct Truth(Vec<f64>);
+
+/// What is asked of each tool.
+pub(crate) const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99)];
+
+/// How far a count may be off, and with it the rank of a quantile: one request in a thousand.
+const RANKS: f64 = 0.001;
+
+impl Truth {
+    /// Of these latencies, in ms.
+    pub(crate) fn of(mut all: Vec<f64>) -> Truth {
+        all.sort_by(f64::total_cmp);
+        Truth(all)
+    }
+
+    pub(crate) fn at(&self, q: f64) -> f64 {
+        let rank = (q * self.0.len() as f64 - 1e-6).ceil() as usize;
+        self.0.get(rank.clamp(1, self.0.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
+    }
+
+    pub(crate) fn mean(&self) -> f64 {
+        self.0.iter().sum::<f64>() / self.0.len() as f64
+    }
+
+    /// The values at the ranks q ± 0.1 %. Where the truth jumps at a quantile (Tene's freeze is felt by just half of the
+    /// requests), one request more or less in the wait is another answer, and a count may be off by as many.
+    pub(crate) fn around(&self, q: f64) -> Span {
+        Span { from: self.at(q - RANKS), to: self.at(q + RANKS) }
+    }
+}
+
+/// Where what is told may lie.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Span {
+    pub(crate) from: f64,
+    pub(crate) to: f64,
+}
+
+impl Span {
+    pub(crate) fn only(value: f64) -> Span {
+        Span { from: value, to: value }
+    }
+
+    /// Within 5 %, or half a millisecond.
+    pub(crate) fn holds(self, told: f64) -> bool {
+        let allowed = |truth: f64| (0.05 * truth).max(0.5);
+        told >= self.from - allowed(self.from) && told <= self.to + allowed(self.to)
+    }
+}
+
+/// Within 0.1 %.
+pub(crate) fn counts(told: u64, truth: u64) -> bool {
+    told.abs_diff(truth) as f64 <= RANKS * truth as f64
+}
+
+/// One thing that was asked.
+struct Point {
+    name: &'static str,
+    told: Option<String>,
+    truth: String,
+    right: bool,
+}
+
+/// A tool's answers to one case.
+pub(crate) struct Score(Vec<Point>);
+
+impl Score {
+    /// `mean`: where the mean of a long run lies, where that is known beside the mean of this one.
+    pub(crate) fn of(told: &Told, truth: &Truth, mean: Option<Span>, count: u64) -> Score {
+        let mut points: Vec<_> = QUANTILES
+            .into_iter()
+            .zip([told.p50, told.p90, told.p95, told.p99])
+            .map(|((name, q), told)| point(name, told, format!("{:.2}", truth.at(q)), truth.around(q)))
+            .collect();
+        points.push(point("mean", told.mean, format!("{:.2}", truth.mean()), Span::only(truth.mean())));
+        if let Some(span) = mean {
+            points.push(point("M/D/1", told.mean, format!("{:.2}..{:.2}", span.from, span.to), span));
+        }
+        points.push(Point {
+            name: "count",
+            told: told.count.map(|told| told.to_string()),
+            truth: count.to_string(),
+            right: told.count.is_some_and(|told| counts(told, count)),
+        });
+        Score(points)
+    }
+
+    /// What a tool does not print it does not get wrong, but it is not a pass either.
+    pub(crate) fn passes(&self) -> bool {
+        self.0.iter().all(|point| point.right)
+    }
+
+    pub(crate) fn line(&self) -> String {
+        let mut line = String::from(if self.passes() { "PASS" } else { "FAIL" });
+        for Point { name, told, truth, right } in &self.0 {
+            let mark = if *right { "" } else { "!" };
+            let _ = write!(line, "  {name} {}{mark} of {truth}", told.as_deref().unwrap_or("-"));
+        }
+        line
+    }
+
+    /// For the matrix: what is wrong, and in brackets what is not told.
+    pub(crate) fn cell(&self) -> String {
+        if self.passes() {
+            return "PASS".into();
+        }
+        let names = |told: bool| {
+            let of_them = self.0.iter().filter(move |point| !point.right && point.told.is_some() == told);
+            of_them.map(|point| point.name).collect::<Vec<_>>().join(" ")
+        };
+        let (wrong, untold) = (names(true), names(false));
+        let untold = if untold.is_empty() { untold } else { format!("({untold})") };
+        format!("FAIL {wrong} {untold}").split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn point(name: &'static str, told: Option<f64>, truth: String, span: Span) -> Point {
+    let right = told.is_some_and(|told| span.holds(told));
+    Point { name, told: told.map(|told| format!("{told:.2}")), truth, right }
+}
+
+/// Cases by tools. A row for each case, with a cell for each tool in the order of `tools`.
+pub(crate) fn matrix(tools: &[&str], rows: &[(&str, Vec<String>)]) -> String {
+    let width = |nth: usize| {
+        let cells = rows.iter().map(|(_, cells)| cells[nth].len());
+        cells.chain([tools[nth].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..tools.len()).map(width).collect();
+    let first = rows.iter().map(|(case, _)| case.len()).max().unwrap_or(0);
+    let line = |name: &str, cells: &mut dyn Iterator<Item = &str>| {
+        let cells = cells.zip(&widths).map(|(cell, width)| format!("  {cell:<width$}")).collect::<String>();
+        format!("{name:<first$}{cells}").trim_end().to_owned() + "\n"
+    };
+    let mut text = line("", &mut tools.iter().copied());
+    for (case, cells) in rows {
+        text += &line(case, &mut cells.iter().map(String::as_str));
+    }
+    text
+}
