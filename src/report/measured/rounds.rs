@@ -57,9 +57,14 @@ fn in_words(difference: &Difference) -> String {
             ("requests per second", difference.interval.map(|ratio| format!("{} times", factor_range(ratio))))
         }
     };
+    // Where a round has too few responses for the median, several are taken together, and shown at the first.
+    let (each, all) = match difference.rounds_per_block {
+        1 => ("round".to_owned(), "rounds".to_owned()),
+        several => (format!("block of {several} rounds"), format!("blocks of {several} rounds")),
+    };
     format!(
-        "Above, the {what} of {} and {} in each round, joined; below, the difference of each round, with the 95 % \
-         interval shaded. {} was the better one in {better} of {n} rounds: {}.",
+        "Above, the {what} of {} and {} in each {each}, joined; below, the difference of each, with the 95 % \
+         interval shaded. {} was the better one in {better} of {n} {all}: {}.",
         difference.control,
         difference.arm,
         difference.control,
