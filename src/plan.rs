@@ -226,6 +226,10 @@ impl Arm {
             // An arm's timeouts are what they say, whatever the target thinks of them.
             .hint(HintPolicy::Ignore)
             .lifetime_jitter(0.0)
+            // Every request has a time limit: a peer that has vanished is noticed by that, and each connection is spared
+            // five calls to the kernel.
+            .tcp_keepalive(None)
+            .tcp_user_timeout(None)
     }
 }
 
