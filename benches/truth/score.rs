@@ -49,6 +49,11 @@ impl Span {
         Span { from: value, to: value }
     }
 
+    /// Up to what the server's log shows, where that is later.
+    fn or_later(self, logged: Option<f64>) -> Span {
+        Span { to: logged.map_or(self.to, |logged| logged.max(self.to)), ..self }
+    }
+
     /// Within 5 %, or half a millisecond.
     pub(crate) fn holds(self, told: f64) -> bool {
         let allowed = |truth: f64| (0.05 * truth).max(0.5);
@@ -73,14 +78,25 @@ struct Point {
 pub(crate) struct Score(Vec<Point>);
 
 impl Score {
-    /// `mean`: where the mean of a long run lies, where that is known beside the mean of this one.
-    pub(crate) fn of(told: &Told, truth: &Truth, mean: Option<Span>, count: u64) -> Score {
+    /// `logged`: what the server's log says of the same requests, from when they were due. A closed form knows no server
+    /// that takes its time to answer the hundred requests that a stall has gathered; one that was answered later was
+    /// slower, and nothing allows to tell less. `mean`: where the mean of a long run lies, where that is known beside
+    /// the mean of this one.
+    pub(crate) fn of(
+        told: &Told,
+        truth: &Truth,
+        logged: Option<&Truth>,
+        mean: Option<Span>,
+        count: u64,
+    ) -> Score {
+        let around = |q| truth.around(q).or_later(logged.map(|logged| logged.around(q).to));
         let mut points: Vec<_> = QUANTILES
             .into_iter()
             .zip([told.p50, told.p90, told.p95, told.p99])
-            .map(|((name, q), told)| point(name, told, format!("{:.2}", truth.at(q)), truth.around(q)))
+            .map(|((name, q), told)| point(name, told, format!("{:.2}", truth.at(q)), around(q)))
             .collect();
-        points.push(point("mean", told.mean, format!("{:.2}", truth.mean()), Span::only(truth.mean())));
+        let whole = Span::only(truth.mean()).or_later(logged.map(Truth::mean));
+        points.push(point("mean", told.mean, format!("{:.2}", truth.mean()), whole));
         if let Some(span) = mean {
             points.push(point("M/D/1", told.mean, format!("{:.2}..{:.2}", span.from, span.to), span));
         }

@@ -408,6 +408,9 @@ impl Reasons {
         if measurement.interrupted {
             self.note("the run was interrupted before its end".into());
         }
+        if measurement.slots.iter().any(|slot| slot.flags.iter().any(|flag| flag == "panicked")) {
+            self.invalid("a part of keeplive panicked, and what it had in hand is missing: report it".into());
+        }
         let flagged = measurement.slots.iter().filter(|slot| slot.pure && !slot.flags.is_empty());
         let mut flags: Vec<&str> = flagged.clone().flat_map(|slot| &slot.flags).map(String::as_str).collect();
         flags.sort_unstable();

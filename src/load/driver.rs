@@ -11,7 +11,7 @@ use super::live::Live;
 use super::recorder::Desks;
 use super::request::Template;
 use super::search::{self, Found};
-use super::worker::{self, Job, Source};
+use super::worker::{self, Gate, Job, PANICKED, Source};
 use super::{Companion, Comparing, Load, Network, Next, Progress, Refusal, Stop, processes, purity, usage};
 use crate::clock;
 use crate::error::Error;
@@ -479,7 +479,12 @@ impl Driver {
             } else {
                 (dead, unanswered) = (0, 0);
             }
+            let broken = slot.flags.iter().any(|flag| flag == PANICKED);
             slots.push(slot);
+            if broken {
+                self.notes.push(format!("ended early in round {}: see why it is invalid", visit.round + 1));
+                return Ok(Next::Go);
+            }
             if dead >= DEAD_SLOTS && unanswered >= DEAD_REQUESTS {
                 let round = visit.round + 1;
                 self.notes
@@ -514,7 +519,7 @@ impl Driver {
         // One arm alone is measured as it is: there is nothing that it should differ from. So is one with a target
         // of its own: what that makes of its connections is part of the comparison.
         if self.plan.arms.len() > 1 && arm.target.is_none() {
-            slot.flags = purity::faults(arm, &slot, self.is_https(visit.arm));
+            slot.flags.extend(purity::faults(arm, &slot, self.is_https(visit.arm)));
         }
         slot.pure = slot.flags.is_empty();
         if self.stop.is_set() && (slot.duration < self.plan.slot || slot.censored > 0) {
@@ -530,19 +535,11 @@ impl Driver {
         let throttled_before = usage::throttled_ns();
         let ready = Arc::new(Barrier::new(self.plan.threads));
         let jobs: Vec<Job> = (0..self.plan.threads).map(|worker| self.job(shape, worker, &ready)).collect();
-        let parts: Vec<Result<Slot, Error>> = thread::scope(|scope| {
+        let parts: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> = jobs.into_iter().map(|job| scope.spawn(move || worker::run(job))).collect();
-            threads.into_iter().map(|thread| thread.join().expect("a worker has panicked")).collect()
+            threads.into_iter().map(thread::ScopedJoinHandle::join).collect()
         });
-        let mut whole: Option<Slot> = None;
-        for part in parts {
-            let part = part.map_err(|error| Refusal::Usage(format!("a worker could not run: {error}")))?;
-            match &mut whole {
-                None => whole = Some(part),
-                Some(whole) => whole.merge(&part),
-            }
-        }
-        let mut slot = whole.ok_or_else(|| Refusal::Usage("--threads is 0".into()))?;
+        let mut slot = whole(parts)?;
         slot.client.time_wait_before = time_wait_before;
         slot.client.time_wait_after = usage::time_wait();
         slot.client.throttled_ns = usage::throttled_ns().saturating_sub(throttled_before);
@@ -593,12 +590,35 @@ impl Driver {
             stages: shape.stages.clone(),
             think: self.plan.think,
             seed,
-            ready: Arc::clone(ready),
+            ready: Gate::of(ready),
             stop: self.stop.flag(),
             desks: Desks { counted: desk(shape.measured), before: desk(false) },
             live: shape.measured.then(|| self.live.clone()),
         }
     }
+}
+
+/// What all workers measured together. One that panicked has nothing to add, and what the others measured is not lost
+/// with it: the slot tells.
+fn whole(parts: Vec<thread::Result<Result<Slot, Error>>>) -> Result<Slot, Refusal> {
+    let (mut whole, mut panicked): (Option<Slot>, bool) = (None, false);
+    for part in parts {
+        let Ok(part) = part else {
+            panicked = true;
+            continue;
+        };
+        let part = part.map_err(|error| Refusal::Usage(format!("a worker could not run: {error}")))?;
+        panicked |= part.flags.iter().any(|flag| flag == PANICKED);
+        match &mut whole {
+            None => whole = Some(part),
+            Some(whole) => whole.merge(&part),
+        }
+    }
+    let nothing = || Refusal::Usage("every thread panicked, which is a defect of keeplive: report it".into());
+    let mut slot = whole.ok_or_else(nothing)?;
+    slot.flags.retain(|flag| flag != PANICKED);
+    slot.flags.extend(panicked.then(|| PANICKED.to_owned()));
+    Ok(slot)
 }
 
 /// What an arm asks for, made ready. Where it is several things, what is wrong is said with which.
@@ -680,4 +700,31 @@ fn unix_ns(time: SystemTime) -> u64 {
 fn rfc3339(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time)
         .map_or_else(|_| String::new(), |stamp| stamp.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(completed: u64) -> thread::Result<Result<Slot, Error>> {
+        Ok(Ok(Slot { completed, ..Slot::default() }))
+    }
+
+    #[test]
+    fn what_the_others_measured_outlives_a_worker_that_panicked_and_the_slot_tells() {
+        let slot = whole(vec![of(2), Err(Box::new("a panic")), of(3)]).unwrap();
+        assert_eq!((slot.completed, slot.flags), (5, vec![PANICKED.to_owned()]));
+        assert!(whole(vec![of(2), of(3)]).unwrap().flags.is_empty());
+        assert!(
+            whole(vec![Err(Box::new("a panic"))])
+                .is_err_and(|refusal| refusal.to_string().contains("panicked"))
+        );
+    }
+
+    #[test]
+    fn what_is_shared_among_workers_is_shared_whole() {
+        for (all, workers) in [(1, 3), (7, 2), (8, 4), (0, 2)] {
+            assert_eq!((0..workers).map(|worker| share(all, worker, workers)).sum::<usize>(), all);
+        }
+    }
 }

@@ -48,13 +48,42 @@ pub(super) struct Job {
     /// What pauses are drawn from.
     pub(super) seed: u64,
     /// Where workers wait for each other before the first request is due.
-    pub(super) ready: Arc<Barrier>,
+    pub(super) ready: Gate,
     pub(super) stop: Arc<AtomicBool>,
     /// Where it counts while it runs.
     pub(super) desks: Desks,
     /// Whom to tell when the window opens, where it is one that is measured.
     pub(super) live: Option<Live>,
 }
+
+/// A worker's place at the line where all wait for each other. One that ends before it got there, by an error or by a
+/// panic, passes it with its end: the others would wait for it for ever.
+#[derive(Debug)]
+pub(super) struct Gate {
+    all: Arc<Barrier>,
+    passed: Cell<bool>,
+}
+
+impl Gate {
+    pub(super) fn of(all: &Arc<Barrier>) -> Gate {
+        Gate { all: Arc::clone(all), passed: Cell::new(false) }
+    }
+
+    fn pass(&self) {
+        if !self.passed.replace(true) {
+            self.all.wait();
+        }
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.pass();
+    }
+}
+
+/// The flag of a slot in which a part of this program panicked: what the rest measured stands in it.
+pub(super) const PANICKED: &str = "panicked";
 
 /// When requests start.
 #[derive(Debug)]
@@ -83,20 +112,8 @@ const SHORT_DRAIN: Duration = Duration::from_millis(300);
 /// Runs a job to its end on the calling thread.
 pub(super) fn run(job: Job) -> Result<Slot, Error> {
     let failed = |source| Error::new(ErrorKind::InvalidRequest).with_source(source);
-    let ready = Arc::clone(&job.ready);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed);
-    let pool = Pool::with_tls(within_max_time(&job), job.tls.clone());
-    let (runtime, pool) = match (runtime, pool) {
-        (Ok(runtime), Ok(pool)) => (runtime, pool),
-        (runtime, pool) => {
-            // The others wait for everybody.
-            ready.wait();
-            return Err(runtime
-                .err()
-                .or(pool.err())
-                .unwrap_or_else(|| Error::new(ErrorKind::InvalidRequest)));
-        }
-    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let pool = Pool::with_tls(within_max_time(&job), job.tls.clone())?;
     LocalSet::new().block_on(&runtime, async { Rc::new(Worker::new(job, pool)).run().await.map_err(failed) })
 }
 
@@ -119,6 +136,7 @@ struct Worker {
     random: RefCell<Xoshiro256PlusPlus>,
     chooser: RefCell<Chooser>,
     opened: Cell<Opened>,
+    panicked: Cell<bool>,
 }
 
 /// The connections that the pool had opened when that was last told.
@@ -168,12 +186,13 @@ impl Worker {
             random,
             chooser,
             opened,
+            panicked: Cell::new(false),
         }
     }
 
     async fn run(self: Rc<Self>) -> std::io::Result<Slot> {
         self.open_ahead().await;
-        self.job.ready.wait();
+        self.job.ready.pass();
         let timer = &Timer::new()?;
         self.hours.set(Hours::from(clock::now() + LEAD, &self.job));
         let Hours { begin, counted_from, .. } = self.hours.get();
@@ -390,6 +409,11 @@ impl Worker {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
+        for task in loops {
+            // What it had in hand stays there, and is censored.
+            let ended = task.await;
+            self.panicked.set(self.panicked.get() || ended.is_err_and(|error| error.is_panic()));
+        }
     }
 
     async fn account(&self, window_end: Instant, client: ClientUse) -> Slot {
@@ -411,6 +435,9 @@ impl Worker {
         }
         let mut slot = recorder.finish();
         slot.client = client;
+        if self.panicked.get() {
+            slot.flags.push(PANICKED.into());
+        }
         slot.duration = window_end.saturating_duration_since(self.hours.get().counted_from);
         self.pool.close();
         let stats = self.settled().await;
@@ -454,21 +481,13 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
-    /// What one request comes to at a peer that says this and then nothing more.
-    fn slot(answer: &'static str) -> Slot {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let url = format!("http://{}/", listener.local_addr().expect("an address"));
-        let peer = std::thread::spawn(move || {
-            let (mut stream, _): (TcpStream, _) = listener.accept().expect("a connection");
-            assert!(stream.read(&mut [0; 1024]).is_ok_and(|n| n > 0), "a request");
-            stream.write_all(answer.as_bytes()).expect("it takes an answer");
-            while stream.read(&mut [0; 1024]).is_ok_and(|n| n > 0) {}
-        });
+    /// One request on a connection of its own.
+    fn job(url: String, pool: PoolConfig) -> Job {
         let target = Target { url, method: "GET".into(), headers: Vec::new(), body_len: 0, body: Vec::new() };
-        let slot = run(Job {
+        Job {
             templates: [Template::new(&target).expect("a target")].into(),
             chooser: Chooser::One,
-            pool: PoolConfig::default().keep_alive(false),
+            pool: pool.keep_alive(false),
             tls: TlsConfig::default().build().expect("TLS"),
             connections: 1,
             source: Source::Closed { most: 1 },
@@ -479,12 +498,55 @@ mod tests {
             stages: Vec::new(),
             think: None,
             seed: 1,
-            ready: Arc::new(Barrier::new(1)),
+            ready: Gate::of(&Arc::new(Barrier::new(1))),
             stop: Arc::new(AtomicBool::new(false)),
             desks: Desks::default(),
             live: None,
-        })
-        .expect("a slot");
+        }
+    }
+
+    /// Breaks the loop that asks it.
+    #[derive(Debug)]
+    struct Panics;
+
+    impl crate::resolver::Resolver for Panics {
+        fn lookup<'a>(&'a self, _: &'a str, _: u16) -> crate::resolver::Lookup<'a> {
+            panic!("as a test wants it")
+        }
+    }
+
+    #[test]
+    fn a_loop_that_panics_is_told_of_and_what_it_had_in_hand_is_not_lost() {
+        let pool = PoolConfig::default().resolver(Some(Arc::new(Panics)));
+        let mut job = job("http://breaks.test/".into(), pool);
+        job.window = Duration::from_millis(50);
+        let slot = run(job).expect("a slot");
+        assert_eq!((slot.flags.as_slice(), slot.censored), (&[PANICKED.to_owned()][..], 1));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_worker_that_has_panicked() {
+        let all = Arc::new(Barrier::new(2));
+        let (breaks, waits) = (Gate::of(&all), Gate::of(&all));
+        let broken = std::thread::spawn(move || {
+            let _held = breaks;
+            panic!("as a test wants it");
+        });
+        waits.pass();
+        assert!(broken.join().is_err());
+    }
+
+    /// What one request comes to at a peer that says this and then nothing more.
+    fn slot(answer: &'static str) -> Slot {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}/", listener.local_addr().expect("an address"));
+        let peer = std::thread::spawn(move || {
+            let (mut stream, _): (TcpStream, _) = listener.accept().expect("a connection");
+            assert!(stream.read(&mut [0; 1024]).is_ok_and(|n| n > 0), "a request");
+            stream.write_all(answer.as_bytes()).expect("it takes an answer");
+            while stream.read(&mut [0; 1024]).is_ok_and(|n| n > 0) {}
+        });
+        let slot = run(job(url, PoolConfig::default())).expect("a slot");
         peer.join().expect("no panic");
         slot
     }

@@ -98,3 +98,34 @@ fn what_is_counted_while_a_run_runs_only_grows_and_ends_as_what_the_result_says_
         }
     }
 }
+
+/// `--max-idle` is of all threads together: beyond it connections close when they become idle, and what is left is
+/// closed at the end.
+#[test]
+fn max_idle_bounds_the_idle_connections_of_all_threads_together() {
+    let server = Server::new(Behaviour::default()).start().unwrap();
+    let mut comparing = comparing(server.url());
+    let limits = Limits { max_idle: Some(3), ..Limits::default() };
+    comparing.plan.arms = vec![Arm::on(limits)];
+    comparing.plan.connections = 8;
+    comparing.plan.rounds = 1;
+    comparing.load = Load::Rate(10.0, keeplive::plan::Arrivals::Constant);
+    let measurement = load::compare(comparing, &Stop::default(), &mut |_| {}).unwrap();
+    let closed = &measurement.slots[0].connections.closed;
+    assert!(closed["shutdown"] <= 3 && closed.values().sum::<u64>() >= 8, "{closed:?}");
+    assert!(!measurement.notes.iter().any(|note| note.contains("not steady")), "{:?}", measurement.notes);
+}
+
+/// A rate that is given is not searched for, so there is nothing in the warm-up that could be unsteady.
+#[test]
+fn a_load_at_a_given_rate_is_never_said_to_be_unsteady() {
+    let profile = "const:5ms".parse().unwrap();
+    let server = Server::new(Behaviour::default().profile(profile)).start().unwrap();
+    for arrivals in [keeplive::plan::Arrivals::Constant, keeplive::plan::Arrivals::Poisson] {
+        let mut comparing = comparing(server.url());
+        comparing.plan.rounds = 1;
+        comparing.load = Load::Rate(20.0, arrivals);
+        let measurement = load::compare(comparing, &Stop::default(), &mut |_| {}).unwrap();
+        assert!(!measurement.notes.iter().any(|note| note.contains("steady")), "{:?}", measurement.notes);
+    }
+}

@@ -131,7 +131,7 @@ fn one_that_leaves_out_the_wait_fails_every_quantile_that_waits() {
         p99: Some(1.0),
         mean: Some(6.0),
     };
-    let score = Score::of(&blind, &frozen_for_half(), None, 2_003);
+    let score = Score::of(&blind, &frozen_for_half(), None, None, 2_003);
     assert_eq!(score.cell(), "FAIL p90 p99 mean count (p95)");
 }
 
@@ -151,4 +151,13 @@ fn the_matrix_has_a_row_for_each_case_and_a_column_for_each_tool() {
         matrix(&["keeplive", "ab"], &rows),
         "     keeplive  ab\nP1   PASS      FAIL p90\nP22  n/a       PASS\n"
     );
+}
+
+#[test]
+fn an_answer_that_the_servers_log_shows_as_later_may_be_told_as_late_and_never_as_earlier() {
+    let (form, log) = (Truth::of(vec![10.0; 1_000]), Truth::of(vec![14.0; 1_000]));
+    let told = |ms| Told { count: Some(1_000), p50: ms, p90: ms, p95: ms, p99: ms, mean: ms };
+    let passes = |ms| Score::of(&told(Some(ms)), &form, Some(&log), None, 1_000).passes();
+    assert!(passes(10.0) && passes(14.5) && !passes(15.0) && !passes(9.0));
+    assert!(!Score::of(&told(Some(14.0)), &form, None, None, 1_000).passes());
 }
