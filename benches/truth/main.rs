@@ -8,15 +8,16 @@
 //! own pace). Under Poisson arrivals the mean must also be that of M/D/1 by the closed form, give or take what sampling
 //! makes of runs of that length. What a tool does not tell it has not passed.
 //!
-//! Below keeplive's own row stands what the server's log says of the same requests, from when they were due until they
-//! were answered. The closed form is of a server that answers what a stall has gathered in no time; where the log shows
-//! that it answered later, up to that is right, too, and less than the closed form never is. (The schedules of the other
-//! tools are not known, so they have the closed form alone; a closed loop also saturates the server where it is fast.)
+//! Below keeplive's own row stands what the server's log says of the same requests, from their arrival until they were
+//! answered. The closed form is of a server that answers what a stall has gathered in no time; where the log shows that it
+//! held requests for longer, up to that is right, too, and less than the closed form never is. A late sender is excused by
+//! neither. (The schedules of the other tools are not known, so they have the closed form alone; a closed loop also
+//! saturates the server where it is fast.)
 //!
 //! It would catch: latencies that leave out the wait before a request could be sent, requests that are lost at the end,
 //! "corrections" that invent samples, arrivals that are not what was asked for, and handshakes outside the clock.
 //!
-//! `cargo bench --bench truth` takes about eight minutes with wrk, ab and h2load, and writes results/DATE-COMMIT/truth.txt.
+//! `cargo bench --bench truth` takes about ten minutes with wrk, ab and h2load, and writes results/DATE-COMMIT/truth.txt.
 //! Names of cases (`P3`) or tools (`wrk`) choose among them; then it only prints.
 
 #[allow(dead_code, reason = "the other benches need more of it")]
@@ -212,13 +213,9 @@ fn truth(case: &Case, log: &[Logged], n: u64) -> Truth {
     })
 }
 
-/// What the log says that requests of an even schedule took, from when they were due.
+/// How long the server held requests of an even schedule, as it saw it itself. A sender's lateness is not in it.
 fn logged(case: &Case, log: &[Logged]) -> Option<Truth> {
-    let begun = begun(case, log);
-    let took = |(nth, logged): (usize, &Logged)| {
-        logged.arrival + logged.hold - begun - nth as f64 * 1e3 / case.rate as f64
-    };
-    (!case.poisson && !log.is_empty()).then(|| Truth::of(log.iter().enumerate().map(took).collect()))
+    (!case.poisson && !log.is_empty()).then(|| Truth::of(log.iter().map(|logged| logged.hold).collect()))
 }
 
 fn by_the_log(logged: &Truth) -> String {

@@ -78,7 +78,7 @@ struct Point {
 pub(crate) struct Score(Vec<Point>);
 
 impl Score {
-    /// `logged`: what the server's log says of the same requests, from when they were due. A closed form knows no server
+    /// `logged`: how long the server's log says that it held the same requests. A closed form knows no server
     /// that takes its time to answer the hundred requests that a stall has gathered; one that was answered later was
     /// slower, and nothing allows to tell less. `mean`: where the mean of a long run lies, where that is known beside
     /// the mean of this one.
