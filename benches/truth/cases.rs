@@ -53,8 +53,9 @@ pub(crate) const CASES: [Case; 10] = [
     Case {
         name: "P1-stall",
         profiles: &["const:1ms", "stall:1s,100ms"],
-        rate: 1_000,
-        connections: 250,
+        // Twice as many would take server and client, on two processors, milliseconds to get through after each stall.
+        rate: 500,
+        connections: 150,
         seconds: 30,
         truth: Source::Form(|_, at| {
             let start = ((at + 1.0) / 1e3).floor() * 1e3;

@@ -2,7 +2,7 @@
 //! costs. The truth is the closed form at each instant of the schedule, begun when the server's log says that the first
 //! counted request arrived; under drawn arrivals it is what the log says was held.
 //!
-//! A quantile passes within 5 % or 0.5 ms of the true values at ranks q ± 0.1 %, which is what the count may be off by:
+//! A quantile passes within 5 % or 0.5 ms of the true values at ranks q ± 0.2 %, one request of the five hundred from one stall to the next:
 //! where the truth jumps at the quantile itself, one request more or less in the wait is another answer. The mean passes
 //! within 5 % or 0.5 ms, the count within 0.1 % of what was scheduled (of what the server answered, where a tool sets its
 //! own pace). Under Poisson arrivals the mean must also be that of M/D/1 by the closed form, give or take what sampling
@@ -45,7 +45,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_keeplive");
 
 /// Said in the file, too.
 const RULE: &str = "\
-A quantile passes within 5 % or 0.5 ms of the true values at ranks q +- 0.1 %, the mean within 5 % or 0.5 ms, the
+A quantile passes within 5 % or 0.5 ms of the true values at ranks q +- 0.2 %, the mean within 5 % or 0.5 ms, the
 count within 0.1 %; of keeplive's requests also what lies between that and the server's log of them. \"told! of true\" is a miss, \"-\" is not told.";
 
 const LEGEND: &str = "\
