@@ -22,6 +22,7 @@ mod checkout;
 mod contenders;
 mod echo;
 mod memory;
+mod profile;
 #[path = "../results.rs"]
 mod results;
 mod tables;
@@ -47,12 +48,13 @@ const ROUNDS: usize = 11;
 type Make = fn(&Echo) -> Part;
 
 /// What can be asked for.
-const PARTS: [(&str, Make); 6] = [
+const PARTS: [(&str, Make); 7] = [
     ("on", on),
     ("off", off),
     ("workers", workers),
     ("checkout", checkouts),
     ("instructions", instructions),
+    ("profile", where_they_are),
     ("memory", memory),
 ];
 
@@ -227,6 +229,16 @@ fn instructions(echo: &Echo) -> Part {
         }));
     }
     Part { text, data: data.into() }
+}
+
+/// Where the instructions are.
+fn where_they_are(_: &Echo) -> Part {
+    let clients = ["hyper, inline", "hyper-util legacy", "keeplive lease", "keeplive send_to"];
+    let profiles = clients.map(|client| profile::of(client, 50));
+    let data = clients.iter().zip(&profiles);
+    let data: serde_json::Map<_, _> =
+        data.map(|(client, profile)| ((*client).to_owned(), serde_json::json!(profile))).collect();
+    Part { text: profile::table(&clients, &profiles), data: data.into() }
 }
 
 /// By callgrind: what a longer visit takes more than a shorter one, so that starting and warming up cancel out.

@@ -16,6 +16,9 @@ pub(crate) enum Source {
     /// that Pollaczek and Khinchine give for one server that takes 1 ms for each, else arrivals of another kind would
     /// not be seen.
     Queue,
+    /// No truth about the server: how late the tool sends, which only keeplive tells. The 99th percentile may be so many
+    /// microseconds.
+    Lateness(f64),
 }
 
 pub(crate) struct Case {
@@ -105,14 +108,13 @@ pub(crate) const CASES: [Case; 10] = [
         truth: Source::Form(|_, _| 1.0),
         ..ON
     },
-    // How late keeplive itself is stands in the line below its row: p99 under 200 us is aimed at.
     Case {
         name: "LAG-10000",
         profiles: &["const:0"],
         rate: 10_000,
         connections: 50,
         poisson: true,
-        truth: Source::Form(|_, _| 0.0),
+        truth: Source::Lateness(200.0),
         ..ON
     },
     Case {
@@ -126,12 +128,13 @@ pub(crate) const CASES: [Case; 10] = [
     },
     Case {
         name: "OFF-tls-cost",
-        profiles: &["const:0", "tls-cost:20ms"],
+        // A handshake's own processor time, about a millisecond on both sides, is in no closed form.
+        profiles: &["const:0", "tls-cost:50ms"],
         rate: 100,
         seconds: 5,
         keep_alive: false,
         tls: true,
-        truth: Source::Form(|_, _| 20.0),
+        truth: Source::Form(|_, _| 50.0),
         ..ON
     },
 ];

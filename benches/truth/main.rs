@@ -153,6 +153,15 @@ fn keeplive(case: &Case) -> (String, String) {
     let score = Score::of(&told, &truth, logged.as_ref(), mean(case), scheduled);
     let logged = logged.map_or(String::new(), |logged| by_the_log(&logged));
     let lag = |q| slot.lag.quantile(q).unwrap_or_default().as_secs_f64() * 1e6;
+    if let Source::Lateness(most) = case.truth {
+        let cell = if lag(0.99) <= most { "PASS" } else { "FAIL" };
+        let lines = format!(
+            "  keeplive   {cell}  sent late by p50 {:.0} us, p99 {:.0} us of at most {most:.0}{refused}\n    keeplive {line}\n",
+            lag(0.5),
+            lag(0.99)
+        );
+        return (lines, cell.to_owned() + refused);
+    }
     let lines = format!(
         "  keeplive   {}{refused}\n{}    lag p50 {:.0} p99 {:.0} us\n    keeplive {line}{}\n",
         score.line(),
@@ -168,6 +177,9 @@ fn other(case: &Case, tool: &Tool) -> (String, String) {
     let server = serving(case);
     let Case { rate, seconds, connections, keep_alive, .. } = *case;
     let url = server.url();
+    if let Source::Lateness(_) = case.truth {
+        return (format!("  {:<10} n/a\n", tool.name), "n/a".into());
+    }
     let Some(words) = (tool.words)(&Ask { url: &url, rate, seconds, connections, keep_alive }) else {
         return (format!("  {:<10} n/a\n", tool.name), "n/a".into());
     };
@@ -177,7 +189,9 @@ fn other(case: &Case, tool: &Tool) -> (String, String) {
     let count = if tool.paced { rate * seconds } else { server.counts().requests };
     let truth = match case.truth {
         Source::Form(_) => truth(case, &[], rate * seconds),
-        Source::Queue => truth(case, &log(case, &server, rate * seconds), rate * seconds),
+        Source::Queue | Source::Lateness(_) => {
+            truth(case, &log(case, &server, rate * seconds), rate * seconds)
+        }
     };
     let score = Score::of(&told, &truth, None, mean(case), count);
     let lines = format!("  {:<10} {}\n    {} {}\n", tool.name, score.line(), tool.name, words.join(" "));
@@ -209,7 +223,7 @@ fn truth(case: &Case, log: &[Logged], n: u64) -> Truth {
         Source::Form(form) => {
             (0..n).map(|nth| form(nth, begun + nth as f64 * 1e3 / case.rate as f64)).collect()
         }
-        Source::Queue => log.iter().map(|logged| logged.hold).collect(),
+        Source::Queue | Source::Lateness(_) => log.iter().map(|logged| logged.hold).collect(),
     })
 }
 

@@ -136,6 +136,9 @@ impl Gate {
         let invalid: Vec<String> = texts(invalid);
         let mut notes: Vec<String> = texts(excused);
         notes.extend(validity.texts(Severity::Note).map(str::to_owned));
+        if !session.gated.iter().any(|gated| gated.metric == Metric::Errors) {
+            notes.push("failed requests are not gated: a --metric errors does that".into());
+        }
         if !restarted {
             notes.push(
                 "the verdict is about these two processes: another start of the same build may differ by a per cent \
@@ -289,6 +292,19 @@ mod tests {
         assert_eq!(head.verdict, Verdict::Regressed, "{}", head.headline);
         assert!(head.notes.iter().any(|note| note.contains("mostly failures")), "{:?}", head.notes);
         assert_eq!(failing(&[BASE, HEAD]).verdict, Verdict::Invalid);
+    }
+
+    #[test]
+    fn a_gate_that_does_not_look_at_failures_says_so() {
+        let says = |metrics: &[Metric]| {
+            let gated = metrics.iter().map(|&metric| Gated { metric, demand: metric.demand() }).collect();
+            let session = Session::new(gated, 60).unwrap();
+            let measurement = measured(1.0, 1.0);
+            let findings = session.look(&measurement.slots);
+            let gate = Gate::paired(measurement, &session, &findings, Vec::new(), true);
+            gate.notes.iter().any(|note| note.contains("failed requests are not gated"))
+        };
+        assert!(says(&[Metric::P50]) && !says(&[Metric::P50, Metric::Errors]));
     }
 
     #[test]

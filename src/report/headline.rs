@@ -70,15 +70,24 @@ fn alone(measurement: &Measurement, arm: &ArmSummary) -> String {
             time(points.max)
         )
     });
-    let bracket = measurement.search.as_ref().map_or_else(String::new, bracket);
+    let bracket = measurement
+        .search
+        .as_ref()
+        .map_or_else(String::new, |searched| bracket(searched, measurement.interrupted));
     format!("{bracket}{} answers/s with {load}{times}; {failures}.", three_digits(arm.requests_per_s))
 }
 
 /// Between which rates the highest lies that holds a goal.
-fn bracket(searched: &Searched) -> String {
+/// `stopped`: somebody ended the search, or the run at the rate that it found, so that this passed perhaps once.
+fn bracket(searched: &Searched, stopped: bool) -> String {
     let goal = &searched.goal;
     let rate = |rate: f64| format!("{} requests/s", three_digits(rate));
     match (searched.passes_at, &searched.ceiling) {
+        (Some(low), high) if stopped => {
+            let failed =
+                high.as_ref().map_or(String::new(), |high| format!(", and did not at {}", rate(high.rate)));
+            format!("{goal} held at {} in the search{failed}; what would confirm it was stopped. ", rate(low))
+        }
         (Some(low), Some(high)) if high.generator => format!(
             "{goal} holds at {} at least; above, at {}, the generator was the limit ({}). ",
             rate(low),

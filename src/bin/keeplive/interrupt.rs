@@ -8,7 +8,7 @@ use keeplive::load::Stop;
 
 use crate::say::say;
 
-/// Listens for Ctrl-C and SIGTERM from now on, and says what it does about them.
+/// Listens for Ctrl-C, SIGTERM and SIGHUP from now on, and says what it does about them.
 pub(crate) fn listen(stop: &Stop) {
     listen_and_finally(stop, || {});
 }
@@ -49,6 +49,8 @@ fn listen_and(stop: &Stop, tell: fn(), finally: fn()) {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    /// The terminal has gone, and nobody can stop us any more; `None` where whoever started us wants it ignored (nohup).
+    hangup: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
@@ -58,6 +60,7 @@ impl Signals {
         Ok(Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: if is_hangup_ignored() { None } else { Some(signal(SignalKind::hangup())?) },
         })
     }
 
@@ -65,8 +68,26 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            () = received(self.hangup.as_mut()) => {}
         }
     }
+}
+
+#[cfg(unix)]
+async fn received(signal: Option<&mut tokio::signal::unix::Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether SIGHUP was ignored when this program was started (proc_pid_status(5): a mask whose lowest bit is signal 1). Where
+/// that cannot be read it is left as it is.
+#[cfg(unix)]
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_none_or(|mask| mask & 1 == 1)
 }
 
 #[cfg(not(unix))]

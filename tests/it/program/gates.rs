@@ -241,24 +241,45 @@ fn a_command_that_never_answers_ends_the_gate_and_is_ended() {
     assert!(kill(Pid::from_raw(pid), None).is_err(), "{pid} is left");
 }
 
-#[test]
-fn ctrl_c_ends_the_servers_and_shows_what_there_is() {
-    let _alone = alone();
+/// Starts a gate of two servers by this program and these first words, sends it the signal when both run, and waits for its
+/// end: its exit code, and how many servers are left.
+fn signalled(program: &mut Command, signal: Signal) -> (Option<i32>, usize) {
     let folder = tempfile::tempdir().unwrap();
     let pids = folder.path().join("pids");
     let command = format!("echo $$ >> {}; {}", pids.display(), serve("const:1ms"));
-    let mut gate = short(&["--base-cmd", &command, "--head-cmd", &command, "--metric", "p50", "--no-save"]);
-    let gate = gate.args(["--budget", "60s"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let gate = program
+        .args(["gate", "--base-cmd", &command, "--head-cmd", &command, "--metric", "p50", "--no-save"])
+        .args(["--slot", "60ms", "--washout", "20ms", "-c", "4", "--rate", "400", "--budget", "2s"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let started = until("both servers", || {
         let text = std::fs::read_to_string(&pids).unwrap_or_default();
-        (text.lines().count() == 2 && text.ends_with('\n')).then_some(text)
+        (text.lines().count() >= 2 && text.ends_with('\n')).then_some(text)
     });
     // It listens for signals before it starts anything.
-    kill(Pid::from_raw(gate.id().cast_signed()), Signal::SIGINT).unwrap();
+    kill(Pid::from_raw(gate.id().cast_signed()), signal).unwrap();
     let output = gate.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{output:?}");
-    let left = started.lines().filter(|pid| kill(Pid::from_raw(pid.parse().unwrap()), None).is_ok()).count();
-    assert_eq!(left, 0, "servers are left");
+    let started = started.lines().map(|pid| Pid::from_raw(pid.parse().unwrap()));
+    (output.status.code(), started.filter(|&pid| kill(pid, None).is_ok()).count())
+}
+
+#[test]
+fn ctrl_c_ends_the_servers_and_shows_what_there_is() {
+    let _alone = alone();
+    assert_eq!(signalled(&mut program(), Signal::SIGINT), (Some(130), 0), "no server is left");
+}
+
+/// A terminal that is closed takes the gate with it, and must not leave its servers.
+#[test]
+fn a_hangup_ends_the_servers_too_unless_it_is_to_be_ignored() {
+    let _alone = alone();
+    assert_eq!(signalled(&mut program(), Signal::SIGHUP), (Some(130), 0), "no server is left");
+    let mut nohup = Command::new("nohup");
+    let (code, left) = signalled(nohup.arg(env!("CARGO_BIN_EXE_keeplive")), Signal::SIGHUP);
+    assert!(code.is_some_and(|code| code != 130) && left == 0, "it goes on to its end: {code:?}");
 }
 
 #[test]
