@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::metric::Metric;
 use super::session::{BASE, HEAD, Session, middle};
 use super::{Demand, Finding, Scale, Verdict, amount};
 use crate::compare::{self, Severity};
