@@ -30,6 +30,11 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     if (0.0..=1e18).contains(&nanos) { Ok(Duration::from_nanos(nanos as u64)) } else { Err(wrong()) }
 }
 
+/// In whole nanoseconds, as counted and saved; what is too long to count, 584 years, is the longest.
+pub(crate) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// A duration in a sentence about timers: seconds with two digits after the point where they are not zero
 /// (`75.02 s`, `75 s`), below a second milliseconds, below ten of those with two digits (`1.25 ms`).
 pub fn say(duration: Duration) -> String {

@@ -7,6 +7,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 use serde::{Deserialize, Serialize};
 
+use crate::duration::nanoseconds;
+
 /// Largest value that keeps its place; anything longer is counted at it, and in `overflow`.
 const HIGHEST: u64 = 3_600_000_000_000;
 
@@ -39,7 +41,7 @@ impl Histogram {
 
     /// Counts one duration.
     pub fn record(&mut self, duration: Duration) {
-        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let ns = nanoseconds(duration);
         self.min = self.min.min(ns);
         self.max = self.max.max(ns);
         self.sum += u128::from(ns);
@@ -113,8 +115,7 @@ impl Histogram {
 
     /// How many lie in `low..high`, to the width of a bucket.
     pub fn count_between(&self, low: Duration, high: Duration) -> u64 {
-        let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let (low, high) = (ns(low), ns(high));
+        let (low, high) = (nanoseconds(low), nanoseconds(high));
         self.counts
             .iter_recorded()
             .filter(|bucket| (low..high).contains(&bucket.value_iterated_to()))

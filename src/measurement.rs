@@ -20,6 +20,9 @@ mod searched;
 
 pub use searched::{Ceiling, Looked, Searched};
 
+/// The flag of a slot in which a part of this program panicked: what the rest measured stands in it.
+pub(crate) const PANICKED: &str = "panicked";
+
 /// The version of the saved form.
 pub const SCHEMA: &str = "keeplive.result/1";
 

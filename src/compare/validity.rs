@@ -8,7 +8,7 @@ use super::delayed_ack::DelayedAck;
 use super::visits::Visits;
 use crate::error::ErrorKind;
 use crate::estimate::rounds_needed;
-use crate::measurement::{ClientUse, Ledger, Measurement, Reuse, Slot};
+use crate::measurement::{ClientUse, Ledger, Measurement, PANICKED, Reuse, Slot};
 use crate::plan::{Arm, Model};
 
 /// What a timer and a wake-up may take on an ordinary machine: less says nothing about the generator.
@@ -408,7 +408,7 @@ impl Reasons {
         if measurement.interrupted {
             self.note("the run was interrupted before its end".into());
         }
-        if measurement.slots.iter().any(|slot| slot.flags.iter().any(|flag| flag == "panicked")) {
+        if measurement.slots.iter().any(|slot| slot.flags.iter().any(|flag| flag == PANICKED)) {
             self.invalid("a part of keeplive panicked, and what it had in hand is missing: report it".into());
         }
         let flagged = measurement.slots.iter().filter(|slot| slot.pure && !slot.flags.is_empty());

@@ -11,13 +11,16 @@ use super::live::Live;
 use super::recorder::Desks;
 use super::request::Template;
 use super::search::{self, Found};
-use super::worker::{self, Gate, Job, PANICKED, Source};
+use super::worker::{self, Gate, Job, Source};
 use super::{Companion, Comparing, Load, Network, Next, Progress, Refusal, Stop, processes, purity, usage};
 use crate::clock;
+use crate::duration::nanoseconds;
 use crate::error::Error;
 use crate::idle::CloseReason;
 use crate::machine::{self, Machine};
-use crate::measurement::{Capacity, Ledger, Measurement, Offered, SCHEMA, Searched, Slot, TargetFacts, Tool};
+use crate::measurement::{
+    Capacity, Ledger, Measurement, Offered, PANICKED, SCHEMA, Searched, Slot, TargetFacts, Tool,
+};
 use crate::origin::Scheme;
 use crate::plan::{Arm, Arrivals, Chooser, Model, Pacer, Plan, Schedule, Search, Stage, Target, Visit, mix};
 use crate::ports::{self, Demand, PortFacts};
@@ -694,7 +697,7 @@ fn rate_of(model: Model) -> Option<f64> {
 }
 
 fn unix_ns(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    time.duration_since(UNIX_EPOCH).map_or(0, nanoseconds)
 }
 
 fn rfc3339(time: SystemTime) -> String {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::recorder::STATUS_FAULTS;
+use crate::duration::nanoseconds;
 use crate::error::{Error, ErrorKind};
 
 mod sketch;
@@ -301,7 +302,7 @@ impl Desk {
     }
 
     pub(super) fn responded(&self, took: Duration) {
-        let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let ns = nanoseconds(took);
         self.response_ns.add(ns);
         self.response[place(ns)].add(1);
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::live::Desk;
 use super::tickets::Ticket;
+use crate::duration::nanoseconds;
 use crate::error::{Error, ErrorKind, Retry};
 use crate::exchange::Exchange;
 use crate::measurement::{Slot, TARGETS_APART};
@@ -264,10 +265,6 @@ impl Recorder {
 
 /// What [`fault`] may answer.
 pub(super) const STATUS_FAULTS: [&str; 3] = ["unexpected_status", "status_4xx", "status_5xx"];
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
 
 /// The kind of error that a status is; `None`: it is good.
 fn fault(good: Option<&Statuses>, status: u16) -> Option<&'static str> {

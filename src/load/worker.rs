@@ -18,7 +18,7 @@ use super::usage::ThreadUse;
 use crate::clock;
 use crate::config::PoolConfig;
 use crate::error::{Error, ErrorKind};
-use crate::measurement::{ClientUse, Ledger, Slot};
+use crate::measurement::{ClientUse, Ledger, PANICKED, Slot};
 use crate::plan::{Chooser, Pacer, Stage, Statuses, Think};
 use crate::pool::{Pool, PoolStats};
 use crate::timer::Timer;
@@ -81,9 +81,6 @@ impl Drop for Gate {
         self.pass();
     }
 }
-
-/// The flag of a slot in which a part of this program panicked: what the rest measured stands in it.
-pub(super) const PANICKED: &str = "panicked";
 
 /// When requests start.
 #[derive(Debug)]

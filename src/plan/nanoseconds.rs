@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::duration::nanoseconds;
+
 /// Durations as whole nanoseconds.
 #[allow(non_camel_case_types, reason = "serde's `with` reads it as the path of a module")]
 pub(crate) enum ns {}
 
 impl ns {
     pub(crate) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(whole(*duration))
+        serializer.serialize_u64(nanoseconds(*duration))
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
@@ -25,16 +27,12 @@ pub(crate) enum optional_ns {}
 
 impl optional_ns {
     pub(crate) fn serialize<S: Serializer>(duration: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
-        duration.map(whole).serialize(to)
+        duration.map(nanoseconds).serialize(to)
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
         Ok(Option::<u64>::deserialize(from)?.map(Duration::from_nanos))
     }
-}
-
-fn whole(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 //! within them, are whole nanoseconds. What there is none of is `null`, never 0.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::Serialize;
 
 use super::stages::StageLine;
 use super::targets::TargetLine;
 use crate::compare::{ArmSummary, Comparison, Difference, Quantiles, Severity};
+use crate::duration::nanoseconds;
 use crate::machine::Machine;
 use crate::measurement::{Ledger, Measurement, Offered, Searched, TargetFacts, Tool};
 use crate::plan::Plan;
@@ -166,8 +166,8 @@ fn delayed_ack(it: &crate::compare::DelayedAck) -> DelayedAck<'_> {
         arm: &it.arm,
         against: &it.against,
         share: it.share,
-        median_ns: ns(it.median),
-        delay_ns: ns(it.delay),
+        median_ns: nanoseconds(it.median),
+        delay_ns: nanoseconds(it.delay),
     }
 }
 
@@ -206,18 +206,21 @@ fn arm(arm: &ArmSummary) -> Arm<'_> {
         idle_at_failure_ns: &arm.idle_at_failure_ns,
         reuse_ratio: arm.reuse_ratio,
         handshakes_avoided_per_s: arm.handshakes_avoided_per_s,
-        client_cpu_ns_per_request: arm.client_cpu_per_request.map(ns),
+        client_cpu_ns_per_request: arm.client_cpu_per_request.map(nanoseconds),
         slots: Slots { pure: arm.slots.pure, impure: arm.slots.impure, cut_short: arm.slots.cut_short },
     }
 }
 
 fn points(of: Quantiles) -> Points {
     let Quantiles { p50, p90, p99, p99_9, max, mean } = of;
-    Points { p50: ns(p50), p90: ns(p90), p99: ns(p99), p99_9: ns(p99_9), max: ns(max), mean: ns(mean) }
-}
-
-fn ns(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+    Points {
+        p50: nanoseconds(p50),
+        p90: nanoseconds(p90),
+        p99: nanoseconds(p99),
+        p99_9: nanoseconds(p99_9),
+        max: nanoseconds(max),
+        mean: nanoseconds(mean),
+    }
 }
 
 fn delta(difference: &Difference) -> Delta<'_> {

@@ -3,13 +3,14 @@
 
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::profile::{Holds, Profile, Queue};
 use crate::clock;
+use crate::duration::nanoseconds;
 use crate::histogram::Histogram;
 
 /// Where the log is asked for. Requests for it are counted nowhere.
@@ -113,8 +114,8 @@ impl Truth {
         state.holds.record(hold);
         let Some((epoch, _)) = state.epoch else { return };
         if state.log.len() < LOGGED {
-            let arrival = nanos(request.arrival.saturating_duration_since(epoch));
-            state.log.push(Entry { arrival, hold: nanos(hold), connection: request.connection });
+            let arrival = nanoseconds(request.arrival.saturating_duration_since(epoch));
+            state.log.push(Entry { arrival, hold: nanoseconds(hold), connection: request.connection });
         }
     }
 
@@ -136,7 +137,7 @@ impl Truth {
     pub(super) fn summary(&self, counts: super::Counts) -> Bytes {
         let state = self.lock();
         let holds = &state.holds;
-        let quantile = |q| holds.quantile(q).map(nanos);
+        let quantile = |q| holds.quantile(q).map(nanoseconds);
         let value = json!({
             "schema": "keeplive.truth/1",
             "profiles": self.profiles.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -156,9 +157,9 @@ impl Truth {
             },
             "hold_ns": {
                 "n": holds.len(),
-                "mean": holds.mean().map(nanos),
+                "mean": holds.mean().map(nanoseconds),
                 "p50": quantile(0.5), "p90": quantile(0.9), "p95": quantile(0.95), "p99": quantile(0.99),
-                "max": holds.max().map(nanos),
+                "max": holds.max().map(nanoseconds),
             },
             "logged": state.log.len(),
         });
@@ -199,17 +200,15 @@ impl State {
 fn schedule(profile: &Profile) -> Option<Value> {
     match *profile {
         Profile::Stall(every, length) => {
-            Some(json!({ "every_ns": nanos(every), "length_ns": nanos(length) }))
+            Some(json!({ "every_ns": nanoseconds(every), "length_ns": nanoseconds(length) }))
         }
-        Profile::Once(at, length) => Some(json!({ "at_ns": nanos(at), "length_ns": nanos(length) })),
+        Profile::Once(at, length) => {
+            Some(json!({ "at_ns": nanoseconds(at), "length_ns": nanoseconds(length) }))
+        }
         _ => None,
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 fn unix_ns() -> u64 {
-    clock::wall().duration_since(UNIX_EPOCH).map_or(0, nanos)
+    clock::wall().duration_since(UNIX_EPOCH).map_or(0, nanoseconds)
 }

@@ -66,36 +66,25 @@ fn what_h2load_prints_and_logs_is_read() {
     assert_eq!(told_by("h2load", text), told);
 }
 
+/// What both reports below say.
+fn told_of_200() -> Told {
+    Told { count: Some(200), p50: Some(1.0), p90: Some(2.0), p95: Some(4.0), p99: Some(8.0), mean: Some(2.5) }
+}
+
 #[test]
 fn what_hey_prints_is_read() {
     let text = "Summary:\n  Total:\t2.0021 secs\n  Slowest:\t0.0105 secs\n  Fastest:\t0.0002 secs\n  \
                 Average:\t0.0025 secs\n  Requests/sec:\t995.10\n\nLatency distribution:\n  10% in 0.0007 secs\n  50% in \
                 0.0010 secs\n  90% in 0.0020 secs\n  95% in 0.0040 secs\n  99% in 0.0080 secs\n\nStatus code \
                 distribution:\n  [200]\t198 responses\n  [500]\t2 responses\n";
-    let told = Told {
-        count: Some(200),
-        p50: Some(1.0),
-        p90: Some(2.0),
-        p95: Some(4.0),
-        p99: Some(8.0),
-        mean: Some(2.5),
-    };
-    assert_eq!(told_by("hey", text), told);
+    assert_eq!(told_by("hey", text), told_of_200());
 }
 
 #[test]
 fn what_oha_prints_is_read() {
     let text = r#"{"summary":{"successRate":1.0,"total":2.0,"average":0.0025},"latencyPercentiles":{"p10":0.0007,
         "p50":0.0010,"p90":0.0020,"p95":0.0040,"p99":0.0080,"p99.9":0.0090},"statusCodeDistribution":{"200":200}}"#;
-    let told = Told {
-        count: Some(200),
-        p50: Some(1.0),
-        p90: Some(2.0),
-        p95: Some(4.0),
-        p99: Some(8.0),
-        mean: Some(2.5),
-    };
-    assert_eq!(told_by("oha", text), told);
+    assert_eq!(told_by("oha", text), told_of_200());
 }
 
 #[test]

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use keeplive::TlsConfig;
 use keeplive::load::{self, Network, Refusal, Stop};
 use keeplive::plan::{Plan, Target};
 use keeplive::ports::PortFacts;
+use keeplive::{Origin, TlsConfig};
 
 use super::launched::Launched;
 use crate::args::ServerArgs;
@@ -54,18 +54,16 @@ impl Server {
 
 /// Why these two commands cannot run at the same time, with the cure.
 pub(crate) fn collision([base, head]: &[Server; 2]) -> Option<String> {
-    let authority = |server: &Server| {
-        let rest = server.url.split_once("://").map_or(server.url.as_str(), |(_, rest)| rest);
-        rest.split(['/', '?']).next().unwrap_or_default().to_owned()
+    // What is no URL is refused where it is asked for.
+    let place = |server: &Server| {
+        let origin: Origin = server.command.as_ref().and_then(|_| server.url.parse().ok())?;
+        Some(format!("{}:{}", origin.host(), origin.port()))
     };
-    let both = base.command.is_some() && head.command.is_some();
-    (both && authority(base) == authority(head)).then(|| {
-        format!(
-            "both commands would serve at {}, and they run at the same time: write {PORT} where they take their port, \
-             or give --base and --head two ports",
-            authority(base)
-        )
-    })
+    let shared = place(base).filter(|base| Some(base) == place(head).as_ref())?;
+    Some(format!(
+        "both commands would serve at {shared}, and they run at the same time: write {PORT} where they take their port, \
+         or give --base and --head two ports"
+    ))
 }
 
 /// Ports below this are often somebody's.
