@@ -4,10 +4,10 @@
 //! way, the pool's minder while it is idle. No task is spawned per connection, so a request crosses no task
 //! boundary, and when the last byte of a response has been read it is known at once, in the same poll,
 //! whether the connection can be used again. All progress of hyper's response future and body is made by
-//! polling the connection, so those two are polled with a waker that does nothing.
+//! polling the connection, so those two are polled with a waker that does nothing. One that rests for long is taken
+//! apart, see [`conversation`].
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -16,11 +16,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::http1;
 
 use crate::alarm::Alarm;
 use crate::body::{Feed, RequestBody};
@@ -34,17 +33,15 @@ use crate::informational::OnInformational;
 use crate::phase::{ConnectTimings, Phase};
 use crate::wire::{End, WireFacts};
 
-type HyperConnection = http1::Connection<TokioIo<Stream>, RequestBody>;
+mod conversation;
+
+use conversation::{Conversation, Ended, told_by};
 
 /// An open connection and what is known of it.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    sender: SendRequest<RequestBody>,
-    /// `None` once the conversation is over.
-    hyper: Option<HyperConnection>,
-    /// What is left when hyper is done with it: the stream, still open on our side.
-    rest: Option<Stream>,
-    /// What hyper had read and not used by then.
+    conversation: Conversation,
+    /// What hyper had read and not used when it was over.
     ahead: Bytes,
     /// Why it ended between two exchanges, when an error told.
     told: Option<CloseReason>,
@@ -57,6 +54,8 @@ pub(crate) struct Connection {
     idle_since: Option<Instant>,
     alarm: Alarm,
     heads: HeadLimits,
+    /// The peer speaks HTTP/1.0, which hyper remembers from one exchange to the next.
+    is_old: bool,
 }
 
 /// How much may come before a response's head is complete.
@@ -117,24 +116,13 @@ pub(crate) struct Stamps {
 
 impl Connection {
     /// Begins a conversation over an opened stream.
-    pub(crate) async fn start(
-        opened: Opened,
-        id: ConnectionId,
-        config: &PoolConfig,
-    ) -> Result<Connection, Error> {
+    pub(crate) fn start(opened: Opened, id: ConnectionId, config: &PoolConfig) -> Result<Connection, Error> {
         let Opened { stream, wire, timings, remote, local, tls, forward } = opened;
         let heads = HeadLimits::of(config);
-        let (sender, hyper) = heads
-            .builder()
-            // A request head and a small body go out in one plain write.
-            .writev(false)
-            .handshake(TokioIo::new(stream))
-            .await
+        let conversation = Conversation::over(stream, &heads.builder())
             .map_err(|source| Error::new(ErrorKind::Protocol).with_source(source))?;
         Ok(Connection {
-            sender,
-            hyper: Some(hyper),
-            rest: None,
+            conversation,
             ahead: Bytes::new(),
             told: None,
             wire,
@@ -145,6 +133,7 @@ impl Connection {
             idle_since: None,
             alarm: Alarm::default(),
             heads,
+            is_old: false,
         })
     }
 
@@ -185,7 +174,7 @@ impl Connection {
 
     /// Whether another request may be written now.
     pub(crate) fn is_ready(&self) -> bool {
-        self.hyper.is_some() && self.sender.is_ready()
+        self.conversation.is_ready()
     }
 
     /// Why a conversation that ended between two exchanges ended.
@@ -203,21 +192,35 @@ impl Connection {
 
     /// Whether the conversation goes on and takes no request, because the last one is not yet written.
     pub(crate) fn is_unfinished(&self) -> bool {
-        self.hyper.is_some() && !self.sender.is_ready()
+        self.conversation.is_unfinished()
     }
 
-    /// Lets hyper read and write what it can. Answers whether the conversation goes on.
+    /// Reads and writes what can be. Answers whether the conversation goes on.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(hyper) = &mut self.hyper else { return false };
         self.wire.begin_turn();
-        let Poll::Ready(result) = hyper.poll_without_shutdown(cx) else { return true };
-        self.told = result.err().as_ref().and_then(told_by);
-        // Taking hyper apart also hands a request back that was queued and not yet written.
-        if let Some(parts) = self.hyper.take().map(HyperConnection::into_parts) {
-            self.rest = Some(parts.io.into_inner());
-            self.ahead = parts.read_buf;
+        let ended = self.conversation.drive(cx);
+        self.note(ended);
+        !self.conversation.is_over()
+    }
+
+    fn note(&mut self, ended: Option<Ended>) {
+        if let Some(ended) = ended {
+            (self.told, self.ahead) = (ended.told, ended.ahead);
         }
-        false
+    }
+
+    /// It has rested for long, and may rest for longer: gives up what it can do without meanwhile. It is to be driven
+    /// afterwards, for whoever is to hear of its socket.
+    pub(crate) fn fall_asleep(&mut self) {
+        if !self.is_old {
+            let ended = self.conversation.fall_asleep();
+            self.note(ended);
+        }
+    }
+
+    /// Whether there is something that [`Connection::fall_asleep`] would give up.
+    pub(crate) fn is_awake(&self) -> bool {
+        self.conversation.is_ready() && !self.conversation.is_dormant() && !self.is_old
     }
 
     /// Sends a request, which is taken out of its place, and waits for the head of its response.
@@ -229,6 +232,10 @@ impl Connection {
         place: &mut Option<Request<RequestBody>>,
         limits: Limits,
     ) -> Result<(Response<Incoming>, Stamps), Failure> {
+        let builder = || self.heads.builder();
+        self.conversation
+            .wake_up(builder)
+            .map_err(|source| Error::new(ErrorKind::Protocol).with_source(source))?;
         let request = place.as_mut().expect("there is a request to send");
         if let Some(forward) = &self.forward {
             forward.address(request);
@@ -242,8 +249,11 @@ impl Connection {
         self.exchanges += 1;
         let mut waiting = Waiting::new(limits, request.body_mut(), began);
         let informed = self.heads.count_informational(request);
-        let request = place.take().expect("looked at above");
-        let mut answer = pin!(self.sender.try_send_request(request));
+        let Some(answer) = self.conversation.send(place) else {
+            let error = Error::new(ErrorKind::NotSent).at(Phase::Send);
+            return Err(Failure { error, request: place.take() });
+        };
+        let mut answer = pin!(answer);
         let result = poll_fn(|cx| {
             waiting.look_at_the_feed();
             self.drive(cx);
@@ -281,6 +291,7 @@ impl Connection {
             }
             Ok(response) => {
                 let head = clock::now();
+                self.is_old = response.version() == Version::HTTP_10;
                 // An answer may come before the whole request was written: then sending ended with it.
                 let sent = self.wire.last_write().clamp(began, head);
                 Ok((response, Stamps { began, sent, head, written_before, read_before }))
@@ -358,7 +369,7 @@ impl Connection {
     /// The stream of a conversation that is over.
     pub(crate) fn stream(&mut self) -> Option<&mut Stream> {
         self.wire.begin_turn();
-        self.rest.as_mut()
+        self.conversation.stream()
     }
 
     /// What had been read of it by then.
@@ -367,9 +378,8 @@ impl Connection {
     }
 
     /// Gives the stream up, to be closed.
-    pub(crate) fn into_stream(mut self) -> Option<Stream> {
-        let hyper = self.hyper.take().map(|hyper| hyper.into_parts().io.into_inner());
-        hyper.or(self.rest)
+    pub(crate) fn into_stream(self) -> Option<Stream> {
+        self.conversation.into_stream()
     }
 }
 
@@ -401,7 +411,8 @@ impl HeadLimits {
 
     fn builder(self) -> http1::Builder {
         let mut builder = http1::Builder::new();
-        builder.max_header_size(self.size);
+        // A request head and a small body go out in one plain write.
+        builder.max_header_size(self.size).writev(false);
         if self.fields != HYPERS_FIELDS {
             builder.max_headers(self.fields);
         }
@@ -490,26 +501,4 @@ fn is_ambiguous(response: &Response<Incoming>) -> bool {
     headers.contains_key(TRANSFER_ENCODING)
         && headers.contains_key(CONTENT_LENGTH)
         && !response.body().is_end_stream()
-}
-
-/// What an error says of a connection that was idle. The end of the stream says nothing more than itself.
-fn told_by(error: &hyper::Error) -> Option<CloseReason> {
-    use std::error::Error as _;
-    // A request that is handed back comes with the connection's own error.
-    let cause = if error.is_canceled() { error.source()?.downcast_ref()? } else { error };
-    if cause.is_incomplete_message() {
-        // What hyper calls the end of a connection that had no request yet.
-        return None;
-    }
-    let io = cause.source().and_then(|source| source.downcast_ref::<io::Error>());
-    match io.map(io::Error::kind) {
-        // hyper's refusal of a message; rustls' of a record.
-        None | Some(io::ErrorKind::InvalidData) => Some(CloseReason::Unsolicited),
-        // tokio's word for a socket whose runtime has ended.
-        Some(io::ErrorKind::Other) => Some(CloseReason::Shutdown),
-        Some(
-            io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable,
-        ) => Some(CloseReason::PeerLost),
-        Some(_) => None,
-    }
 }

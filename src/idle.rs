@@ -2,6 +2,7 @@
 //! what must be closed is returned to the caller, who closes it after the lock is dropped.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::config::ReuseOrder;
@@ -289,6 +290,25 @@ impl<K, T> IdleSet<K, T> {
     /// The next instant at which [`IdleSet::next_ended`] is to be asked: no connection ends before.
     pub(crate) fn next_alarm(&self) -> Option<Instant> {
         self.alarms.first().map(|&(at, _)| at)
+    }
+
+    /// Shows those that sit in so many slots from that one on and have rested since then or longer. Answers with the slot
+    /// to go on with, if there are more, and whether some have not rested for as long.
+    pub(crate) fn visit_older(
+        &mut self,
+        slots: Range<usize>,
+        since: Instant,
+        mut visit: impl FnMut(&mut T),
+    ) -> (Option<usize>, bool) {
+        let (end, mut are_younger) = (slots.end.min(self.slots.len()), false);
+        for entry in self.slots[slots.start.min(end)..end].iter_mut().filter_map(|slot| slot.entry.as_mut()) {
+            if entry.since <= since {
+                visit(&mut entry.item);
+            } else {
+                are_younger = true;
+            }
+        }
+        ((end < self.slots.len()).then_some(end), are_younger)
     }
 
     /// Takes everything. The lanes are void after that.

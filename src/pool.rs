@@ -286,7 +286,8 @@ fn closed<'a>(pooled: &'a Pooled, reason: CloseReason, ages: &AgeClock) -> Event
 }
 
 impl Shared {
-    /// The lock is held for arithmetic only, so a panic elsewhere cannot leave the state half changed.
+    /// The lock is held for arithmetic, and to have a few connections that rest fall asleep where they lie: a panic
+    /// elsewhere cannot leave the state half changed.
     fn lock(&self) -> MutexGuard<'_, State<Box<Pooled>>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -384,71 +385,4 @@ impl Shared {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-    use std::net::{SocketAddr, TcpListener};
-
-    use super::*;
-    use crate::exchange::Exchange;
-
-    /// A peer that answers until it is left.
-    fn peer() -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                std::thread::spawn(move || {
-                    while matches!(stream.read(&mut [0; 4096]), Ok(1..)) {
-                        let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
-                    }
-                });
-            }
-        });
-        address
-    }
-
-    async fn get(pool: &Pool, peer: SocketAddr) -> Exchange {
-        let request = Request::get(format!("http://{peer}/")).body(()).unwrap();
-        pool.send(request).await.unwrap().into_body().finish().await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn connections_grow_old_while_the_machine_is_suspended() {
-        let hour = Duration::from_secs(3600);
-        for (config, reason) in [
-            (PoolConfig::default().idle_timeout(Some(hour)), CloseReason::IdleTimeout),
-            (PoolConfig::default().idle_timeout(None).max_lifetime(Some(hour)), CloseReason::MaxLifetime),
-        ] {
-            let (pool, peer) = (Pool::new(config).unwrap(), peer());
-            get(&pool, peer).await;
-            assert_eq!(get(&pool, peer).await.nth, 2);
-            pool.shared().ages.put_forward(hour);
-            assert_eq!(get(&pool, peer).await.nth, 1);
-            assert_eq!(pool.stats().closed.into_iter().collect::<Vec<_>>(), [(reason, 1)]);
-            // What is opened after it is young.
-            assert_eq!(get(&pool, peer).await.nth, 2);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_suspend_counts_as_idleness() {
-        let hour = Duration::from_secs(3600);
-        let (pool, peer) = (Pool::new(PoolConfig::default().idle_timeout(None)).unwrap(), peer());
-        get(&pool, peer).await;
-        pool.shared().ages.put_forward(hour);
-        assert!(get(&pool, peer).await.idle_before.is_some_and(|idle| idle >= hour));
-        assert!(get(&pool, peer).await.idle_before.is_some_and(|idle| idle < hour));
-    }
-
-    /// A future is moved several times before it is polled, and with it all that its rarer branches would hold.
-    #[test]
-    fn what_a_request_moves_is_small() {
-        let pool = Pool::new(PoolConfig::default()).unwrap();
-        let origin: Origin = "http://127.0.0.1:1".parse().unwrap();
-        let request = || Request::new(RequestBody::empty());
-        let lease = size_of_val(&pool.lease(&origin));
-        let send_to = size_of_val(&pool.send_to(&origin, request()));
-        assert!(lease <= 1024 && send_to <= 4096, "{lease} and {send_to} bytes");
-    }
-}
+mod tests;

@@ -272,24 +272,22 @@ fn visit_once(name: &str, loops: &str, requests: &str) {
 /// What a connection holds.
 fn memory(_: &Echo) -> Part {
     let rows = memory::per_connection();
-    let mut text = String::from("bytes per connection in our process\n\n");
-    let _ = writeln!(
-        text,
-        "{:<22} {:>10} {:>14} {:>10} {:>14}",
-        "", "idle, heap", "idle, resident", "busy, heap", "busy, resident"
-    );
+    let mut text = String::from("bytes per connection in our process: on the heap, resident\n\n");
+    let _ = writeln!(text, "{:<22} {:>16} {:>16} {:>16}", "", "idle", "after 4 s", "busy");
     for row in &rows {
-        let _ = writeln!(
-            text,
-            "{:<22} {:>10.0} {:>14.0} {:>10.0} {:>14.0}",
-            row.client, row.idle.heap, row.idle.resident, row.busy.heap, row.busy.resident
-        );
+        let _ = write!(text, "{:<22}", row.client);
+        for held in [row.idle, row.rested, row.busy] {
+            let _ = write!(text, " {:>8.0}{:>8.0}", held.heap, held.resident);
+        }
+        text.push('\n');
     }
     let kernel = memory::kernel_socket();
     let socket = kernel.map_or("not told here".to_owned(), |bytes| format!("{bytes} bytes"));
     let _ = writeln!(
         text,
-        "Idle: after one exchange. Busy: the request is written and not answered, with the task that waits for it.\n\
+        "Idle: after one exchange. After 4 s: idle still; keeplive's connections sleep then. What they gave up is free on\n\
+         the heap; here the allocator was asked to give its pages back, for every client. Busy: the request is written\n\
+         and not answered, with the task that waits for it.\n\
          The kernel's TCP socket (/proc/slabinfo) comes on top: {socket}, without its file and its queues."
     );
     Part { text, data: serde_json::json!({ "connections": rows, "kernel_socket": kernel }) }

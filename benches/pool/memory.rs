@@ -106,6 +106,7 @@ pub(crate) struct Held {
 pub(crate) struct PerConnection {
     pub(crate) client: &'static str,
     pub(crate) idle: Held,
+    pub(crate) rested: Held,
     pub(crate) busy: Held,
 }
 
@@ -121,11 +122,11 @@ const WEIGHED: [(&str, Weigh); 5] = [
 ];
 
 fn plain(echo: &Echo, stay: Stay) -> SocketAddr {
-    if stay == Stay::Idle { echo.gathers } else { echo.holds }
+    if stay == Stay::Busy { echo.holds } else { echo.gathers }
 }
 
 fn secure(echo: &Echo, stay: Stay) -> SocketAddr {
-    if stay == Stay::Idle { echo.tls } else { echo.tls_holds }
+    if stay == Stay::Busy { echo.tls_holds } else { echo.tls }
 }
 
 /// Each is weighed in a process of its own: where others have freed memory, nothing new becomes resident.
@@ -138,13 +139,22 @@ pub(crate) fn per_connection() -> Vec<PerConnection> {
         let mut next = || numbers.next().expect("two numbers");
         Held { heap: next(), resident: next() }
     };
-    let row = |client| PerConnection { client, idle: apart(client, "idle"), busy: apart(client, "busy") };
+    let row = |client| PerConnection {
+        client,
+        idle: apart(client, "idle"),
+        rested: apart(client, "rested"),
+        busy: apart(client, "busy"),
+    };
     WEIGHED.map(|(client, _)| row(client)).into()
 }
 
 /// What [`per_connection`] asks another process.
 pub(crate) fn weigh_one(client: &str, stay: &str) {
-    let stay = if stay == "idle" { Stay::Idle } else { Stay::Busy };
+    let stay = match stay {
+        "idle" => Stay::Idle,
+        "rested" => Stay::Rested,
+        _ => Stay::Busy,
+    };
     let found = WEIGHED.iter().find(|(name, _)| *name == client);
     let held = found.expect("one of the table").1(&Echo::start(), stay);
     println!("{} {}", held.heap, held.resident);
@@ -155,9 +165,14 @@ pub(crate) fn weigh_one(client: &str, stay: &str) {
 enum Stay {
     /// After one exchange.
     Idle,
+    /// Some seconds later.
+    Rested,
     /// Its request is written and not answered; the task that waits for it is weighed too.
     Busy,
 }
+
+/// Longer than keeplive waits before a connection that rests gives up what it can do without.
+const REST: Duration = Duration::from_secs(4);
 
 struct Plain(Keeplive);
 struct Secure(Keeplive);
@@ -220,14 +235,20 @@ fn weigh<C: Contender>(addr: SocketAddr, stay: Stay) -> Held {
                 contender
             });
         }
-        if matches!(stay, Stay::Idle) {
+        if stay != Stay::Busy {
             // What a loop holds of its own is small and stays: a connection of bare hyper lives in it.
             while let Some(done) = tasks.join_next().await {
                 kept.push(done.expect("no task fails"));
             }
         }
+        if stay == Stay::Rested {
+            tokio::time::sleep(REST).await;
+        }
         let live = settled(&counting).await;
         let open = (self::sockets() - sockets) as f64;
+        if stay == Stay::Rested {
+            give_free_pages_back();
+        }
         let held = Held { heap: live as f64 / open, resident: (self::resident() - resident) / open };
         counting.end();
         tasks.abort_all();
@@ -248,6 +269,19 @@ async fn settled(counting: &Counting) -> i64 {
         last = live;
     }
     last
+}
+
+/// What is free on the heap and still resident is nobody's: glibc gives it back when it is asked to, other allocators by
+/// and by.
+fn give_free_pages_back() {
+    #[cfg(target_env = "gnu")]
+    {
+        unsafe extern "C" {
+            fn malloc_trim(pad: usize) -> std::ffi::c_int;
+        }
+        // SAFETY: it may be called at any time, by any thread.
+        unsafe { malloc_trim(0) };
+    }
 }
 
 fn resident() -> f64 {

@@ -1,4 +1,5 @@
-//! The minder: one task per pool that closes idle connections when their time is over or their socket stirs.
+//! The minder: one task per pool that closes idle connections when their time is over or their socket stirs, and has
+//! those that rest for long give up what they can do without.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,6 +66,7 @@ async fn mind(alive: Alive) {
         }
         let news = shared.minder.news.notified();
         let now = shared.age_at(clock::now());
+        while shared.change(|state, _| state.doze(now)) {}
         match shared.change(|state, after| state.expire(now, after)) {
             Some(at) => {
                 let at = at.checked_sub(shared.ages.ahead()).unwrap_or_else(clock::now);

@@ -110,7 +110,7 @@ async fn connect(
     let connecting = async {
         let opening = shared.connector.open(origin, &shared.config, latest, &shared.watched);
         let opened = opening.await.map_err(|error| in_time(error, shared, latest))?;
-        Connection::start(opened, ConnectionId(shared.next_id()), &shared.config).await
+        Connection::start(opened, ConnectionId(shared.next_id()), &shared.config)
     };
     let cut = || Err(drain::cut_error().at(Phase::Connect));
     shared.drain.unless_cut(connecting).await.unwrap_or_else(cut)

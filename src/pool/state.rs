@@ -1,6 +1,7 @@
 //! [`State`]: what the pool's lock guards. Arithmetic only: no I/O, no clock, no await, and nobody else's code. What
 //! follows of a change (connections to close, requests to wake) is handed out as an [`After`] and done when the lock
-//! has been dropped.
+//! has been dropped. One thing is done where it lies, a few at a time: a connection that rests falls asleep. Taken out for
+//! it, it would be missed by a request that comes meanwhile, and that would open another.
 //!
 //! *Fairness.* Whoever gives something up serves the oldest request that can use it: a connection can be used by
 //! requests to its origin; a place by any request whose origin is below its own limits. So with a limit over all
@@ -36,7 +37,16 @@ pub(super) trait Kept {
     }
     /// It rests from now on, in that slot.
     fn rests_in(&self, slot: usize);
+    /// It has rested for [`DOZES_AFTER`] at least: what it can do without is given up.
+    fn fall_asleep(&mut self);
 }
+
+/// A connection that has rested for so long falls asleep within as long again. That is long beside what it costs to wake
+/// it up, and short beside the idle times for which connections are kept.
+const DOZES_AFTER: Duration = Duration::from_secs(1);
+
+/// So many slots are looked through for such connections before the lock is dropped for others.
+const LOOKED_THROUGH: usize = 16;
 
 /// What a request that asks for a connection is told.
 #[derive(Debug)]
@@ -120,6 +130,19 @@ pub(super) struct State<C> {
     pub(super) counts: Counts,
     /// When the minder will look next, so that it is woken only for something earlier.
     minder_looks_at: Option<Instant>,
+    naps: Naps,
+}
+
+/// When connections that rest fall asleep. All slots are looked through at once, and no more often than need be: a
+/// connection that is used again and again costs nothing.
+#[derive(Debug, Default)]
+struct Naps {
+    /// When they are looked through next; `None`: whatever rests is asleep.
+    next: Option<Instant>,
+    /// How far that has come.
+    slot: usize,
+    /// Some were too young.
+    more: bool,
 }
 
 impl<C: Kept> State<C> {
@@ -137,6 +160,7 @@ impl<C: Kept> State<C> {
             closed: false,
             counts: Counts::default(),
             minder_looks_at: None,
+            naps: Naps::default(),
         }
     }
 
@@ -407,9 +431,9 @@ impl<C: Kept> State<C> {
         let places = self.origins.get_mut(origin).expect("an origin with a connection has its places");
         let slot = self.idle.offer(&mut places.idle, (origin.clone(), connection), since, end);
         self.idle.at(slot).expect("offered above").rests_in(slot);
-        if let Some((at, _)) = end
-            && self.minder_looks_at.is_none_or(|looks_at| at < looks_at)
-        {
+        let naps = *self.naps.next.get_or_insert_with(|| since + DOZES_AFTER);
+        let at = end.map_or(naps, |(at, _)| at.min(naps));
+        if self.minder_looks_at.is_none_or(|looks_at| at < looks_at) {
             self.minder_looks_at = Some(at);
             after.earlier = true;
         }
@@ -440,8 +464,30 @@ impl<C: Kept> State<C> {
             after.closing.push((self.idle.remove(&mut places.idle, slot), reason));
             self.release(&origin, after);
         }
-        self.minder_looks_at = self.idle.next_alarm();
+        self.minder_looks_at = self.idle.next_alarm().into_iter().chain(self.naps.next).min();
         self.minder_looks_at
+    }
+
+    /// Has some of those fall asleep that have rested for long enough. Answers whether to go on: there may be many.
+    pub(super) fn doze(&mut self, now: Instant) -> bool {
+        if self.naps.next.is_none_or(|next| now < next) {
+            return false;
+        }
+        let Some(since) = now.checked_sub(DOZES_AFTER) else { return false };
+        let slots = self.naps.slot..self.naps.slot + LOOKED_THROUGH;
+        let (go_on, are_younger) = self.idle.visit_older(slots, since, C::fall_asleep);
+        self.naps.more |= are_younger;
+        match go_on {
+            Some(slot) => self.naps.slot = slot,
+            None => self.naps = Naps { next: self.naps.more.then(|| now + DOZES_AFTER), ..Naps::default() },
+        }
+        go_on.is_some()
+    }
+
+    /// Shows the connections that have been idle since then or longer.
+    #[cfg(test)]
+    pub(super) fn visit_idle(&mut self, since: Instant, visit: impl FnMut(&mut C)) {
+        self.idle.visit_older(0..usize::MAX, since, visit);
     }
 
     /// Closes: idle connections go, waiters are told, nothing new begins.

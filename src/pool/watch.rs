@@ -69,6 +69,10 @@ impl Pooled {
         self.watch.forget_holder();
         self.watch.stirred.store(false, SeqCst);
         self.watch.resting.store(true, SeqCst);
+        self.listen()
+    }
+
+    fn listen(&mut self) -> bool {
         let waker = Waker::from(Arc::clone(&self.watch));
         let driving = unconstrained(poll_fn(|cx| Poll::Ready(self.connection.drive(cx))));
         let goes_on = pin!(driving).poll(&mut Context::from_waker(&waker));
@@ -91,6 +95,17 @@ impl Kept for Box<Pooled> {
 
     fn rests_in(&self, slot: usize) {
         self.watch.slot.store(slot, Relaxed);
+    }
+
+    /// What is found to have ended thereby is left where it lies: the minder hears of it, and a request that comes before
+    /// the minder finds it unusable as it would have found any other that ended just then.
+    fn fall_asleep(&mut self) {
+        if self.connection.is_awake() {
+            self.connection.fall_asleep();
+            if !self.listen() {
+                self.watch.wake_by_ref();
+            }
+        }
     }
 }
 

@@ -37,6 +37,8 @@ impl Kept for Stand {
     }
 
     fn rests_in(&self, _slot: usize) {}
+
+    fn fall_asleep(&mut self) {}
 }
 
 #[derive(Clone)]

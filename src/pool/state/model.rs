@@ -24,6 +24,14 @@ struct Stand {
     id: u32,
     dies: Option<Instant>,
     slot: Rc<Cell<usize>>,
+    /// How often it fell asleep.
+    slept: Rc<Cell<usize>>,
+}
+
+impl Stand {
+    fn new(id: u32, dies: Option<Instant>) -> Stand {
+        Stand { id, dies, slot: Rc::default(), slept: Rc::default() }
+    }
 }
 
 impl Kept for Stand {
@@ -33,6 +41,10 @@ impl Kept for Stand {
 
     fn rests_in(&self, slot: usize) {
         self.slot.set(slot);
+    }
+
+    fn fall_asleep(&mut self) {
+        self.slept.set(self.slept.get() + 1);
     }
 }
 
@@ -415,7 +427,7 @@ impl World {
         let id = self.next_id;
         // Every fifth has a lifetime.
         let dies = id.is_multiple_of(5).then(|| self.now + Duration::from_millis(700));
-        let stand = Stand { id, dies, slot: Rc::default() };
+        let stand = Stand::new(id, dies);
         self.plain.connections.insert(id, Open { stand, origin, rested: None });
         id
     }
@@ -475,6 +487,7 @@ impl World {
                     }
                 }
                 let now = self.now;
+                while self.state.doze(now) {}
                 let next = self.change(|state, after| state.expire(now, after));
                 assert!(next.is_none_or(|next| next > now));
             }
@@ -827,7 +840,7 @@ fn ten_thousand_origins_stay_within_the_caps_and_leave_nothing_behind() {
         now += Duration::from_micros(1);
         assert!(matches!(state.ask(&origin, now, &mut after), Turn::Open));
         state.opened(&origin, &mut after);
-        state.put_back(&origin, Stand { id, dies: None, slot: Rc::default() }, now, &mut after);
+        state.put_back(&origin, Stand::new(id, None), now, &mut after);
         closed.extend(after.closing.into_iter().map(|(stand, reason)| (stand.id, reason)));
         let stats = state.stats();
         assert!(stats.idle <= 100 && stats.origins <= 100, "{stats:?}");
@@ -836,6 +849,7 @@ fn ten_thousand_origins_stay_within_the_caps_and_leave_nothing_behind() {
     let expected: Vec<_> = (0..9_900).map(|id| (id, CloseReason::Evicted)).collect();
     assert_eq!(closed, expected);
     let mut after = After::default();
+    while state.doze(now + Duration::from_secs(1)) {}
     assert_eq!(state.expire(now + Duration::from_secs(1), &mut after), None);
     assert_eq!((after.closing.len(), state.stats().origins), (100, 0));
 }
@@ -848,10 +862,42 @@ fn who_may_not_open_yet_for_others_that_open_closes_nothing_for_a_fresh_one() {
     assert!(matches!(state.ask(&origin, now, &mut after), Turn::Open));
     state.opened(&origin, &mut after);
     assert!(matches!(state.ask(&origin, now, &mut after), Turn::Open));
-    state.put_back(&origin, Stand { id: 1, dies: None, slot: Rc::default() }, now, &mut after);
+    state.put_back(&origin, Stand::new(1, None), now, &mut after);
     let Turn::Wait(ticket) = state.ask_fresh(&origin, &mut after) else { panic!("one is being opened") };
     assert!(after.closing.is_empty());
     state.opened(&origin, &mut after);
     assert!(matches!(state.forget(&origin, ticket, &mut after).0, Some(Grant::Place)));
     assert_eq!(state.stats().idle, 1);
+}
+
+#[test]
+fn whoever_rests_falls_asleep_within_two_seconds_and_whoever_is_used_does_not() {
+    let origin: Origin = "http://a".parse().expect("an origin");
+    let config = PoolConfig::default().idle_timeout(None).max_idle_per_origin(100).max_idle(100);
+    let (mut state, mut after, start) = (State::new(&config), After::default(), clock::now());
+    let stands: Vec<Stand> = (0..100).map(|id| Stand::new(id, None)).collect();
+    for _ in &stands {
+        assert!(matches!(state.ask(&origin, start, &mut after), Turn::Open));
+        state.opened(&origin, &mut after);
+    }
+    for stand in &stands {
+        state.put_back(&origin, stand.clone(), start, &mut after);
+    }
+    // The newest is used every tenth of a second.
+    let mut looks = 0;
+    for tenth in 1..=50 {
+        let now = start + Duration::from_millis(100 * tenth);
+        while state.doze(now) {
+            looks += 1;
+        }
+        let Turn::Reuse(newest) = state.ask(&origin, now, &mut after) else { panic!("a hundred are idle") };
+        state.put_back(&origin, newest, now, &mut after);
+        let slept: usize = stands.iter().map(|stand| stand.slept.get().min(1)).sum();
+        assert_eq!(slept, if tenth < 10 { 0 } else { 99 }, "after {tenth} tenths");
+    }
+    assert!(looks < 50, "they are looked through once in a second: {looks}");
+    // Once the last one sleeps, nothing is to be done any more.
+    let late = start + Duration::from_secs(10);
+    while state.doze(late) {}
+    assert_eq!((stands[99].slept.get(), state.expire(late, &mut after)), (1, None));
 }
