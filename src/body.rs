@@ -15,8 +15,8 @@ use http_body_util::{BodyExt, Full};
 type BoxError = Box<dyn StdError + Send + Sync>;
 type Stream = Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>;
 
-/// The body of a request. Empty and in-memory bodies cost no allocation and can be sent again; any other
-/// [`http_body::Body`] is boxed and is sent at most once.
+/// The body of a request. One in memory can be sent again; any other [`http_body::Body`] is sent at most once. An empty one
+/// costs no allocation.
 ///
 /// `()`, strings, vectors and [`Bytes`] become one by `into`, as [`Pool::send`](crate::Pool::send) wants it; any
 /// `http_body::Body` by [`RequestBody::new`]:
@@ -26,16 +26,17 @@ type Stream = Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>;
 /// let request = http::Request::post("http://example.com/").body(upload()).expect("a valid request");
 /// let request = request.map(keeplive::RequestBody::new);
 /// ```
+///
+/// *Design.* It is a pointer, for a request is moved a dozen times on its way through hyper: as small as this it stays below
+/// the 256 bytes that are copied without a loop.
 #[derive(Default)]
-pub struct RequestBody(Kind);
+pub struct RequestBody(Option<Box<Kind>>);
 
-#[derive(Default)]
 enum Kind {
-    #[default]
-    Empty,
+    /// At least one byte.
     Full(Bytes),
     /// The mutex is never contended: it makes a body that need not be `Sync` part of errors that are.
-    Boxed(Mutex<Stream>, Option<Arc<Feed>>),
+    Streamed(Mutex<Stream>, Option<Arc<Feed>>),
 }
 
 /// What may be known of a streamed body while hyper owns it. When nobody else holds it any more, the body is over.
@@ -55,8 +56,12 @@ impl RequestBody {
         RequestBody::default()
     }
 
+    fn of(kind: Kind) -> RequestBody {
+        RequestBody(Some(Box::new(kind)))
+    }
+
     /// Any body. A `RequestBody` stays what it is, and one in memory (`Full<Bytes>`, `String`) is known as such, so
-    /// that it costs no box and can be sent again.
+    /// that it can be sent again.
     pub fn new<B>(mut body: B) -> RequestBody
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
@@ -65,24 +70,25 @@ impl RequestBody {
         if body.is_end_stream() {
             return RequestBody::empty();
         }
-        in_memory(&mut body)
-            .unwrap_or_else(|| RequestBody(Kind::Boxed(Mutex::new(Box::pin(body.map_err(Into::into))), None)))
+        in_memory(&mut body).unwrap_or_else(|| {
+            RequestBody::of(Kind::Streamed(Mutex::new(Box::pin(body.map_err(Into::into))), None))
+        })
     }
 
     /// From now on it tells whether it keeps its request waiting; `None`: one that never does.
     pub(crate) fn feed(&mut self) -> Option<Arc<Feed>> {
-        match &mut self.0 {
-            Kind::Empty | Kind::Full(_) => None,
-            Kind::Boxed(_, feed) => Some(Arc::clone(feed.get_or_insert_default())),
+        match self.0.as_deref_mut() {
+            None | Some(Kind::Full(_)) => None,
+            Some(Kind::Streamed(_, feed)) => Some(Arc::clone(feed.get_or_insert_default())),
         }
     }
 
     /// The same body again, unless it is one that can be read only once.
     pub fn try_clone(&self) -> Option<RequestBody> {
-        match &self.0 {
-            Kind::Empty => Some(RequestBody(Kind::Empty)),
-            Kind::Full(bytes) => Some(RequestBody(Kind::Full(bytes.clone()))),
-            Kind::Boxed(..) => None,
+        match self.0.as_deref() {
+            None => Some(RequestBody::empty()),
+            Some(Kind::Full(bytes)) => Some(bytes.clone().into()),
+            Some(Kind::Streamed(..)) => None,
         }
     }
 }
@@ -110,7 +116,7 @@ impl From<()> for RequestBody {
 
 impl From<Bytes> for RequestBody {
     fn from(bytes: Bytes) -> RequestBody {
-        RequestBody(if bytes.is_empty() { Kind::Empty } else { Kind::Full(bytes) })
+        if bytes.is_empty() { RequestBody::empty() } else { RequestBody::of(Kind::Full(bytes)) }
     }
 }
 
@@ -147,32 +153,32 @@ impl HttpBody for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let kind = &mut self.get_mut().0;
-        if let Kind::Boxed(body, feed) = kind {
+        if let Some(Kind::Streamed(body, feed)) = kind.as_deref_mut() {
             let frame = body.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll_frame(cx);
             if let Some(feed) = feed {
                 feed.0.store(frame.is_pending(), Relaxed);
             }
             return frame;
         }
-        Poll::Ready(match std::mem::take(kind) {
-            Kind::Full(bytes) => Some(Ok(Frame::data(bytes))),
-            Kind::Empty | Kind::Boxed(..) => None,
+        Poll::Ready(match kind.take().map(|kind| *kind) {
+            Some(Kind::Full(bytes)) => Some(Ok(Frame::data(bytes))),
+            None | Some(Kind::Streamed(..)) => None,
         })
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Kind::Empty => true,
-            Kind::Full(_) => false,
-            Kind::Boxed(body, _) => lock(body).is_end_stream(),
+        match self.0.as_deref() {
+            None => true,
+            Some(Kind::Full(_)) => false,
+            Some(Kind::Streamed(body, _)) => lock(body).is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Kind::Empty => SizeHint::with_exact(0),
-            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Boxed(body, _) => lock(body).size_hint(),
+        match self.0.as_deref() {
+            None => SizeHint::with_exact(0),
+            Some(Kind::Full(bytes)) => SizeHint::with_exact(bytes.len() as u64),
+            Some(Kind::Streamed(body, _)) => lock(body).size_hint(),
         }
     }
 }
@@ -183,10 +189,10 @@ fn lock(body: &Mutex<Stream>) -> MutexGuard<'_, Stream> {
 
 impl fmt::Debug for RequestBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &self.0 {
-            Kind::Empty => "RequestBody(empty)",
-            Kind::Full(_) => "RequestBody(bytes)",
-            Kind::Boxed(..) => "RequestBody(stream)",
+        f.write_str(match self.0.as_deref() {
+            None => "RequestBody(empty)",
+            Some(Kind::Full(_)) => "RequestBody(bytes)",
+            Some(Kind::Streamed(..)) => "RequestBody(stream)",
         })
     }
 }

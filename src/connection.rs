@@ -19,7 +19,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use hyper::client::conn::{TrySendError, http1};
 
 use crate::alarm::Alarm;
 use crate::body::{Feed, RequestBody};
@@ -56,6 +56,8 @@ pub(crate) struct Connection {
     heads: HeadLimits,
     /// The peer speaks HTTP/1.0, which hyper remembers from one exchange to the next.
     is_old: bool,
+    /// Of the exchange whose head came last.
+    stamps: Stamps,
 }
 
 /// How much may come before a response's head is complete.
@@ -72,6 +74,13 @@ enum Overrun {
     Time(ErrorKind),
     Size,
     Informational(u32),
+}
+
+/// Why there is no response head.
+enum Stop {
+    Cut,
+    Overrun(Overrun),
+    Failure(Box<TrySendError<Request<RequestBody>>>),
 }
 
 /// The size of head that hyper takes unless it is told otherwise (its `DEFAULT_MAX_BUFFER_SIZE`), and of fields.
@@ -118,6 +127,7 @@ impl Connection {
     /// Begins a conversation over an opened stream.
     pub(crate) fn start(opened: Opened, id: ConnectionId, config: &PoolConfig) -> Result<Connection, Error> {
         let Opened { stream, wire, timings, remote, local, tls, forward } = opened;
+        let stamps = Stamps::none(wire.born());
         let heads = HeadLimits::of(config);
         let conversation = Conversation::over(stream, &heads.builder())
             .map_err(|source| Error::new(ErrorKind::Protocol).with_source(source))?;
@@ -134,6 +144,7 @@ impl Connection {
             alarm: Alarm::default(),
             heads,
             is_old: false,
+            stamps,
         })
     }
 
@@ -223,7 +234,8 @@ impl Connection {
         self.conversation.is_ready() && !self.conversation.is_dormant() && !self.is_old
     }
 
-    /// Sends a request, which is taken out of its place, and waits for the head of its response.
+    /// Sends a request, which is taken out of its place, and waits for the head of its response. Whenever it has to wait
+    /// `is_cut` is asked whether it still may; `None`: it may not.
     ///
     /// *Cancel safety.* When the future is dropped the exchange is unfinished and the connection must be
     /// closed; hyper does not let it be used again.
@@ -231,11 +243,12 @@ impl Connection {
         &mut self,
         place: &mut Option<Request<RequestBody>>,
         limits: Limits,
-    ) -> Result<(Response<Incoming>, Stamps), Failure> {
+        is_cut: impl Fn(&Waker) -> bool,
+    ) -> Option<Result<Response<Incoming>, Box<Failure>>> {
         let builder = || self.heads.builder();
-        self.conversation
-            .wake_up(builder)
-            .map_err(|source| Error::new(ErrorKind::Protocol).with_source(source))?;
+        if let Err(source) = self.conversation.wake_up(builder) {
+            return Some(Err(Error::new(ErrorKind::Protocol).with_source(source).into()));
+        }
         let request = place.as_mut().expect("there is a request to send");
         if let Some(forward) = &self.forward {
             forward.address(request);
@@ -251,7 +264,7 @@ impl Connection {
         let informed = self.heads.count_informational(request);
         let Some(answer) = self.conversation.send(place) else {
             let error = Error::new(ErrorKind::NotSent).at(Phase::Send);
-            return Err(Failure { error, request: place.take() });
+            return Some(Err(Box::new(Failure { error, request: place.take() })));
         };
         let mut answer = pin!(answer);
         let result = poll_fn(|cx| {
@@ -259,65 +272,77 @@ impl Connection {
             self.drive(cx);
             let answered = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             if let Some(overrun) = self.overrun(informed.as_deref(), heard_before, answered.is_ready()) {
-                return Poll::Ready(Err(overrun));
+                return Poll::Ready(Err(Stop::Overrun(overrun)));
             }
             match answered {
-                Poll::Ready(result) => Poll::Ready(Ok(result)),
-                Poll::Pending => waiting.poll_limit(self, cx).map(|kind| Err(Overrun::Time(kind))),
+                Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+                // In a box, for it is as large as a request, and what is returned here is moved.
+                Poll::Ready(Err(error)) => Poll::Ready(Err(Stop::Failure(Box::new(error)))),
+                Poll::Pending => {
+                    if is_cut(cx.waker()) {
+                        return Poll::Ready(Err(Stop::Cut));
+                    }
+                    waiting.poll_limit(self, cx).map(|kind| Err(Stop::Overrun(Overrun::Time(kind))))
+                }
             }
         })
         .await;
-        let result = match result {
-            Ok(result) => result,
-            Err(Overrun::Size) => return Err(self.heads.exceeded().into()),
-            Err(Overrun::Informational(most)) => {
-                let text = format!("more than {most} informational (1xx) responses came (max_informational)");
-                let error = Error::new(ErrorKind::Protocol).at(Phase::Wait).with_detail(text);
-                return Err(error.into());
-            }
-            Err(Overrun::Time(kind)) => {
+        let response = match result {
+            Ok(response) => response,
+            Err(Stop::Cut) => return None,
+            Err(Stop::Overrun(overrun)) => {
                 let phase = waiting.phase(self, written_before);
                 let (sent, heard) = (self.wire.written() - written_before, self.wire.read() - read_before);
-                let so_far = format!(" ({sent} bytes sent, {heard} received)");
-                let limit = if kind == ErrorKind::Timeout { limits.total } else { limits.response };
-                return Err(Error::out_of_time(kind, limit, phase, &so_far).into());
+                return Some(Err(self.heads.overrun(overrun, limits, phase, sent, heard).into()));
+            }
+            Err(Stop::Failure(error)) => {
+                return Some(Err(self.failure(*error, written_before, heard_before)));
             }
         };
-        match result {
-            Ok(response) if is_ambiguous(&response) => {
-                let detail =
-                    "the response has both Transfer-Encoding and Content-Length, so that its end is in doubt";
-                Err(Error::new(ErrorKind::Protocol).at(Phase::Wait).with_detail(detail.into()).into())
-            }
-            Ok(response) => {
-                let head = clock::now();
-                self.is_old = response.version() == Version::HTTP_10;
-                // An answer may come before the whole request was written: then sending ended with it.
-                let sent = self.wire.last_write().clamp(began, head);
-                Ok((response, Stamps { began, sent, head, written_before, read_before }))
-            }
-            Err(mut error) => {
-                // hyper hands back what it has not begun to write, even if TLS wrote: it may have sent an alert.
-                let request = error.take_message();
-                self.told = self.told.or_else(|| told_by(error.error()));
-                let answered = self.wire.heard() > heard_before;
-                let written = self.wire.written() - written_before;
-                let kind = self.classify(error.error(), request.is_some(), written, answered);
-                let unsent = request.is_some() || written == 0;
-                let phase = if unsent { Phase::Send } else { Phase::Wait };
-                let source = error.into_error();
-                let bytes_out = if request.is_some() { 0 } else { written };
-                let error = match late_refusal(&source) {
-                    Some(text) => Error::new(ErrorKind::Tls).at(Phase::Tls).told_by(text, source),
-                    None if kind == ErrorKind::Protocol && is_too_large(&source) => {
-                        self.heads.exceeded().with_source(source)
-                    }
-                    None => Error::new(kind).at(phase).with_source(source),
-                };
-                let error = error.after_sending(bytes_out);
-                Err(Failure { error, request })
-            }
+        if is_ambiguous(&response) {
+            let detail =
+                "the response has both Transfer-Encoding and Content-Length, so that its end is in doubt";
+            let error = Error::new(ErrorKind::Protocol).at(Phase::Wait).with_detail(detail.into());
+            return Some(Err(error.into()));
         }
+        self.is_old = response.version() == Version::HTTP_10;
+        let head = clock::now();
+        // An answer may come before the whole request was written: then sending ended with it.
+        let sent = self.wire.last_write().clamp(began, head);
+        self.stamps = Stamps { began, sent, head, written_before, read_before };
+        Some(Ok(response))
+    }
+
+    /// The stamps of the exchange whose head came last.
+    pub(crate) fn stamps(&self) -> Stamps {
+        self.stamps
+    }
+
+    /// Why there is no head. hyper hands the request back if it has not begun to write it, even if TLS wrote: it may have
+    /// sent an alert.
+    fn failure(
+        &mut self,
+        mut error: TrySendError<Request<RequestBody>>,
+        written_before: u64,
+        heard_before: u64,
+    ) -> Box<Failure> {
+        let request = error.take_message();
+        self.told = self.told.or_else(|| told_by(error.error()));
+        let answered = self.wire.heard() > heard_before;
+        let written = self.wire.written() - written_before;
+        let kind = self.classify(error.error(), request.is_some(), written, answered);
+        let unsent = request.is_some() || written == 0;
+        let phase = if unsent { Phase::Send } else { Phase::Wait };
+        let source = error.into_error();
+        let bytes_out = if request.is_some() { 0 } else { written };
+        let error = match late_refusal(&source) {
+            Some(text) => Error::new(ErrorKind::Tls).at(Phase::Tls).told_by(text, source),
+            None if kind == ErrorKind::Protocol && is_too_large(&source) => {
+                self.heads.exceeded().with_source(source)
+            }
+            None => Error::new(kind).at(phase).with_source(source),
+        };
+        Box::new(Failure { error: error.after_sending(bytes_out), request })
     }
 
     /// Whether more has come than may before the end of a head. While there is no answer all that came is heads.
@@ -394,9 +419,16 @@ fn late_refusal(error: &hyper::Error) -> Option<String> {
     }
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure { error, request: None }
+impl From<Error> for Box<Failure> {
+    fn from(error: Error) -> Box<Failure> {
+        Box::new(Failure { error, request: None })
+    }
+}
+
+impl Stamps {
+    /// Nothing has been exchanged yet.
+    pub(crate) fn none(born: Instant) -> Stamps {
+        Stamps { began: born, sent: born, head: born, written_before: 0, read_before: 0 }
     }
 }
 
@@ -437,6 +469,22 @@ impl HeadLimits {
             }
         });
         Some(count)
+    }
+
+    /// What is said of an exchange that was ended before its head.
+    fn overrun(self, overrun: Overrun, limits: Limits, phase: Phase, sent: u64, heard: u64) -> Error {
+        match overrun {
+            Overrun::Size => self.exceeded(),
+            Overrun::Informational(most) => {
+                let text = format!("more than {most} informational (1xx) responses came (max_informational)");
+                Error::new(ErrorKind::Protocol).at(Phase::Wait).with_detail(text)
+            }
+            Overrun::Time(kind) => {
+                let so_far = format!(" ({sent} bytes sent, {heard} received)");
+                let limit = if kind == ErrorKind::Timeout { limits.total } else { limits.response };
+                Error::out_of_time(kind, limit, phase, &so_far)
+            }
+        }
     }
 
     fn exceeded(self) -> Error {

@@ -214,10 +214,19 @@ impl Pool {
         lease
     }
 
+    /// As a rule a connection is there. What else is to be done for one lies in a box, so that a request that needs none of it
+    /// does not carry it.
+    async fn check_out(&self, origin: &Origin, asked: Instant, retries: &[Retry]) -> Result<Lease, Error> {
+        match lease::ask(self.shared(), origin, asked, retries) {
+            Ok(lease) => Ok(lease),
+            Err(todo) => Box::pin(self.find(todo, asked)).await,
+        }
+    }
+
     /// The total timeout includes the wait for a connection. While one is being opened the connector ends it itself,
     /// and tells in which phase.
-    async fn check_out(&self, origin: &Origin, asked: Instant, retries: &[Retry]) -> Result<Lease, Error> {
-        let finding = lease::check_out(self.shared(), origin, asked, retries);
+    async fn find(&self, todo: lease::Asked, asked: Instant) -> Result<Lease, Error> {
+        let finding = todo.find(self.shared(), asked);
         let config = self.config();
         let Some(latest) = config.latest(asked) else { return finding.await };
         tokio::time::timeout_at(latest.into(), finding)
@@ -329,8 +338,8 @@ impl Shared {
             return self.end(pooled, CloseReason::Shutdown);
         }
         pooled.connection.rest_from(since);
-        let (watch, origin) = (Arc::clone(&pooled.watch), pooled.origin().clone());
-        self.change(|state, after| state.put_back(&origin, pooled, since, after));
+        let watch = Arc::clone(&pooled.watch);
+        self.change(|state, after| state.put_back(watch.origin(), pooled, since, after));
         Minder::start(self);
         if watch.has_stirred() {
             watch.report();

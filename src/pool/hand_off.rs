@@ -153,6 +153,10 @@ impl<D: Desk> Waiter<D> {
         Waiter { desk: desk.clone(), origin: origin.clone(), ticket, received: false }
     }
 
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     /// What it is given next; nothing may be asked for after the last.
     ///
     /// *Cancel safety.* Nothing is lost.

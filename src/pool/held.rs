@@ -1,9 +1,7 @@
 //! [`Held`]: a connection in use, which gives its place up exactly once.
 
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Waker;
 use std::time::Instant;
 
 use http::Request;
@@ -23,7 +21,7 @@ use crate::observer::Event;
 use crate::origin::Origin;
 
 /// A response head, or why there is none.
-pub(super) type Exchanged = Result<(http::Response<Incoming>, Stamps), Failure>;
+pub(super) type Exchanged = Result<http::Response<Incoming>, Box<Failure>>;
 
 /// A connection in use and its place in the pool. Whatever happens, the place is given up exactly once: by
 /// giving the connection back, by ending it with a reason, or, when dropped, as cancelled. Dropped before an
@@ -56,15 +54,11 @@ impl Held {
     ) -> Option<Exchanged> {
         let pooled = self.pooled.as_deref_mut().expect("held until it is given up");
         let (watch, drain) = (&pooled.watch, &self.shared.drain);
-        let mut exchanging = pin!(pooled.connection.exchange(request, limits));
-        poll_fn(|cx| match exchanging.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(Some(done)),
-            Poll::Pending => {
-                watch.hold(cx.waker());
-                if drain.is_cut() { Poll::Ready(None) } else { Poll::Pending }
-            }
-        })
-        .await
+        let is_cut = |waker: &Waker| {
+            watch.hold(waker);
+            drain.is_cut()
+        };
+        pooled.connection.exchange(request, limits, is_cut).await
     }
 
     /// Whoever waits for the connection's peer says so; answers whether the pool's end has come.
@@ -110,12 +104,12 @@ impl Held {
     }
 
     /// Its head has come, with what the server announces in it.
-    pub(super) fn head(&mut self, stamps: Stamps, hint: Option<Hint>) {
+    pub(super) fn head(&mut self, hint: Option<Hint>) {
         let policy = self.shared.config.hint;
         let pooled = self.pooled_mut();
         pooled.heed(hint, policy);
         pooled.progress.hint = hint;
-        pooled.progress.head(&pooled.connection, stamps);
+        pooled.progress.head(&pooled.connection, pooled.connection.stamps());
     }
 
     /// It has failed before its head.

@@ -33,33 +33,61 @@ pub struct Lease {
     held: Held,
 }
 
-/// Finds a connection. `asked` is when the request first wanted one, `retries` are its attempts so far: after some of
-/// them it needs a connection that was opened for it.
-pub(super) async fn check_out(
+/// What a request that asked has to do for its connection.
+pub(super) enum Asked {
+    /// Open one, in that place.
+    Open(Place<Arc<Shared>>),
+    /// Wait for one.
+    Queue(Waiter<Arc<Shared>>),
+    /// Wait for a place for one of its own.
+    QueueForPlace(Waiter<Arc<Shared>>),
+    Refused(Error),
+}
+
+/// Asks for a connection: here it is, or this is to be done for it. `asked` is when the request first wanted one,
+/// `retries` are its attempts so far: after some of them it needs a connection that was opened for it.
+pub(super) fn ask(
     shared: &Arc<Shared>,
     origin: &Origin,
     asked: Instant,
     retries: &[Retry],
-) -> Result<Lease, Error> {
+) -> Result<Lease, Asked> {
     let fresh = retry::wants_fresh(retries);
-    let now = shared.age_at(if retries.is_empty() { asked } else { clock::now() });
+    let now = if retries.is_empty() { asked } else { clock::now() };
+    let age = shared.age_at(now);
     let turn = shared.change(|state, after| match fresh {
-        false => state.ask(origin, now, after),
+        false => state.ask(origin, age, after),
         true => state.ask_fresh(origin, after),
     });
-    match turn {
-        Turn::Reuse(pooled) => Ok(Lease::returned(pooled, shared, asked, false)),
-        Turn::Open => open(Place::new(shared, origin), asked).await,
+    Err(match turn {
+        // It was there: no time has passed that a clock should be looked at for.
+        Turn::Reuse(pooled) => return Ok(Lease::returned(pooled, shared, (asked, now), false)),
+        Turn::Open => Asked::Open(Place::new(shared, origin)),
         Turn::Wait(ticket) => {
             let waiter = Waiter::new(shared, origin, ticket);
-            shared.watched.tell(|| Event::Waiting { origin });
-            match fresh {
-                true => queue_for_place(shared, waiter, asked).await,
-                false => queue(shared, waiter, asked).await,
-            }
+            if fresh { Asked::QueueForPlace(waiter) } else { Asked::Queue(waiter) }
         }
-        Turn::Full => Err(Error::new(ErrorKind::QueueFull).at(Phase::Blocked)),
-        Turn::Closed => Err(Error::new(ErrorKind::Closed)),
+        Turn::Full => Asked::Refused(Error::new(ErrorKind::QueueFull).at(Phase::Blocked)),
+        Turn::Closed => Asked::Refused(Error::new(ErrorKind::Closed)),
+    })
+}
+
+impl Asked {
+    /// Does what is to be done.
+    pub(super) async fn find(self, shared: &Arc<Shared>, asked: Instant) -> Result<Lease, Error> {
+        let waits = |waiter: &Waiter<_>| shared.watched.tell(|| Event::Waiting { origin: waiter.origin() });
+        match self {
+            Asked::Open(place) => open(place, asked).await,
+            Asked::Queue(waiter) => {
+                waits(&waiter);
+                queue(shared, waiter, asked).await
+            }
+            Asked::QueueForPlace(waiter) => {
+                waits(&waiter);
+                queue_for_place(shared, waiter, asked).await
+            }
+            Asked::Refused(error) => Err(error),
+        }
     }
 }
 
@@ -75,7 +103,9 @@ async fn queue(
         given = waiter.given().await;
     }
     match given {
-        Given::Connection { connection, late } => Ok(Lease::returned(connection, shared, asked, late)),
+        Given::Connection { connection, late } => {
+            Ok(Lease::returned(connection, shared, (asked, clock::now()), late))
+        }
         Given::Own(pooled) => Ok(Lease::opened(pooled, shared, asked)),
         Given::Place(place) => open(place, asked).await,
         Given::PlaceBeside(_) => unreachable!("a waiter is given one place"),
@@ -127,27 +157,26 @@ impl Lease {
     /// On a connection that was opened for this request.
     pub(super) fn opened(mut pooled: Box<Pooled>, shared: &Arc<Shared>, asked: Instant) -> Lease {
         let opening = pooled.connection.take_opening();
-        Lease::new(pooled, shared, asked, Obtained::Opened, opening)
+        Lease::new(pooled, shared, (asked, clock::now()), Obtained::Opened, opening)
     }
 
     /// On a connection that others had, or should have had.
-    fn returned(pooled: Box<Pooled>, shared: &Arc<Shared>, asked: Instant, late: bool) -> Lease {
+    fn returned(pooled: Box<Pooled>, shared: &Arc<Shared>, when: (Instant, Instant), late: bool) -> Lease {
         let obtained = match pooled.connection.exchanges() {
             _ if late => Obtained::LateBound,
             0 => Obtained::Spare,
             _ => Obtained::Reused,
         };
-        Lease::new(pooled, shared, asked, obtained, None)
+        Lease::new(pooled, shared, when, obtained, None)
     }
 
     fn new(
         mut pooled: Box<Pooled>,
         shared: &Arc<Shared>,
-        asked: Instant,
+        (asked, granted): (Instant, Instant),
         obtained: Obtained,
         opening: Option<ConnectTimings>,
     ) -> Lease {
-        let granted = clock::now();
         pooled.progress.grant(asked, granted, obtained, opening);
         let held = Held::new(pooled, shared);
         shared.watched.tell(|| {
@@ -226,14 +255,14 @@ impl Lease {
         progress.begin(idle_before, latest);
         let (written_before, read_before) = (connection.wire().written(), connection.wire().read());
         match held.exchange(request, limits).await {
-            Some(Ok((head, stamps))) => {
-                held.head(stamps, Hint::of(head.headers()));
+            Some(Ok(head)) => {
+                held.head(Hint::of(head.headers()));
                 let (status, Timings { send, wait, .. }) = (head.status(), held.progress().timings);
                 held.tell(|origin, connection| Event::Head { origin, connection, status, send, wait });
                 let switches = status == StatusCode::SWITCHING_PROTOCOLS || (connects && status.is_success());
                 Ok(Body::response(head, held, switches))
             }
-            Some(Err(failure)) => Err(failed(held, failure, written_before, read_before)),
+            Some(Err(failure)) => Err(failed(held, *failure, written_before, read_before)),
             None => Err(cut(held, written_before)),
         }
     }
@@ -257,7 +286,7 @@ fn cut(mut held: Held, written_before: u64) -> LeaseError {
     let error = drain::cut_error().at(Phase::Wait).after_sending(written).after_idle(idle_before);
     held.tell(|origin, connection| Event::Failed { origin, connection, error: &error });
     held.end(CloseReason::Shutdown);
-    LeaseError { error, request: None, idle_before, retries }
+    LeaseError(Box::new(Attempt { error, request: None, idle_before, retries }))
 }
 
 /// The attempt failed before its head.
@@ -282,11 +311,14 @@ fn failed(mut held: Held, failure: Failure, written_before: u64, read_before: u6
     if let Some(idle) = idle_before.filter(|_| error.kind().is_unanswered()) {
         shared.end_siblings(&origin, idle);
     }
-    LeaseError { error, request, idle_before, retries }
+    LeaseError(Box::new(Attempt { error, request, idle_before, retries }))
 }
 
 /// Why an exchange failed, with the request when it can be sent elsewhere without any risk.
-pub struct LeaseError {
+pub struct LeaseError(Box<Attempt>);
+
+/// An attempt that failed. In a box: it is larger than a response, which would be moved with as many bytes.
+struct Attempt {
     error: Error,
     request: Option<Request<RequestBody>>,
     idle_before: Option<Duration>,
@@ -296,24 +328,24 @@ pub struct LeaseError {
 impl LeaseError {
     /// What went wrong.
     pub fn error(&self) -> &Error {
-        &self.error
+        &self.0.error
     }
 
     /// How long the connection had been idle before; `None` on a fresh connection.
     pub fn idle_before(&self) -> Option<Duration> {
-        self.idle_before
+        self.0.idle_before
     }
 
     /// The error alone, with the attempts before.
     pub fn into_error(self) -> Error {
-        self.error.after_retries(self.retries)
+        self.0.error.after_retries(self.0.retries)
     }
 
     /// The request, if no byte of it was written and the connection had been idle before, so that another
     /// connection may do better; and the account of all attempts so far.
     pub fn take_retry(&mut self) -> Option<(Request<RequestBody>, Vec<Retry>)> {
-        let idle_before = self.idle_before?;
-        let request = self.request.take()?;
+        let idle_before = self.0.idle_before?;
+        let request = self.0.request.take()?;
         Some((request, self.account(idle_before)))
     }
 
@@ -324,10 +356,10 @@ impl LeaseError {
         copy: Option<Request<RequestBody>>,
         policy: &RetryPolicy,
     ) -> Result<(Request<RequestBody>, Vec<Retry>), Error> {
-        let (Some(idle_before), Some(request)) = (self.idle_before, self.request.take().or(copy)) else {
+        let (Some(idle_before), Some(request)) = (self.0.idle_before, self.0.request.take().or(copy)) else {
             return Err(self.into_error());
         };
-        let (kind, retries) = (self.error.kind(), &self.retries);
+        let (kind, retries) = (self.0.error.kind(), &self.0.retries);
         if !policy.allows(&FailedAttempt { kind, idle_before, request: &request, retries }) {
             return Err(self.into_error());
         }
@@ -335,26 +367,26 @@ impl LeaseError {
     }
 
     fn account(&mut self, idle_before: Duration) -> Vec<Retry> {
-        let mut retries = std::mem::take(&mut self.retries);
-        retries.push(Retry { kind: self.error.kind(), idle_before });
+        let mut retries = std::mem::take(&mut self.0.retries);
+        retries.push(Retry { kind: self.0.error.kind(), idle_before });
         retries
     }
 }
 
 impl fmt::Debug for LeaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.error, f)
+        fmt::Debug::fmt(self.error(), f)
     }
 }
 
 impl fmt::Display for LeaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.error, f)
+        fmt::Display::fmt(self.error(), f)
     }
 }
 
 impl std::error::Error for LeaseError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
+        Some(self.error())
     }
 }

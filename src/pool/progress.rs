@@ -39,7 +39,7 @@ impl Progress {
             timings: Timings::default(),
             retries: Vec::new(),
             hint: None,
-            stamps: Stamps { began: born, sent: born, head: born, written_before: 0, read_before: 0 },
+            stamps: Stamps::none(born),
             latest: None,
         }
     }

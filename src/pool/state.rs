@@ -397,6 +397,9 @@ impl<C: Kept> State<C> {
         }
         let limits = &self.limits;
         let places = self.origins.get(origin).expect("an origin with a connection has its places");
+        if places.is_calm() && self.eager.is_empty() {
+            return self.rest(origin, connection, since, after);
+        }
         let first = places.waiters.first_key_value().map(|(&ticket, _)| ticket);
         let eager = self.eager.first_key_value().map(|(&ticket, _)| ticket);
         let opens = eager.into_iter().chain(places.next_fresh(limits)).min();

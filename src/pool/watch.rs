@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -51,7 +51,7 @@ impl Pooled {
     }
 
     pub(super) fn origin(&self) -> &Origin {
-        &self.watch.origin
+        self.watch.origin()
     }
 
     /// A hint holds until another comes: a server may give it only to those requests that ask.
@@ -67,8 +67,8 @@ impl Pooled {
     /// to have stirred, and the minder would take the connection to look at it just when it is wanted again.
     pub(super) fn watch(&mut self) -> bool {
         self.watch.forget_holder();
-        self.watch.stirred.store(false, SeqCst);
-        self.watch.resting.store(true, SeqCst);
+        self.watch.stirred.store(false, Relaxed);
+        self.watch.resting.store(true, Release);
         self.listen()
     }
 
@@ -114,7 +114,8 @@ impl Kept for Box<Pooled> {
 ///
 /// *Race window.* An event may come between the poll that arranged for it and the moment at which the
 /// connection lies in the idle set, where the minder would look for it. So the flag is set before the watch
-/// is handed to the minder, and whoever puts the connection into the set looks at the flag afterwards.
+/// is handed to the minder, and whoever puts the connection into the set looks at the flag afterwards. What orders the
+/// two is the pool's lock, which both take in between; and the socket's own, under which the waker is left and found.
 #[derive(Debug)]
 pub(super) struct Watch {
     /// Where in the idle set its connection lay last. It is written and read under the pool's lock.
@@ -128,9 +129,13 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     /// An exchange begins: whoever makes it hears of the socket from now on.
     pub(super) fn ends_rest(&self) {
-        self.resting.store(false, SeqCst);
+        self.resting.store(false, Release);
     }
 
     /// That one waits for the peer.
@@ -157,7 +162,7 @@ impl Watch {
     }
 
     pub(super) fn has_stirred(&self) -> bool {
-        self.stirred.load(SeqCst)
+        self.stirred.load(Acquire)
     }
 
     pub(super) fn report(self: &Arc<Self>) {
@@ -180,8 +185,8 @@ impl Wake for Watch {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.resting.load(SeqCst) {
-            self.stirred.store(true, SeqCst);
+        if self.resting.load(Acquire) {
+            self.stirred.store(true, Release);
             self.report();
         }
     }

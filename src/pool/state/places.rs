@@ -90,7 +90,12 @@ impl Stage {
 
 impl Places {
     pub(super) fn is_unused(&self) -> bool {
-        self.taken == 0 && self.waiters.is_empty() && self.fresh.is_empty()
+        self.taken == 0 && self.is_calm()
+    }
+
+    /// Whether nobody waits here.
+    pub(super) fn is_calm(&self) -> bool {
+        self.waiters.is_empty() && self.fresh.is_empty()
     }
 
     pub(super) fn has_place(&self, limits: &Limits) -> bool {
