@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use keeplive::server::{Behaviour, Server, ServerTls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,6 +30,8 @@ pub(crate) struct Echo {
     child: Child,
     /// Answers, and keeps connections.
     pub(crate) keeps: SocketAddr,
+    /// The same, and never falls asleep meanwhile: who sends does not pay for waking it.
+    pub(crate) awake: SocketAddr,
     /// Answers once and closes.
     pub(crate) closes: SocketAddr,
     /// Answers when [`AT_ONCE`] connections have a request each, so that none can be used for two.
@@ -54,10 +57,10 @@ impl Echo {
         let stdout = child.stdout.take().expect("it is piped");
         BufReader::new(stdout).read_line(&mut line).expect("the other side tells its ports");
         let mut ports = line.split_whitespace().map(|port| port.parse().expect("a port"));
-        let mut next = || SocketAddr::from((Ipv4Addr::LOCALHOST, ports.next().expect("six ports")));
-        let (keeps, closes, gathers) = (next(), next(), next());
+        let mut next = || SocketAddr::from((Ipv4Addr::LOCALHOST, ports.next().expect("seven ports")));
+        let (keeps, awake, closes, gathers) = (next(), next(), next(), next());
         let (holds, tls, tls_holds) = (next(), next(), next());
-        Echo { child, keeps, closes, gathers, holds, tls, tls_holds }
+        Echo { child, keeps, awake, closes, gathers, holds, tls, tls_holds }
     }
 }
 
@@ -73,6 +76,7 @@ impl Drop for Echo {
 #[derive(Clone, Copy)]
 enum Manner {
     Keep,
+    KeepAwake,
     Close,
     Gather,
     Hold,
@@ -89,7 +93,7 @@ pub(crate) fn serve() {
     };
     let servers = [secure(Behaviour::default()), secure(Behaviour::default().stall_after(0))];
     let mut ports = Vec::new();
-    for manner in [Manner::Keep, Manner::Close, Manner::Gather, Manner::Hold] {
+    for manner in [Manner::Keep, Manner::KeepAwake, Manner::Close, Manner::Gather, Manner::Hold] {
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
         ports.push(listener.local_addr().expect("bound").port());
         runtime.spawn(accept(listener, manner));
@@ -109,11 +113,31 @@ async fn accept(listener: TcpListener, manner: Manner) {
     let gathered = Arc::new(Barrier::new(AT_ONCE));
     while let Ok((tcp, _)) = listener.accept().await {
         let _ = tcp.set_nodelay(true);
+        if matches!(manner, Manner::KeepAwake) && AWAKE_FOR.fetch_add(1, Relaxed) == 0 {
+            tokio::spawn(stay_awake());
+        }
         tokio::spawn(answer(tcp, manner, Arc::clone(&gathered)));
     }
 }
 
-async fn answer(mut tcp: TcpStream, manner: Manner, gathered: Arc<Barrier>) {
+/// Connections for which this process stays awake.
+static AWAKE_FOR: AtomicUsize = AtomicUsize::new(0);
+
+/// As long as there is something to do the runtime only looks at its sockets, and does not wait for them.
+async fn stay_awake() {
+    while AWAKE_FOR.load(Relaxed) > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn answer(tcp: TcpStream, manner: Manner, gathered: Arc<Barrier>) {
+    serve_one(tcp, manner, gathered).await;
+    if matches!(manner, Manner::KeepAwake) {
+        AWAKE_FOR.fetch_sub(1, Relaxed);
+    }
+}
+
+async fn serve_one(mut tcp: TcpStream, manner: Manner, gathered: Arc<Barrier>) {
     let mut buf = [0_u8; 1024];
     let mut filled = 0;
     loop {
@@ -127,7 +151,7 @@ async fn answer(mut tcp: TcpStream, manner: Manner, gathered: Arc<Barrier>) {
         }
         filled = 0;
         let written = match manner {
-            Manner::Keep => tcp.write_all(KEPT).await,
+            Manner::Keep | Manner::KeepAwake => tcp.write_all(KEPT).await,
             Manner::Close => return drop(tcp.write_all(LAST).await),
             Manner::Gather => {
                 gathered.wait().await;

@@ -148,7 +148,15 @@ fn on(echo: &Echo) -> Part {
     part(vec![
         side_by_side(title(1, "current-thread"), &ALL, INLINE, setting(echo, 1, 3_000, 0)),
         side_by_side(title(50, "current-thread"), &ALL, INLINE, setting(echo, 50, 10_000, 0)),
+        side_by_side(title(50, "current-thread, awake server"), &ALL, INLINE, awake(echo, 50, 10_000)),
     ])
+}
+
+/// The server does not fall asleep between two requests. Else whoever sends pays for waking it, the more often the slower
+/// it sends, and a faster client shows a larger gain than its own.
+fn awake(echo: &Echo, loops: usize, requests: usize) -> Setting {
+    let setting = setting(echo, loops, requests, 0);
+    Setting { to: To { addr: echo.awake, ..setting.to }, ..setting }
 }
 
 /// The same on a runtime of two workers.
@@ -265,7 +273,7 @@ fn visit_once(name: &str, loops: &str, requests: &str) {
     let (loops, requests) = (loops.parse().expect("loops"), requests.parse().expect("requests"));
     let echo = Echo::start();
     usage::pin_to_first();
-    let used = (row.visit)(&setting(&echo, loops, requests, 0));
+    let used = (row.visit)(&awake(&echo, loops, requests));
     println!("{:.2} µs of processor time per request", used.total / 1e3);
 }
 

@@ -3,7 +3,7 @@
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
-use crate::contenders::{Contender, Floor, Inline, Leased, Legacy, Reqwest, SendTo, Spawned, To};
+use crate::contenders::{Contender, Dutiful, Floor, Inline, Leased, Legacy, Reqwest, SendTo, Spawned, To};
 use crate::usage::Cpu;
 
 /// A contender as a row of a table.
@@ -21,13 +21,14 @@ const fn row<C: Contender>(name: &'static str) -> Row {
 pub(crate) const FLOOR: Row = row::<Floor>("raw socket");
 pub(crate) const SPAWNED: Row = row::<Spawned>("hyper, spawned");
 pub(crate) const INLINE: Row = row::<Inline>("hyper, inline");
+pub(crate) const DUTIFUL: Row = row::<Dutiful>("hyper, its duties");
 pub(crate) const SEND_TO: Row = row::<SendTo>("keeplive send_to");
 pub(crate) const LEASED: Row = row::<Leased>("keeplive lease");
 pub(crate) const LEGACY: Row = row::<Legacy>("hyper-util legacy");
 pub(crate) const REQWEST: Row = row::<Reqwest>("reqwest");
 
 /// Everyone.
-pub(crate) const ALL: [Row; 7] = [FLOOR, SPAWNED, INLINE, SEND_TO, LEASED, LEGACY, REQWEST];
+pub(crate) const ALL: [Row; 8] = [FLOOR, SPAWNED, INLINE, DUTIFUL, SEND_TO, LEASED, LEGACY, REQWEST];
 
 /// What every contender of one comparison is asked to do.
 #[derive(Clone, Copy, Debug)]
