@@ -1,5 +1,6 @@
 //! [`Connector`]: opens connections: lookup, TCP, TLS, each timed.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
@@ -104,15 +105,16 @@ impl Connector {
         let mut pipe = Pipe::Plain(wire);
         let mut forward = None;
         if let Route::Proxy(proxy) = route {
-            pipe = self.pass(proxy, pipe, origin, config, account).await?;
+            // In a box, as all that a plain opening does without: it would have to carry it.
+            pipe = Box::pin(self.pass(proxy, pipe, origin, config, account)).await?;
             forward = proxy.forwards(origin).then(|| Forward::new(proxy, origin));
         }
         let (pipe, tls) = match origin.scheme() {
             Scheme::Http => (pipe, None),
             Scheme::Https => {
                 let what = || format!("the TLS handshake with `{}` was not done", origin.host());
-                let secured =
-                    account.within(Phase::Tls, what, self.secure(pipe, origin, account.steps)).await?;
+                let securing = Box::pin(self.secure(pipe, origin, account.steps));
+                let secured = account.within(Phase::Tls, what, securing).await?;
                 account.charge(Phase::Tls);
                 secured
             }
@@ -142,8 +144,11 @@ impl Connector {
                 return Ok((Socket::Unix(unix), Address::Unix, Address::Unix));
             }
         };
-        let tcp = self.reach(host, port, config, account).await?;
-        let remote = tcp.peer_addr().map_err(no_address)?;
+        let (tcp, mut remote) = self.reach(host, port, config, account).await?;
+        if remote.ip().is_unspecified() {
+            // Who connects to no address in particular is connected to one.
+            remote = tcp.peer_addr().map_err(no_address)?;
+        }
         let local = tcp.local_addr().map_err(no_address)?;
         Ok((Socket::Tcp(tcp), remote.into(), local.into()))
     }
@@ -197,14 +202,8 @@ impl Connector {
             Some(address) => socks::Target::Address(address),
             None if proxy.scheme == ProxyScheme::Socks5h => socks::Target::Name(host, port),
             None => {
-                let what = || format!("`{host}` was not resolved");
-                let addresses = lookup::addresses(host, port, config, account.steps);
-                let (addresses, looked_up) = account.within(Phase::Dns, what, addresses).await?;
-                if looked_up {
-                    account.charge(Phase::Dns);
-                }
                 // The proxy dials one: there is nothing to race.
-                socks::Target::Address(addresses[0])
+                socks::Target::Address(addresses(host, port, config, account).await?[0])
             }
         };
         let what = || format!("the proxy {proxy} made no tunnel");
@@ -223,20 +222,15 @@ impl Connector {
         unreachable!("a proxy's URL that asks for SOCKS is refused without the feature")
     }
 
-    /// A TCP connection to a host.
+    /// A TCP connection to a host, and at which of its addresses.
     async fn reach(
         &self,
         host: &str,
         port: u16,
         config: &PoolConfig,
         account: &mut Account<'_>,
-    ) -> Result<TcpStream, Error> {
-        let what = || format!("`{host}` was not resolved");
-        let addresses = lookup::addresses(host, port, config, account.steps);
-        let (addresses, looked_up) = account.within(Phase::Dns, what, addresses).await?;
-        if looked_up {
-            account.charge(Phase::Dns);
-        }
+    ) -> Result<(TcpStream, SocketAddr), Error> {
+        let addresses = addresses(host, port, config, account).await?;
         let sockets = Sockets { config, turn: &self.turn };
         let addresses = race::interleave(sockets.reachable(host, addresses)?);
         let mut race = Race::new(&sockets, host, &addresses, account.last(), account.steps);
@@ -292,6 +286,23 @@ impl Connector {
     ) -> Result<(Pipe, Option<TlsFacts>), Error> {
         Err(no_tls())
     }
+}
+
+/// The addresses of a host. Those that nobody need be asked for cost no time and no timer.
+async fn addresses(
+    host: &str,
+    port: u16,
+    config: &PoolConfig,
+    account: &mut Account<'_>,
+) -> Result<Vec<SocketAddr>, Error> {
+    if let Some(known) = lookup::known(host, port, config)? {
+        return Ok(known);
+    }
+    let what = || format!("`{host}` was not resolved");
+    let asking = Box::pin(lookup::ask(host, port, config, account.steps));
+    let addresses = account.within(Phase::Dns, what, asking).await?;
+    account.charge(Phase::Dns);
+    Ok(addresses)
 }
 
 fn no_tls() -> Error {

@@ -215,10 +215,11 @@ impl Pool {
     }
 
     /// As a rule a connection is there. What else is to be done for one lies in a box, so that a request that needs none of it
-    /// does not carry it.
+    /// does not carry it. An opening ends by its own limits, of which the total timeout is one.
     async fn check_out(&self, origin: &Origin, asked: Instant, retries: &[Retry]) -> Result<Lease, Error> {
         match lease::ask(self.shared(), origin, asked, retries) {
             Ok(lease) => Ok(lease),
+            Err(lease::Asked::Open(place)) => opening::open(place, asked).await,
             Err(todo) => Box::pin(self.find(todo, asked)).await,
         }
     }

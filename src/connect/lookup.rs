@@ -8,21 +8,23 @@ use crate::error::{Error, ErrorKind};
 use crate::observer::{Step, StepEnd, Steps};
 use crate::phase::Phase;
 
-/// The addresses to try, and whether somebody had to be asked for them. Overrides come first, then literals.
-pub(super) async fn addresses(
+/// The addresses for which nobody need be asked: overrides first, then literals.
+pub(super) fn known(host: &str, port: u16, config: &PoolConfig) -> Result<Option<Vec<SocketAddr>>, Error> {
+    let given = config.resolve.iter().filter(|resolve| resolve.host == host && resolve.port == port);
+    let given: Vec<_> = given.map(|resolve| resolve.address).collect();
+    if !given.is_empty() {
+        return Ok(Some(given));
+    }
+    Ok(literal(host, port)?.map(|address| vec![address]))
+}
+
+/// The addresses that the resolver names.
+pub(super) async fn ask(
     host: &str,
     port: u16,
     config: &PoolConfig,
     steps: Steps<'_>,
-) -> Result<(Vec<SocketAddr>, bool), Error> {
-    let given = config.resolve.iter().filter(|resolve| resolve.host == host && resolve.port == port);
-    let given: Vec<_> = given.map(|resolve| resolve.address).collect();
-    if !given.is_empty() {
-        return Ok((given, false));
-    }
-    if let Some(address) = literal(host, port)? {
-        return Ok((vec![address], false));
-    }
+) -> Result<Vec<SocketAddr>, Error> {
     let step = steps.begin(Step::Lookup { host });
     let answered = match &config.resolver {
         Some(resolver) => answer(host, resolver.lookup(host, port).await),
@@ -33,7 +35,7 @@ pub(super) async fn addresses(
         Ok(addresses) => StepEnd::Found(addresses),
         Err(error) => StepEnd::Failed(error),
     });
-    answered.map(|addresses| (addresses, true))
+    answered
 }
 
 fn answer(host: &str, answer: io::Result<Vec<SocketAddr>>) -> Result<Vec<SocketAddr>, Error> {

@@ -67,8 +67,8 @@ impl<'a> Race<'a> {
         self.tried.try_into().unwrap_or(u32::MAX)
     }
 
-    /// The first connection that opens before `limit`.
-    pub(super) async fn run(&mut self, limit: Option<Instant>) -> Result<TcpStream, Error> {
+    /// The first connection that opens before `limit`, and to which address.
+    pub(super) async fn run(&mut self, limit: Option<Instant>) -> Result<(TcpStream, SocketAddr), Error> {
         let won = match limit {
             None => self.first().await,
             Some(limit) => match tokio::time::timeout_at(limit.into(), self.first()).await {
@@ -80,21 +80,26 @@ impl<'a> Race<'a> {
     }
 
     /// `None`: none is left.
-    async fn first(&mut self) -> Option<TcpStream> {
+    async fn first(&mut self) -> Option<(TcpStream, SocketAddr)> {
         if let &[address] = self.addresses {
             self.tried = 1;
             let step = self.steps.begin(Step::Attempt { address });
             let answer = self.sockets.connect(address).await;
             step.end_with(&answer);
-            return answer.map_err(|error| self.failed.push(Failed { address, error })).ok();
+            let failed = |error| self.failed.push(Failed { address, error });
+            return answer.map(|tcp| (tcp, address)).map_err(failed).ok();
         }
+        Box::pin(self.first_of_several()).await
+    }
+
+    async fn first_of_several(&mut self) -> Option<(TcpStream, SocketAddr)> {
         let mut pause = pin!(tokio::time::sleep(ATTEMPT_DELAY));
         self.try_next();
         poll_fn(|cx| {
             loop {
                 let failed_before = self.failed.len();
-                if let Some(tcp) = self.poll_running(cx) {
-                    return Poll::Ready(Some(tcp));
+                if let Some(won) = self.poll_running(cx) {
+                    return Poll::Ready(Some(won));
                 }
                 // An attempt that failed is not waited for any longer.
                 let another = self.failed.len() > failed_before || self.running.is_empty();
@@ -120,7 +125,7 @@ impl<'a> Race<'a> {
         }
     }
 
-    fn poll_running(&mut self, cx: &mut Context<'_>) -> Option<TcpStream> {
+    fn poll_running(&mut self, cx: &mut Context<'_>) -> Option<(TcpStream, SocketAddr)> {
         let mut at = 0;
         while let Some(attempt) = self.running.get_mut(at) {
             let Poll::Ready(answer) = attempt.dialing.as_mut().poll(cx) else {
@@ -132,7 +137,7 @@ impl<'a> Race<'a> {
             match answer {
                 Ok(tcp) => {
                     self.running.clear();
-                    return Some(tcp);
+                    return Some((tcp, address));
                 }
                 Err(error) => self.failed.push(Failed { address, error }),
             }

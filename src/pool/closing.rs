@@ -1,6 +1,7 @@
 //! How a connection's socket is closed, and by whom first.
 
 use std::future::poll_fn;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -109,7 +110,7 @@ fn count(shared: &Shared, end: WhoClosed) {
 /// Looks at the socket itself, beneath TLS: a close_notify is not yet a FIN. What still comes is thrown away.
 fn drain(stream: &mut Stream) -> Option<WhoClosed> {
     let socket = stream.wire().socket();
-    let mut scrap = [0_u8; 4096];
+    let mut scrap = [MaybeUninit::<u8>::uninit(); 4096];
     // A peer that never stops sending is not waited for.
     for _ in 0..MAX_READS {
         match rustix::net::recv(socket, &mut scrap[..], rustix::net::RecvFlags::DONTWAIT) {
