@@ -296,8 +296,8 @@ fn closed<'a>(pooled: &'a Pooled, reason: CloseReason, ages: &AgeClock) -> Event
 }
 
 impl Shared {
-    /// The lock is held for arithmetic, and to have a few connections that rest fall asleep where they lie: a panic
-    /// elsewhere cannot leave the state half changed.
+    /// The lock is held for arithmetic, and to look at a connection that rests where it lies: a panic elsewhere cannot leave
+    /// the state half changed.
     fn lock(&self) -> MutexGuard<'_, State<Box<Pooled>>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -51,7 +51,7 @@ impl WireFacts {
             end: AtomicU8::new(0),
             read: AtomicU64::new(0),
             heard: AtomicU64::new(0),
-            turn_ends: AtomicU64::new(0),
+            turn_ends: AtomicU64::new(u64::MAX),
             written: AtomicU64::new(0),
             last_write: AtomicU64::new(0),
         }
@@ -76,17 +76,18 @@ impl WireFacts {
         self.heard.store(self.heard() + n as u64, Relaxed);
     }
 
-    /// Whoever polls the connection lets it hear so much and no more before it is asked again.
+    /// Whoever polls the connection lets it read so much and no more before it is asked again. Without any turn, as in
+    /// handshakes, there is no end.
     ///
-    /// A peer may send faster than we read what makes no progress: interim responses, zeros before a chunk's size.
-    /// hyper would go on as long as tokio's budget lasts, up to 128 reads of 400 kB, and no limit of ours would be
-    /// looked at meanwhile.
+    /// A peer may send faster than we read what makes no progress: interim responses, zeros before a chunk's size, TLS
+    /// tickets. hyper would go on as long as tokio's budget lasts, up to 128 reads of 400 kB, TLS without any end where
+    /// there is no budget, and no limit of ours would be looked at meanwhile.
     pub(crate) fn begin_turn(&self) {
-        self.turn_ends.store(self.heard().saturating_add(TURN), Relaxed);
+        self.turn_ends.store(self.read().saturating_add(TURN), Relaxed);
     }
 
-    pub(crate) fn has_heard_enough(&self) -> bool {
-        self.heard() >= self.turn_ends.load(Relaxed)
+    fn has_read_enough(&self) -> bool {
+        self.read() >= self.turn_ends.load(Relaxed)
     }
 
     /// Bytes the kernel took so far.
@@ -151,7 +152,7 @@ impl WireFacts {
     }
 }
 
-/// Bytes of HTTP per poll; a body needs a poll for each of its pieces in any case.
+/// Bytes per poll; a body needs a poll for each of its pieces in any case.
 const TURN: u64 = 256 * 1024;
 
 fn is_reset(error: &io::Error) -> bool {
@@ -219,6 +220,10 @@ impl Wire {
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.facts.has_read_enough() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         let result = ready!(this.poll_read_socket(cx, buf));
         match &result {

@@ -1,5 +1,6 @@
 //! [`Stream`]: what HTTP is spoken over: a socket, with TLS or without, or TLS in the TLS of a proxy.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -77,15 +78,24 @@ impl Stream {
     pub(crate) fn wire(&self) -> &Wire {
         self.0.wire()
     }
+
+    /// Waits for something to read, in as many turns as it takes: what TLS says to itself may be much.
+    ///
+    /// *Cancel safety.* Nothing is lost.
+    pub(crate) async fn hear(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut buf = ReadBuf::new(bytes);
+        poll_fn(|cx| {
+            self.wire().facts().begin_turn();
+            Pin::new(&mut *self).poll_read(cx, &mut buf)
+        })
+        .await?;
+        Ok(buf.filled().len())
+    }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.wire().facts().has_heard_enough() {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
         let before = buf.filled().len();
         let result = Pin::new(&mut this.0).poll_read(cx, buf);
         let facts = this.wire().facts();

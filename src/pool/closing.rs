@@ -126,6 +126,7 @@ fn drain(stream: &mut Stream) -> Option<WhoClosed> {
 async fn wait_for_end(stream: &mut Stream) -> WhoClosed {
     let mut reads = 0;
     poll_fn(|cx| {
+        stream.wire().facts().begin_turn();
         // tokio must have seen the socket dry before it reports the next readiness.
         let mut scrap = [0_u8; 4096];
         while reads < MAX_READS {

@@ -80,7 +80,8 @@ async fn mind(alive: Alive) {
 /// An idle connection's socket has stirred: it ended, or somebody sent what nobody asked for, or TLS had
 /// something to say to itself and all is well.
 fn look_at(shared: &Arc<Shared>, watch: &Arc<Watch>) {
-    if let Some(pooled) = watch.take(shared) {
-        shared.rest_on(pooled);
+    if let Some(pooled) = shared.change(|state, _| watch.look(state)) {
+        let reason = pooled.connection.why_it_ended();
+        shared.end(pooled, reason);
     }
 }

@@ -1,7 +1,8 @@
 //! [`State`]: what the pool's lock guards. Arithmetic only: no I/O, no clock, no await, and nobody else's code. What
 //! follows of a change (connections to close, requests to wake) is handed out as an [`After`] and done when the lock
-//! has been dropped. One thing is done where it lies, a few at a time: a connection that rests falls asleep. Taken out for
-//! it, it would be missed by a request that comes meanwhile, and that would open another.
+//! has been dropped. Two things are done to an idle connection where it lies, to a few at a time: it falls asleep, and it is
+//! looked at when its socket stirs. Taken out for that, it would be missed by a request that comes meanwhile, which would
+//! open another.
 //!
 //! *Fairness.* Whoever gives something up serves the oldest request that can use it: a connection can be used by
 //! requests to its origin; a place by any request whose origin is below its own limits. So with a limit over all
@@ -447,14 +448,19 @@ impl<C: Kept> State<C> {
         }
     }
 
-    /// Takes one idle connection out to look at it, if it is the one that is meant; its place stays taken.
-    pub(super) fn take_one(
+    /// Looks at an idle connection where it lies, if it is the one that is meant, and takes it out if it does not go on; its
+    /// place stays taken.
+    pub(super) fn examine(
         &mut self,
         origin: &Origin,
         slot: usize,
         is_meant: impl FnOnce(&C) -> bool,
+        goes_on: impl FnOnce(&mut C) -> bool,
     ) -> Option<C> {
-        self.idle.at(slot).filter(|connection| is_meant(connection))?;
+        let connection = self.idle.at_mut(slot).filter(|connection| is_meant(connection))?;
+        if goes_on(connection) {
+            return None;
+        }
         let places = self.origins.get_mut(origin)?;
         Some(self.idle.remove(&mut places.idle, slot))
     }

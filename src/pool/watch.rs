@@ -11,7 +11,7 @@ use tokio::task::coop::unconstrained;
 
 use super::Shared;
 use super::progress::Progress;
-use super::state::Kept;
+use super::state::{Kept, State};
 use crate::connection::Connection;
 use crate::hint::{Hint, HintPolicy, Rest};
 use crate::idle::CloseReason;
@@ -171,11 +171,11 @@ impl Watch {
         }
     }
 
-    /// Takes its connection out of the idle set, if it lies there.
-    pub(super) fn take(self: &Arc<Self>, shared: &Shared) -> Option<Box<Pooled>> {
-        let mut state = shared.lock();
+    /// Looks at its connection, if that rests, and takes it out if it has ended: what stirred may have been TLS that had
+    /// something to say to itself.
+    pub(super) fn look(self: &Arc<Self>, state: &mut State<Box<Pooled>>) -> Option<Box<Pooled>> {
         let slot = self.slot.load(Relaxed);
-        state.take_one(&self.origin, slot, |pooled| Arc::ptr_eq(&pooled.watch, self))
+        state.examine(&self.origin, slot, |pooled| Arc::ptr_eq(&pooled.watch, self), |pooled| pooled.watch())
     }
 }
 

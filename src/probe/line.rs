@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout_at;
 
 use super::answer::{Head, Reader};
@@ -113,8 +113,7 @@ impl Line {
     /// *Cancel safety.* Nothing is lost: bytes are read only to be judged in the same poll.
     pub(super) async fn listen(&mut self) -> Ending {
         let mut bytes = [0_u8; 1024];
-        self.stream.wire().facts().begin_turn();
-        let read = self.stream.read(&mut bytes).await;
+        let read = self.stream.hear(&mut bytes).await;
         let at = clock::now();
         let kind = match read {
             Ok(0) => CloseKind::Fin,
@@ -152,8 +151,7 @@ impl Line {
         let mut ear = Ear::new(speech);
         let mut bytes = [0_u8; 16 * 1024];
         loop {
-            self.stream.wire().facts().begin_turn();
-            let read = timeout_at((clock::now() + GLANCE).into(), self.stream.read(&mut bytes)).await;
+            let read = timeout_at((clock::now() + GLANCE).into(), self.stream.hear(&mut bytes)).await;
             let now = clock::now();
             let heard = match read {
                 Ok(Ok(0)) => ear.end(),

@@ -660,8 +660,10 @@ impl World {
         let origin = self.origins[open.origin].clone();
         let slot = open.stand.slot.get();
         let is_meant = |stand: &Stand| stand.id == id;
-        assert!(self.state.take_one(&origin, slot, |stand| stand.id == u32::MAX).is_none());
-        let taken = self.state.take_one(&origin, slot, is_meant).expect("it lies there");
+        assert!(self.state.examine(&origin, slot, |stand| stand.id == u32::MAX, |_| false).is_none());
+        assert!(self.state.examine(&origin, slot, is_meant, |_| true).is_none());
+        self.agree();
+        let taken = self.state.examine(&origin, slot, is_meant, |_| false).expect("it lies there");
         assert_eq!(taken.id, id);
         self.plain.idle.retain(|other| *other != id);
         self.plain.in_use.push(id);
