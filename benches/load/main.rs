@@ -1,14 +1,14 @@
 //! What a request costs each load tester: processor time of its whole process, by the kernel's accounting, side by side
 //! in one run with the raw-socket floor.
 //!
-//! nginx with one worker has the last processor, the client the first. Closed loop, 50 connections (the floor: 50, or one
-//! at a time without keep-alive), 13 bytes of body. Contenders take turns, in a new order every round; medians and
+//! nginx with one worker has the last processor, the client the first. Closed loop, 50 connections, 13 bytes of
+//! body. Contenders take turns, in a new order every round; medians and
 //! ranges over the rounds. Requests are counted by nginx (`stub_status`), for everyone alike.
 //!
 //! It would catch: work per request that does not belong there, in the pool or in the recorder; and memory that grows
 //! with the number of requests.
 //!
-//! `cargo bench --bench load` takes about eight minutes with wrk, ab and h2load, writes results/DATE-COMMIT/load.txt and
+//! `cargo bench --bench load` takes about ten minutes with wrk, ab and h2load, writes results/DATE-COMMIT/load.txt and
 //! the table between the markers in results/README.md. Words choose scenarios (`off`) or rounds (`rounds=2`); then it
 //! only prints.
 

@@ -33,6 +33,6 @@ pub(crate) fn table(nginx: &Nginx) -> String {
         format!("wrk -t1 -c10000 -d4s --latency {url}").split(' ').map(str::to_owned).collect(),
     );
     row("keeplive load, 50 connections, 100,000 req.", keeplive("-c 50 -n 100000"));
-    row("keeplive load, 50 connections, 2,000,000 req.", keeplive("-c 50 -n 2000000"));
+    row("keeplive load, 50 connections, 10,000,000 req.", keeplive("-c 50 -n 10000000"));
     text
 }
