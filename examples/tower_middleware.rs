@@ -11,8 +11,8 @@ use keeplive::server::{Behaviour, Server};
 use keeplive::{Error, ErrorKind, Pool, PoolConfig, Response};
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, retry};
 
-/// Makes a request again that got no answer, if its method allows that (RFC 9110, section 9.2.2). What the pool
-/// itself repeats, without being asked, is only what was never written.
+/// Makes a request again that got no answer, if its method allows that (RFC 9110, section 9.2.2). The pool itself
+/// repeats what was never written, and once, on another connection, what met the end of one that had been idle.
 #[derive(Clone)]
 struct OnceMore {
     left: u8,

@@ -12,9 +12,9 @@ use crate::clock;
 ///
 /// *Cost.* A deadline moves with every request, and to arm a timer takes tokio's lock. So the timer stays armed for
 /// the earliest deadline it was given; when that has passed unneeded it is set to the one that then counts. A
-/// connection whose requests are answered within a limit of 5 s arms its timer once in 5 s, not once a request; what
-/// is left per wait is a look at the clock. Without any limit there is no timer at all. An early alarm wakes a task
-/// for nothing, at most once for each time it was armed.
+/// connection whose requests are answered within a limit of 5 s arms its timer once in 5 s, not once a request; as long
+/// as that is pending no later deadline has come, and nobody looks at the clock. Without any limit there is no timer at
+/// all. An early alarm wakes a task for nothing, at most once for each time it was armed.
 ///
 /// tokio rounds up to whole milliseconds: a deadline is never found early.
 #[derive(Debug, Default)]
@@ -27,9 +27,6 @@ impl Alarm {
     ///
     /// Outside a tokio runtime with time enabled.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
-        if clock::now() >= at {
-            return Poll::Ready(());
-        }
         let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at.into())));
         if sleep.deadline() > at.into() {
             sleep.as_mut().reset(at.into());

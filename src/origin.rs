@@ -107,7 +107,10 @@ impl Origin {
             return invalid(format!("`{uri}` has no host"));
         };
         if authority.as_str().contains('@') {
-            return invalid("a URL with user information: give credentials in a header".into());
+            return invalid(
+                "a URL with user information: give credentials in an Authorization header (-u user:password)"
+                    .into(),
+            );
         }
         // Brackets hold an IPv6 address, and nothing else stands beside them (RFC 3986, section 3.2.2).
         let bracketed = authority.host().strip_prefix('[').and_then(|host| host.strip_suffix(']'));
@@ -259,7 +262,7 @@ mod tests {
             ("ftp://example.test/", "use http://"),
             ("example.test/path", "not a URL"),
             ("/only/a/path", "has no scheme"),
-            ("http://user:secret@example.test/", "in a header"),
+            ("http://user:secret@example.test/", "-u user:password"),
             ("http://example.test:0/", "port 0"),
             ("http://example.test:99999/", ""),
             ("http://h[::1]:80/", "brackets"),

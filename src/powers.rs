@@ -1,7 +1,9 @@
 //! [`Powers`]: how whole numbers spread over many orders of magnitude, in fixed room.
 
+use std::fmt;
+
 /// Numbers counted by the power of two up to which they reach; their least, greatest and sum exactly.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 #[cfg_attr(
     feature = "load",
     derive(serde::Serialize, serde::Deserialize),
@@ -17,7 +19,14 @@ pub struct Powers {
     counts: Counts,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl fmt::Debug for Powers {
+    /// The places that hold something: the power of two up to which they reach, and how many.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.up_to()).finish()
+    }
+}
+
+#[derive(Clone, PartialEq, Eq)]
 struct Counts([u64; 65]);
 
 impl Default for Counts {

@@ -187,10 +187,13 @@ pub enum ServerError {
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Behaviour(problem) => write!(f, "behave as asked: {problem}"),
-            Self::Listen(address, _) => write!(f, "listen on {address}"),
-            Self::Certificate(_) => write!(f, "prepare the server's certificate"),
-            Self::Thread(_) => write!(f, "start the server's thread"),
+            Self::Behaviour(problem) => write!(f, "no server can behave so: {problem}"),
+            Self::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "could not listen on {address}: somebody else does; port 0 takes a free one")
+            }
+            Self::Listen(address, error) => write!(f, "could not listen on {address}: {error}"),
+            Self::Certificate(error) => write!(f, "could not prepare the server's certificate: {error}"),
+            Self::Thread(error) => write!(f, "could not start the server's thread: {error}"),
         }
     }
 }
@@ -409,7 +412,8 @@ mod tests {
     fn an_error_says_what_failed_and_why() {
         let taken = Server::new(Behaviour::default()).start().unwrap();
         let error = Server::new(Behaviour::default()).listen(taken.addr()).start().unwrap_err();
-        assert_eq!(error.to_string(), format!("listen on {}", taken.addr()));
+        let text = format!("could not listen on {}: somebody else does", taken.addr());
+        assert!(error.to_string().starts_with(&text), "{error}");
         let source = error::Error::source(&error).expect("the system said why");
         assert!(source.to_string().contains("in use"), "{source}");
     }

@@ -143,7 +143,7 @@ impl Gate {
         if !restarted {
             notes.push(
                 "the verdict is about these two processes: another start of the same build may differ by a per cent \
-                 or two (with --base-cmd and --head-cmd they are started anew every few rounds)"
+                 or two (with --base-cmd and --head-cmd they are started anew, after every --restart-every rounds)"
                     .into(),
             );
         }

@@ -146,6 +146,11 @@ impl Driver {
         }
         self.tell_of_evictions(&slots);
         let planned = self.plan.arms.len() * self.plan.rounds as usize;
+        if let Some(searched) = self.searched.as_mut().filter(|searched| searched.passes_at.is_some())
+            && !slots.is_empty()
+        {
+            searched.unmet = highest::unmet(&searched.goal, &slots);
+        }
         Ok(Measurement {
             schema: SCHEMA.into(),
             plan_id: machine::fingerprint(&serde_json::to_vec(&self.plan).unwrap_or_default()),
@@ -659,14 +664,16 @@ fn check(plan: &Plan, load: Load) -> Result<(), Refusal> {
         return usage("--rounds is 0: at least 1 is needed, and 6 for an interval");
     }
     if plan.slot.is_zero() {
-        return usage("--slot is 0: give a duration such as 500ms");
+        let option = if plan.arms.len() == 1 { "--duration" } else { "--slot" };
+        return usage(&format!("{option} is 0: give a duration such as 500ms"));
     }
     if plan.max_time.is_zero() {
         return usage("--max-time is 0: give a duration such as 5s");
     }
     match load {
         Load::Rate(rate, _) if !(rate.is_finite() && rate > 0.0) => usage(
-            "--rate must be above 0 requests per second; leave it out to let half of the capacity be found",
+            "--rate must be above 0 requests per second; left out, half of the capacity is found and offered (`load`: \
+             a closed loop)",
         ),
         Load::Rate(rate, _) if !(MIN_RATE..=MAX_RATE).contains(&rate) => {
             usage("--rate must lie between 0.001 and 1000000 requests per second")

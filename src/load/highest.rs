@@ -2,6 +2,7 @@
 //! answer. Pure but for the looks that it asks for.
 
 use crate::error::ErrorKind;
+use crate::histogram::Histogram;
 use crate::measurement::{Ceiling, Looked, Searched, Slot};
 use crate::plan::Goal;
 
@@ -44,6 +45,15 @@ impl Seen {
     }
 }
 
+/// Why what was found did not hold in the run that followed.
+pub(super) fn unmet(goal: &Goal, slots: &[Slot]) -> Option<String> {
+    let mut response = Histogram::new();
+    slots.iter().for_each(|slot| response.merge(&slot.response));
+    let failed: u64 = slots.iter().map(Slot::failed).sum();
+    let scheduled: u64 = slots.iter().map(|slot| slot.scheduled).sum();
+    goal.unmet(&response, failed as f64 / scheduled.max(1) as f64)
+}
+
 /// Requests that are not answered, or wait ever longer for a connection: what is offered is not carried. A backlog that
 /// grows by 1 % of the arrivals makes the last wait 1 % of the window, and half of that on average.
 fn backlog(slot: &Slot) -> Option<String> {
@@ -83,7 +93,8 @@ fn generator_limit(slot: &Slot) -> Option<String> {
 
 /// Searches. `look` answers `None` when the run was asked to stop; what is known then is the answer.
 pub(super) fn highest(goal: &Goal, look: impl FnMut(f64) -> Option<Seen>) -> Searched {
-    let searched = Searched { goal: goal.clone(), passes_at: None, ceiling: None, looks: Vec::new() };
+    let searched =
+        Searched { goal: goal.clone(), passes_at: None, ceiling: None, unmet: None, looks: Vec::new() };
     let mut search = Search { look, searched, passed: Vec::new() };
     // `None` is a search that was cut short.
     let _ = search.run();

@@ -131,6 +131,8 @@ struct Worker {
     sent: Cell<u64>,
     /// What each loop has in hand.
     in_hand: Vec<Cell<Option<(Ticket, Instant)>>>,
+    /// When the last response was there.
+    last_done: Cell<Instant>,
     use_before: Cell<Option<(ThreadUse, Instant)>>,
     random: RefCell<Xoshiro256PlusPlus>,
     chooser: RefCell<Chooser>,
@@ -181,6 +183,7 @@ impl Worker {
             recorder,
             sent: Cell::new(0),
             in_hand,
+            last_done: Cell::new(clock::now()),
             use_before: Cell::new(None),
             random,
             chooser,
@@ -207,10 +210,13 @@ impl Worker {
             Source::Open(pacer) => self.pace(pacer.clone(), timer).await?,
             Source::Closed { .. } => self.let_them_run(timer).await?,
         }
-        let window_end = self.window_end();
+        let (mut window_end, ran_out) = (self.window_end(), self.has_run_out());
         let client = self.client_use();
         self.tickets.end();
         self.drain(loops).await;
+        if ran_out {
+            window_end = window_end.min(self.last_done.get());
+        }
         Ok(self.account(window_end, client).await)
     }
 
@@ -282,6 +288,12 @@ impl Worker {
         if self.is_stopped() || self.tickets.is_over() { clock::now().min(end) } else { end }
     }
 
+    /// Whether as many requests were sent as may be: then the window ends with the last response, and not when somebody
+    /// looks.
+    fn has_run_out(&self) -> bool {
+        !self.is_stopped() && matches!(self.job.source, Source::Closed { most } if self.sent.get() >= most)
+    }
+
     /// What is looked at now and then while requests flow.
     fn glance(&self, now: Instant) {
         self.note_use(now);
@@ -321,6 +333,7 @@ impl Worker {
             let outcome = self.attempt(ticket.target).await;
             let sample = Sample { ticket, started, done: clock::now(), outcome };
             self.in_hand[place].set(None);
+            self.last_done.set(sample.done);
             self.job.desks.counted.ended();
             let counts = self.counts(ticket);
             self.record(|recorder| {

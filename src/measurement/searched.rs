@@ -15,6 +15,10 @@ pub struct Searched {
     /// The lowest rate above it at which it did not; `None`: the search was stopped before there was one, or found
     /// none up to a million.
     pub ceiling: Option<Ceiling>,
+    /// Why the goal did not hold in the run that followed at [`Searched::passes_at`], which is longer than a look; `None`: it
+    /// held, or there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unmet: Option<String>,
     /// Every look, in order.
     pub looks: Vec<Looked>,
 }

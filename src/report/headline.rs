@@ -88,6 +88,15 @@ fn bracket(searched: &Searched, stopped: bool) -> String {
                 high.as_ref().map_or(String::new(), |high| format!(", and did not at {}", rate(high.rate)));
             format!("{goal} held at {} in the search{failed}; what would confirm it was stopped. ", rate(low))
         }
+        (Some(low), high) if searched.unmet.is_some() => {
+            let above =
+                high.as_ref().map_or(String::new(), |high| format!("; it fails at {}", rate(high.rate)));
+            format!(
+                "{goal} held at {} for as long as a look lasts, and not in the run that followed ({}){above}. ",
+                rate(low),
+                searched.unmet.as_deref().unwrap_or_default()
+            )
+        }
         (Some(low), Some(high)) if high.generator => format!(
             "{goal} holds at {} at least; above, at {}, the generator was the limit ({}). ",
             rate(low),

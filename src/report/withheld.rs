@@ -18,7 +18,8 @@ pub const HEADLINE: &str =
     "Invalid: what was measured cannot be said to be the target's doing, so no number is shown.";
 
 /// How to see the numbers all the same.
-pub const CURE: &str = "The saved result has them; --allow-invalid prints them, marked as invalid";
+pub const CURE: &str =
+    "--allow-invalid prints them, marked as invalid, and so does `keeplive report` of a saved result";
 
 /// For a terminal.
 ///

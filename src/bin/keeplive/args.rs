@@ -256,7 +256,7 @@ pub(crate) struct OutputArgs {
     #[arg(long, value_enum, default_value_t = FormatArg::Text)]
     pub(crate) format: FormatArg,
     /// Folder in which the result is saved
-    #[arg(short, long, default_value = "results", value_name = "FOLDER")]
+    #[arg(short, long, default_value = "results", value_name = "FOLDER", value_parser = folder)]
     pub(crate) out: PathBuf,
     /// Save nothing
     #[arg(long, conflicts_with = "out")]
@@ -451,6 +451,19 @@ pub(crate) enum ServeTlsArg {
     #[value(name = "1.3")]
     V13,
     Both,
+}
+
+/// A folder, which need not be there yet.
+pub(crate) fn folder(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match std::fs::metadata(&path) {
+        Ok(known) if !known.is_dir() => {
+            Err("it is a file, and results are saved in a folder; --no-save saves \
+                                             nothing, and `keeplive report` writes into named files"
+                .into())
+        }
+        _ => Ok(path),
+    }
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ pub(crate) struct ProbeArgs {
 #[command(next_help_heading = "Output")]
 pub(crate) struct SaveArgs {
     /// Folder in which the result is saved
-    #[arg(short, long, default_value = "results", value_name = "FOLDER")]
+    #[arg(short, long, default_value = "results", value_name = "FOLDER", value_parser = crate::args::folder)]
     pub(crate) out: PathBuf,
     /// Save nothing
     #[arg(long, conflicts_with = "out")]

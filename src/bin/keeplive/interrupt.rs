@@ -15,8 +15,11 @@ pub(crate) fn listen(stop: &Stop) {
 
 /// The same, with something to do before the second ends the program: it leaves no time for destructors.
 pub(crate) fn listen_and_finally(stop: &Stop, finally: fn()) {
-    let tell =
-        || say("\nkeeplive: stopping; what was measured will be printed and saved (again to quit now)");
+    let tell = || {
+        say(
+            "\nkeeplive: stopping; what was measured will be printed, and saved if it is to be (again to quit now)",
+        )
+    };
     listen_and(stop, tell, finally);
 }
 

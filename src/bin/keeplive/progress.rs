@@ -67,11 +67,13 @@ impl Watcher {
 pub(crate) fn sentence(progress: &Progress) -> String {
     match progress {
         Progress::Reached { address } => format!("reached {address}"),
-        Progress::Searching { arm } => format!("warming up, and looking for the capacity of arm {arm}"),
+        Progress::Searching { arm } => format!("warming up, and looking at what arm {arm} can do"),
         Progress::Found { arm, requests_per_s } => format!("arm {arm} can do {requests_per_s:.0} requests/s"),
         Progress::Looking { rate } => format!("looking at {rate:.0} requests/s"),
-        Progress::Begins { rate: Some(rate) } => format!("offering {rate:.0} requests/s to every arm"),
-        Progress::Begins { rate: None } => "closed loop: every connection as fast as it goes".into(),
+        Progress::Begins { rate: Some(rate) } => format!("offering {rate:.0} requests/s"),
+        Progress::Begins { rate: None } => {
+            "closed loop: every connection sends when its last request is done".into()
+        }
         Progress::Slot { round, rounds, arm, left } => {
             format!("round {round} of {rounds}, arm {arm}, {} s left", left.as_secs_f64().ceil())
         }

@@ -56,6 +56,11 @@ fn urls_and_fields_that_cannot_work_are_refused() {
 }
 
 #[test]
+fn a_place_that_cannot_be_saved_to_is_refused_before_anything_is_measured() {
+    says(&["http://127.0.0.1:1/", "-o", "/dev/null"], &["it is a file", "--no-save"]);
+}
+
+#[test]
 fn a_target_that_is_not_there_is_named_with_what_to_do() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     says(&[&format!("http://{free}/")], &["connection refused", "start the server"]);

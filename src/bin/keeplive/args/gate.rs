@@ -68,10 +68,10 @@ pub(crate) struct ServerArgs {
     #[arg(long, default_value = "30s", value_name = "TIME", value_parser = duration)]
     pub(crate) start_timeout: Duration,
     /// Process of the base, where somebody else started it on this machine: its CPU time is gated
-    #[arg(long, value_name = "PID", conflicts_with = "base_cmd")]
+    #[arg(long, value_name = "PID", conflicts_with = "base_cmd", value_parser = process)]
     pub(crate) base_pid: Option<u32>,
     /// Process of the head
-    #[arg(long, value_name = "PID", conflicts_with = "head_cmd")]
+    #[arg(long, value_name = "PID", conflicts_with = "head_cmd", value_parser = process)]
     pub(crate) head_pid: Option<u32>,
 }
 
@@ -167,7 +167,7 @@ pub(crate) struct GateOutput {
     #[arg(long, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
     /// Folder in which the result is saved
-    #[arg(short, long, default_value = "results", value_name = "FOLDER")]
+    #[arg(short, long, default_value = "results", value_name = "FOLDER", value_parser = super::folder)]
     pub(crate) out: PathBuf,
     /// Save nothing
     #[arg(long, conflicts_with = "out")]
@@ -195,6 +195,13 @@ fn amount(text: &str) -> Result<(Metric, f64), String> {
     let percent = amount.trim().strip_suffix('%').ok_or_else(wrong)?.trim();
     let percent: f64 = percent.parse().map_err(|_| wrong())?;
     Ok((metric.trim().parse()?, percent / 100.0))
+}
+
+/// The id of a process that is there.
+fn process(text: &str) -> Result<u32, String> {
+    let pid: u32 = text.parse().map_err(|_| "a process is given by its id, a whole number".to_owned())?;
+    let seen = !cfg!(target_os = "linux") || std::path::Path::new("/proc").join(pid.to_string()).exists();
+    if seen { Ok(pid) } else { Err("there is no such process".into()) }
 }
 
 #[cfg(test)]
