@@ -1,6 +1,5 @@
 //! [`Stream`]: what HTTP is spoken over: a socket, with TLS or without, or TLS in the TLS of a proxy.
 
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -82,9 +81,10 @@ impl Stream {
     /// Waits for something to read, in as many turns as it takes: what TLS says to itself may be much.
     ///
     /// *Cancel safety.* Nothing is lost.
+    #[cfg(feature = "load")]
     pub(crate) async fn hear(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let mut buf = ReadBuf::new(bytes);
-        poll_fn(|cx| {
+        std::future::poll_fn(|cx| {
             self.wire().facts().begin_turn();
             Pin::new(&mut *self).poll_read(cx, &mut buf)
         })
