@@ -79,7 +79,7 @@ fn requests_are_lost_within_a_round_trip_of_the_timeout() {
     brackets(&findings, ms(1500), ms(0), CloseKind::Fin);
     let race = findings.race_window.as_ref().unwrap();
     let width = race.width.unwrap();
-    // Asked for: at 0.25, 0.5, 0.75, 1 and 1.5 round trips before it.
-    assert!(width >= rtt * 3 / 4 && width <= rtt * 3 / 2 + ms(20), "{race:?}");
+    // Asked for: at 0.25, 0.5, 0.75, 1 and 1.5 round trips before it, as near as the timeout itself was found.
+    assert!(width >= rtt * 3 / 4 - ms(5) && width <= rtt * 3 / 2 + ms(20), "{race:?}");
     assert!(race.lost.hits >= 20 && race.lost.of >= race.lost.hits, "{race:?}");
 }
