@@ -26,16 +26,11 @@ fn kept(address: SocketAddr) {
         epoll.add(&*stream, EpollEvent::new(EpollFlags::EPOLLIN, nth)).expect("it is open");
         stream.write_all(request.as_bytes()).expect("nginx reads");
     }
-    let (ends, mut buffer) = (now() + FOR, [0; 4096]);
-    let mut events = vec![EpollEvent::empty(); CONNECTIONS];
-    while now() < ends {
-        let ready = epoll.wait(&mut events, EpollTimeout::from(1000_u16)).expect("epoll waits");
-        for event in &events[..ready] {
-            let stream = &mut streams[usize::try_from(event.data()).expect("a number given above")];
-            assert!(stream.read(&mut buffer).expect("nginx answers") > 0, "nginx keeps it open");
-            stream.write_all(request.as_bytes()).expect("nginx reads");
-        }
-    }
+    while_time_lasts(&epoll, |nth, buffer| {
+        let stream = &mut streams[nth];
+        assert!(stream.read(buffer).expect("nginx answers") > 0, "nginx keeps it open");
+        stream.write_all(request.as_bytes()).expect("nginx reads");
+    });
 }
 
 fn once(address: SocketAddr) {
@@ -49,15 +44,21 @@ fn once(address: SocketAddr) {
         stream
     };
     let mut streams: Vec<TcpStream> = (0..).take(CONNECTIONS).map(open).collect();
+    while_time_lasts(&epoll, |nth, buffer| {
+        if streams[nth].read(buffer).expect("nginx answers") == 0 {
+            streams[nth] = open(nth as u64);
+        }
+    });
+}
+
+/// Answers every event, with the number that its connection was given.
+fn while_time_lasts(epoll: &Epoll, mut answer: impl FnMut(usize, &mut [u8])) {
     let (ends, mut buffer) = (now() + FOR, [0; 4096]);
     let mut events = vec![EpollEvent::empty(); CONNECTIONS];
     while now() < ends {
         let ready = epoll.wait(&mut events, EpollTimeout::from(1000_u16)).expect("epoll waits");
         for event in &events[..ready] {
-            let stream = &mut streams[usize::try_from(event.data()).expect("a number given above")];
-            if stream.read(&mut buffer).expect("nginx answers") == 0 {
-                *stream = open(event.data());
-            }
+            answer(usize::try_from(event.data()).expect("a number given above"), &mut buffer);
         }
     }
 }

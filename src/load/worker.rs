@@ -215,7 +215,7 @@ impl Worker {
         self.tickets.end();
         self.drain(loops).await;
         if ran_out {
-            window_end = window_end.min(self.last_done.get());
+            window_end = self.last_done.get().min(self.hours.get().end);
         }
         Ok(self.account(window_end, client).await)
     }

@@ -167,6 +167,15 @@ fn a_run_of_so_many_requests_ends_with_its_last_response() {
     let busy = arm["requests_per_s"].as_f64().unwrap() * mean;
     // One connection, never without a request but for what lies between two.
     assert!((0.5..=1.05).contains(&busy), "{busy} {arm}");
+    // Also where the first of several is back long before the last: one of them takes 300 ms.
+    let server = serving(&["kth:4,1ms,300ms"]);
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["-c", "4", "-n", "8", "--warm-up", "0"];
+    let ran = run(&mut loading(folder.path(), &server.url(), &words), folder.path());
+    let slot = &ran.result["slots"][0];
+    let (slowest, lasts) =
+        (ran.arm("on")["response_ns"]["max"].as_u64().unwrap(), slot["duration_ns"].as_u64().unwrap());
+    assert!(slowest >= 300_000_000 && lasts >= slowest, "{lasts} {slowest}");
 }
 
 #[test]
