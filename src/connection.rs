@@ -4,8 +4,8 @@
 //! way, the pool's minder while it is idle. No task is spawned per connection, so a request crosses no task
 //! boundary, and when the last byte of a response has been read it is known at once, in the same poll,
 //! whether the connection can be used again. All progress of hyper's response future and body is made by
-//! polling the connection, so those two are polled with a waker that does nothing. One that rests for long is taken
-//! apart, see [`conversation`].
+//! polling the connection, so those two are polled with a waker that does nothing. The connection itself is polled with
+//! one waker for as long as it lives, see [`Ear`]. One that rests for long is taken apart, see [`conversation`].
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -92,6 +92,8 @@ const HYPERS_FIELDS: usize = 100;
 pub(crate) struct Limits {
     /// When the request was asked for, and what it may take in all.
     pub(crate) asked: Instant,
+    /// When it began on its connection: now.
+    pub(crate) began: Instant,
     pub(crate) total: Option<Duration>,
     /// What the server may take to answer.
     pub(crate) response: Option<Duration>,
@@ -104,6 +106,19 @@ struct Waiting {
     /// The streamed body, and since when it feeds the request.
     feed: Option<Arc<Feed>>,
     fed: Instant,
+}
+
+/// Who hears of a connection's socket while an exchange is under way.
+///
+/// A connection is polled with the same waker in all its exchanges and between them. So what the last poll of an exchange
+/// has left with the reactor is still good when the connection rests, and it need not be polled once more for that.
+pub(crate) trait Ear {
+    /// The waker to poll the connection with, now: what was heard before will be found by that.
+    fn open(&self) -> &Waker;
+
+    /// The task has nothing left to do but wait: it is woken by what is heard from now on, and by what was heard since the
+    /// connection was polled. Answers whether it may not wait.
+    fn wait(&self, task: &Waker) -> bool;
 }
 
 /// A request that could not be exchanged, with the request itself when no byte of it was written.
@@ -214,6 +229,11 @@ impl Connection {
         !self.conversation.is_over()
     }
 
+    /// Whether the last poll has read all that there was, so that its waker is told of what comes next.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.wire.is_listening()
+    }
+
     fn note(&mut self, ended: Option<Ended>) {
         if let Some(ended) = ended {
             (self.told, self.ahead) = (ended.told, ended.ahead);
@@ -234,8 +254,8 @@ impl Connection {
         self.conversation.is_ready() && !self.conversation.is_dormant() && !self.is_old
     }
 
-    /// Sends a request, which is taken out of its place, and waits for the head of its response. Whenever it has to wait
-    /// `is_cut` is asked whether it still may; `None`: it may not.
+    /// Sends a request, which is taken out of its place, and waits for the head of its response. `None`: it may wait no
+    /// longer, says the ear.
     ///
     /// *Cancel safety.* When the future is dropped the exchange is unfinished and the connection must be
     /// closed; hyper does not let it be used again.
@@ -243,7 +263,7 @@ impl Connection {
         &mut self,
         place: &mut Option<Request<RequestBody>>,
         limits: Limits,
-        is_cut: impl Fn(&Waker) -> bool,
+        ear: &impl Ear,
     ) -> Option<Result<Response<Incoming>, Box<Failure>>> {
         let builder = || self.heads.builder();
         if let Err(source) = self.conversation.wake_up(builder) {
@@ -253,14 +273,14 @@ impl Connection {
         if let Some(forward) = &self.forward {
             forward.address(request);
         }
-        let began = clock::now();
+        let began = limits.began;
         let (written_before, read_before) = (self.wire.written(), self.wire.read());
         let heard_before = self.wire.heard();
         if self.idle_since.is_some() {
             self.wire.look_before_write();
         }
         self.exchanges += 1;
-        let mut waiting = Waiting::new(limits, request.body_mut(), began);
+        let mut waiting = Waiting::new(limits, request.body_mut());
         let informed = self.heads.count_informational(request);
         let Some(answer) = self.conversation.send(place) else {
             let error = Error::new(ErrorKind::NotSent).at(Phase::Send);
@@ -269,7 +289,7 @@ impl Connection {
         let mut answer = pin!(answer);
         let result = poll_fn(|cx| {
             waiting.look_at_the_feed();
-            self.drive(cx);
+            self.drive(&mut Context::from_waker(ear.open()));
             let answered = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             if let Some(overrun) = self.overrun(informed.as_deref(), heard_before, answered.is_ready()) {
                 return Poll::Ready(Err(Stop::Overrun(overrun)));
@@ -279,7 +299,7 @@ impl Connection {
                 // In a box, for it is as large as a request, and what is returned here is moved.
                 Poll::Ready(Err(error)) => Poll::Ready(Err(Stop::Failure(Box::new(error)))),
                 Poll::Pending => {
-                    if is_cut(cx.waker()) {
+                    if ear.wait(cx.waker()) {
                         return Poll::Ready(Err(Stop::Cut));
                     }
                     waiting.poll_limit(self, cx).map(|kind| Err(Stop::Overrun(Overrun::Time(kind))))
@@ -503,11 +523,11 @@ fn is_too_large(error: &hyper::Error) -> bool {
 }
 
 impl Waiting {
-    fn new(limits: Limits, body: &mut RequestBody, began: Instant) -> Waiting {
+    fn new(limits: Limits, body: &mut RequestBody) -> Waiting {
         let latest = limits.total.and_then(|total| limits.asked.checked_add(total));
         let limited = latest.is_some() || limits.response.is_some();
         let feed = if limited { body.feed() } else { None };
-        Waiting { limits, latest, feed, fed: began }
+        Waiting { limits, latest, feed, fed: limits.began }
     }
 
     /// The server's time begins anew after each pause of our own body.

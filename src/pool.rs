@@ -18,6 +18,7 @@ use crate::lifetime::Lifetimes;
 use crate::observer::{Event, Observer, Watched};
 use crate::origin::{Origin, origin_form};
 use crate::phase::Phase;
+use crate::retry;
 #[cfg(feature = "tls")]
 use crate::tls::TlsClient;
 
@@ -68,6 +69,9 @@ impl Drop for Handle {
         self.0.shut();
     }
 }
+
+/// Makes a request again.
+pub(crate) type Remake<'a> = dyn Fn() -> Request<RequestBody> + Sync + 'a;
 
 /// What a pool's handles, leases and minder share.
 #[derive(Debug)]
@@ -168,21 +172,37 @@ impl Pool {
     ///
     /// See [`ErrorKind`].
     pub async fn send_to(&self, origin: &Origin, request: Request<RequestBody>) -> Result<Response, Error> {
-        let mut request = Some(request);
+        self.send_from(origin, &mut Some(request), clock::now(), None).await
+    }
+
+    /// As [`Pool::send_to`], for a request that was wanted at `asked` and lies where it need not be moved. `remake` makes it
+    /// again if it is needed again; without that a copy is made before.
+    pub(crate) async fn send_from(
+        &self,
+        origin: &Origin,
+        request: &mut Option<Request<RequestBody>>,
+        asked: Instant,
+        remake: Option<&Remake<'_>>,
+    ) -> Result<Response, Error> {
         let mut retries = Vec::new();
-        let asked = clock::now();
         loop {
             let mut lease = match self.ask(origin, asked, &retries).await {
                 Ok(lease) => lease,
                 Err(error) => return Err(error.after_retries(retries)),
             };
             lease.remember_retries(retries);
-            let copy = request.as_ref().and_then(|request| lease.copy_for_retry(request));
-            match lease.send(&mut request).await {
+            let wants_copy = request.as_ref().is_some_and(|request| lease.wants_copy(request));
+            let copy = match (wants_copy && remake.is_none(), &*request) {
+                (true, Some(request)) => retry::copy_of(request),
+                _ => None,
+            };
+            let began = lease.granted();
+            match lease.send(request, began).await {
                 Ok(response) => return Ok(response),
                 Err(failure) => {
+                    let copy = copy.or_else(|| remake.filter(|_| wants_copy).map(|remake| remake()));
                     let (again, so_far) = failure.again(copy, &self.config().retry)?;
-                    (request, retries) = (Some(again), so_far);
+                    (*request, retries) = (Some(again), so_far);
                     if let Some(&retry) = retries.last() {
                         self.shared().watched.tell(|| Event::Retried { origin, retry });
                     }

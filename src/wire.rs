@@ -25,6 +25,7 @@ pub(crate) struct WireFacts {
     look: AtomicBool,
     blocked: AtomicBool,
     broken: AtomicBool,
+    listening: AtomicBool,
     end: AtomicU8,
     read: AtomicU64,
     heard: AtomicU64,
@@ -48,6 +49,7 @@ impl WireFacts {
             look: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             broken: AtomicBool::new(false),
+            listening: AtomicBool::new(false),
             end: AtomicU8::new(0),
             read: AtomicU64::new(0),
             heard: AtomicU64::new(0),
@@ -84,6 +86,12 @@ impl WireFacts {
     /// there is no budget, and no limit of ours would be looked at meanwhile.
     pub(crate) fn begin_turn(&self) {
         self.turn_ends.store(self.read().saturating_add(TURN), Relaxed);
+        self.listening.store(false, Relaxed);
+    }
+
+    /// Whether the reads of this turn ended because there was nothing more, and the reactor tells of what comes next.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.listening.load(Relaxed)
     }
 
     fn has_read_enough(&self) -> bool {
@@ -225,7 +233,9 @@ impl AsyncRead for Wire {
             return Poll::Pending;
         }
         let before = buf.filled().len();
-        let result = ready!(this.poll_read_socket(cx, buf));
+        let polled = this.poll_read_socket(cx, buf);
+        this.facts.listening.store(polled.is_pending(), Relaxed);
+        let result = ready!(polled);
         match &result {
             Ok(()) if buf.filled().len() == before && buf.capacity() > before => this.facts.ended(None),
             Ok(()) => {

@@ -35,8 +35,9 @@ pub(crate) struct Ran {
 
 use Scenario::{Off, On, TlsOffFull, TlsOffResumed, TlsOn};
 
-pub(crate) const CLIENTS: [Client; 5] = [
+pub(crate) const CLIENTS: [Client; 7] = [
     Client { name: "raw socket", version: &[], can: &[On, Off], words: floor },
+    Client { name: "hyper alone", version: &[], can: &[On, Off], words: bare },
     Client {
         name: "keeplive load",
         version: &[],
@@ -46,6 +47,7 @@ pub(crate) const CLIENTS: [Client; 5] = [
     Client { name: "wrk", version: &["wrk", "-v"], can: &[On, Off, TlsOn, TlsOffFull], words: wrk },
     Client { name: "ab", version: &["ab", "-V"], can: &[On, Off, TlsOn, TlsOffFull], words: ab },
     Client { name: "h2load --h1", version: &["h2load", "--version"], can: &[On, TlsOn], words: h2load },
+    Client { name: "oha", version: &["oha", "--version"], can: &[On, Off, TlsOn, TlsOffFull], words: oha },
 ];
 
 impl Client {
@@ -62,7 +64,7 @@ impl Client {
     }
 
     pub(crate) fn has_threads(&self) -> bool {
-        ["keeplive load", "wrk", "h2load --h1"].contains(&self.name)
+        ["keeplive load", "wrk", "h2load --h1", "oha"].contains(&self.name)
     }
 
     pub(crate) fn run(&self, scenario: Scenario, nginx: &Nginx, threads: usize) -> Ran {
@@ -105,9 +107,21 @@ fn own(words: &[String]) -> Vec<String> {
 }
 
 fn floor(scenario: Scenario, nginx: &Nginx, _: usize) -> Vec<String> {
-    let program = std::env::current_exe().expect("this program's path").display().to_string();
     let keeps = if scenario.keeps() { "on" } else { "off" };
-    own(&[program, "floor".into(), nginx.address(false).to_string(), keeps.into()])
+    own(&[this_program(), "floor".into(), nginx.address(false).to_string(), keeps.into()])
+}
+
+fn this_program() -> String {
+    std::env::current_exe().expect("this program's path").display().to_string()
+}
+
+fn bare(scenario: Scenario, nginx: &Nginx, _: usize) -> Vec<String> {
+    bare_words(nginx, scenario.keeps(), CONNECTIONS)
+}
+
+pub(crate) fn bare_words(nginx: &Nginx, keeps: bool, connections: usize) -> Vec<String> {
+    let (address, keeps) = (nginx.address(false), if keeps { "on" } else { "off" });
+    own(&[this_program(), "bare".into(), address.to_string(), keeps.into(), connections.to_string()])
 }
 
 pub(crate) fn keeplive_words(url: &str, more: &str) -> Vec<String> {
@@ -148,4 +162,14 @@ fn h2load(scenario: Scenario, nginx: &Nginx, threads: usize) -> Vec<String> {
     let line =
         format!("h2load --h1 -t{threads} -c{CONNECTIONS} -D{SECONDS} {}", nginx.url(scenario.is_tls()));
     line.split(' ').map(str::to_owned).collect()
+}
+
+/// Its fast way, which it takes without its display. It starts a thread for each physical core, or as many as it is told.
+fn oha(scenario: Scenario, nginx: &Nginx, threads: usize) -> Vec<String> {
+    let keep = if scenario.keeps() { "" } else { "--disable-keepalive" };
+    let url = nginx.url(scenario.is_tls());
+    let line = format!(
+        "env TOKIO_WORKER_THREADS={threads} oha --no-tui --insecure -c {CONNECTIONS} -z {SECONDS}s {keep} {url}"
+    );
+    line.split_whitespace().map(str::to_owned).collect()
 }

@@ -1,5 +1,5 @@
 //! What a request costs each load tester: processor time of its whole process, by the kernel's accounting, side by side
-//! in one run with the raw-socket floor.
+//! in one run with the raw-socket floor, and with hyper alone.
 //!
 //! nginx with one worker has the last processor, the client the first. Closed loop, 50 connections, 13 bytes of
 //! body. Contenders take turns, in a new order every round; medians and
@@ -23,6 +23,7 @@ mod results;
 #[path = "../pool/usage.rs"]
 mod usage;
 
+mod bare;
 mod clients;
 mod floor;
 mod memory;
@@ -81,6 +82,9 @@ fn main() {
     }
     if words.first().is_some_and(|word| word == "floor") {
         return floor::run(&words[1], words[2] == "on");
+    }
+    if words.first().is_some_and(|word| word == "bare") {
+        return bare::run(&words[1], words[2] == "on", words[3].parse().expect("a number"));
     }
     std::env::set_current_dir(env!("CARGO_MANIFEST_DIR")).expect("the package's own folder");
     usage::allow_descriptors();

@@ -27,7 +27,7 @@ pub(super) struct Sample {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    pub(super) exchange: Exchange,
+    pub(super) exchange: Box<Exchange>,
 }
 
 /// Counts by kind in fixed places, so that recording never allocates.

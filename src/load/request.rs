@@ -14,7 +14,7 @@ pub(super) struct Template {
     pub(super) origin: Origin,
     method: Method,
     path: Uri,
-    headers: HeaderMap,
+    fields: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
 }
 
@@ -50,14 +50,24 @@ impl Template {
         if !headers.contains_key(HOST) {
             headers.insert(HOST, origin.host_header());
         }
-        Ok(Template { origin, method, path: origin_form(&uri), headers, body: target.body.clone().into() })
+        let fields = headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        Ok(Template { origin, method, path: origin_form(&uri), fields, body: target.body.clone().into() })
     }
 
     pub(super) fn request(&self) -> Request<RequestBody> {
+        self.request_in(HeaderMap::with_capacity(self.fields.len()))
+    }
+
+    /// The request, its fields in a map that was another's: a response's, say, which has room for them.
+    pub(super) fn request_in(&self, mut map: HeaderMap) -> Request<RequestBody> {
+        map.clear();
+        for (name, value) in &self.fields {
+            map.append(name, value.clone());
+        }
         let mut request = Request::new(RequestBody::from(self.body.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.path.clone();
-        *request.headers_mut() = self.headers.clone();
+        *request.headers_mut() = map;
         request
     }
 }

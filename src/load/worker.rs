@@ -8,6 +8,7 @@ use std::sync::{Arc, Barrier};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 use tokio::task::{JoinHandle, LocalSet};
@@ -230,7 +231,9 @@ impl Worker {
         let asking: Vec<_> = (0..self.job.connections)
             .map(|_| {
                 let (worker, target) = (Rc::clone(self), chooser.choose());
-                tokio::task::spawn_local(async move { worker.attempt(target).await.is_ok() })
+                let asking =
+                    async move { worker.attempt(target, clock::now(), &mut HeaderMap::new()).await.is_ok() };
+                tokio::task::spawn_local(asking)
             })
             .collect();
         for asked in asking {
@@ -327,10 +330,11 @@ impl Worker {
             let pause = think.first(&mut self.random.borrow_mut());
             self.pause(pause).await;
         }
+        let mut spare = HeaderMap::new();
         while let Some((ticket, started)) = self.next_ticket().await {
             self.in_hand[place].set(Some((ticket, started)));
             self.job.desks.counted.started();
-            let outcome = self.attempt(ticket.target).await;
+            let outcome = self.attempt(ticket.target, started, &mut spare).await;
             let sample = Sample { ticket, started, done: clock::now(), outcome };
             self.in_hand[place].set(None);
             self.last_done.set(sample.done);
@@ -380,12 +384,19 @@ impl Worker {
         self.chooser.borrow_mut().choose()
     }
 
-    async fn attempt(&self, target: u32) -> Result<Answer, Error> {
+    /// One request, in a spare map of fields, and its response, whose map is the next spare one: so no request makes a
+    /// map of its own, nor does one grow to a response's size anew.
+    async fn attempt(&self, target: u32, started: Instant, spare: &mut HeaderMap) -> Result<Answer, Error> {
         let template = &self.job.templates[target as usize];
-        let response = self.pool.send_to(&template.origin, template.request()).await?;
-        let status = response.status().as_u16();
-        let exchange = response.into_body().finish().await?;
-        Ok(Answer { status, exchange })
+        let mut request = Some(template.request_in(std::mem::take(spare)));
+        let remake = || template.request();
+        let sending = self.pool.send_from(&template.origin, &mut request, started, Some(&remake));
+        let (mut head, body) = sending.await?.into_parts();
+        // Its values hold on to what hyper reads into.
+        head.headers.clear();
+        *spare = head.headers;
+        let exchange = body.finish_in_place().await?;
+        Ok(Answer { status: head.status.as_u16(), exchange })
     }
 
     fn counts(&self, ticket: Ticket) -> bool {

@@ -1,18 +1,19 @@
 //! [`Held`]: a connection in use, which gives its place up exactly once.
 
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Context, Waker};
 use std::time::Instant;
 
 use http::Request;
 use hyper::body::Incoming;
 
 use super::Shared;
+use super::drain::Drain;
 use super::progress::Progress;
-use super::watch::Pooled;
+use super::watch::{Pooled, Watch};
 use crate::body::RequestBody;
 use crate::config::PoolConfig;
-use crate::connection::{Connection, Failure, Limits, Stamps};
+use crate::connection::{Connection, Ear, Failure, Limits, Stamps};
 use crate::error::Retry;
 use crate::exchange::{ConnectionFacts, Exchange};
 use crate::hint::{Hint, Rest};
@@ -52,18 +53,32 @@ impl Held {
         request: &mut Option<Request<RequestBody>>,
         limits: Limits,
     ) -> Option<Exchanged> {
-        let pooled = self.pooled.as_deref_mut().expect("held until it is given up");
-        let (watch, drain) = (&pooled.watch, &self.shared.drain);
-        let is_cut = |waker: &Waker| {
-            watch.hold(waker);
-            drain.is_cut()
-        };
-        pooled.connection.exchange(request, limits, is_cut).await
+        let Pooled { connection, watch, waker, .. } =
+            self.pooled.as_deref_mut().expect("held until it is given up");
+        connection.exchange(request, limits, &Attentive { watch, waker, drain: &self.shared.drain }).await
     }
 
-    /// Whoever waits for the connection's peer says so; answers whether the pool's end has come.
-    pub(super) fn is_cut(&self, waker: &Waker) -> bool {
-        self.pooled().watch.hold(waker);
+    /// Reads and writes what can be, in the exchange.
+    pub(super) fn drive(&mut self) {
+        let Pooled { connection, watch, waker, .. } = self.pooled_mut();
+        watch.forget();
+        connection.drive(&mut Context::from_waker(waker));
+    }
+
+    /// Whoever has done so and waits for the connection's peer now says so.
+    pub(super) fn wait(&self, task: &Waker) {
+        self.pooled().watch.hold(task);
+    }
+
+    /// As [`Held::wait`], for one that polls the stream itself: answers whether the pool's end has come.
+    pub(super) fn waits_for_the_end(&self, task: &Waker) -> bool {
+        self.pooled().watch.forget();
+        self.wait(task);
+        self.is_cut()
+    }
+
+    /// Whether the pool's end has come. Who waits says so before asking.
+    pub(super) fn is_cut(&self) -> bool {
         self.shared.drain.is_cut()
     }
 
@@ -158,6 +173,25 @@ impl Held {
         if let Some(pooled) = self.pooled.take() {
             self.shared.end(pooled, reason);
         }
+    }
+}
+
+/// The ear of an exchange: the connection's watch, which also tells of the pool's end.
+struct Attentive<'a> {
+    watch: &'a Watch,
+    waker: &'a Waker,
+    drain: &'a Drain,
+}
+
+impl Ear for Attentive<'_> {
+    fn open(&self) -> &Waker {
+        self.watch.forget();
+        self.waker
+    }
+
+    fn wait(&self, task: &Waker) -> bool {
+        self.watch.hold(task);
+        self.drain.is_cut()
     }
 }
 

@@ -211,11 +211,13 @@ impl Lease {
         self.held.pooled_mut().progress.retries = retries;
     }
 
-    /// A copy of the request, if it can be needed: a fresh connection's failure is final.
-    pub(super) fn copy_for_retry(&self, request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-        let rested = self.held.as_ref().idle_since().is_some();
-        let wanted = rested && self.held.config().retry.wants_copy(request);
-        if wanted { retry::copy_of(request) } else { None }
+    /// Whether the request can be needed again after it was written: a fresh connection's failure is final.
+    pub(super) fn wants_copy(&self, request: &Request<RequestBody>) -> bool {
+        self.held.as_ref().idle_since().is_some() && self.held.config().retry.wants_copy(request)
+    }
+
+    pub(super) fn granted(&self) -> Instant {
+        self.held.progress().granted
     }
 
     /// Gives the connection back unused.
@@ -233,13 +235,14 @@ impl Lease {
     ///
     /// [`LeaseError`] gives the request back when no byte of it was written.
     pub async fn exchange(self, request: Request<RequestBody>) -> Result<Response, LeaseError> {
-        self.send(&mut Some(request)).await
+        self.send(&mut Some(request), clock::now()).await
     }
 
-    /// As [`Lease::exchange`], for a request that lies where it need not be moved.
+    /// As [`Lease::exchange`], for a request that lies where it need not be moved, and begins now.
     pub(super) async fn send(
         self,
         request: &mut Option<Request<RequestBody>>,
+        began: Instant,
     ) -> Result<Response, LeaseError> {
         let mut held = self.held;
         let connects = request.as_ref().is_some_and(|request| request.method() == Method::CONNECT);
@@ -247,7 +250,7 @@ impl Lease {
             announce_the_end(&held, request);
         }
         let (config, asked) = (held.config(), held.progress().asked());
-        let limits = Limits { asked, total: config.total_timeout, response: config.response_timeout };
+        let limits = Limits { asked, began, total: config.total_timeout, response: config.response_timeout };
         let latest = config.latest(asked);
         let granted = held.shared().ages.at(held.progress().granted);
         let Pooled { connection, progress, .. } = held.begin();

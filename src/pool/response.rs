@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 
 use super::held::Held;
 use super::upgraded::Upgraded;
+use super::watch::unheard;
 use super::{drain, unread};
 use crate::clock;
 use crate::error::{Error, ErrorKind};
@@ -61,12 +62,19 @@ impl Reading {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         // Asking first tells hyper that the body is wanted; else it would not read.
-        let mut quietly = Context::from_waker(Waker::noop());
-        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(&mut quietly) {
+        if let Poll::Ready(frame) = self.take_frame() {
             return Poll::Ready(frame);
         }
-        self.held.connection().drive(cx);
-        Pin::new(&mut self.incoming).poll_frame(&mut quietly)
+        self.held.drive();
+        let frame = self.take_frame();
+        if frame.is_pending() {
+            self.held.wait(cx.waker());
+        }
+        frame
+    }
+
+    fn take_frame(&mut self) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        unheard(|| Pin::new(&mut self.incoming).poll_frame(&mut Context::from_waker(Waker::noop())))
     }
 
     pub(super) fn is_at_end(&self) -> bool {
@@ -126,11 +134,16 @@ impl Body {
     /// [`ErrorKind::Partial`] or [`ErrorKind::Reset`] when the connection ended before the body did,
     /// [`ErrorKind::Protocol`] when the body cannot be read (its chunks are no chunks), and
     /// [`ErrorKind::BodyIdleTimeout`] or [`ErrorKind::Timeout`] when it takes longer than the pool allows.
-    pub async fn finish(mut self) -> Result<Exchange, Error> {
+    pub async fn finish(self) -> Result<Exchange, Error> {
+        self.finish_in_place().await.map(|exchange| *exchange)
+    }
+
+    /// As [`Body::finish`], with the record where it lies.
+    pub(crate) async fn finish_in_place(mut self) -> Result<Box<Exchange>, Error> {
         while let Some(frame) = self.frame().await {
             frame?;
         }
-        self.into_exchange().ok_or_else(|| Error::new(ErrorKind::Partial).at(Phase::Receive))
+        self.take_exchange().ok_or_else(|| Error::new(ErrorKind::Partial).at(Phase::Receive))
     }
 
     /// Reads to the end and returns the body as well.
@@ -156,11 +169,15 @@ impl Body {
 
     /// What happened, once the body has been read to its end.
     pub fn into_exchange(mut self) -> Option<Exchange> {
+        self.take_exchange().map(|exchange| *exchange)
+    }
+
+    fn take_exchange(&mut self) -> Option<Box<Exchange>> {
         match std::mem::replace(&mut self.state, State::Failed) {
-            State::Done(exchange) => Some(*exchange),
+            State::Done(exchange) => Some(exchange),
             State::Switched(held, exchange) => {
                 held.end(CloseReason::Upgraded);
-                Some(*exchange)
+                Some(exchange)
             }
             other => {
                 self.state = other;
@@ -257,8 +274,8 @@ impl Body {
     }
 
     /// Whether the pool's end came before the body's.
-    fn is_cut(&self, cx: &Context<'_>) -> bool {
-        matches!(&self.state, State::Reading(reading) if reading.held.is_cut(cx.waker()))
+    fn is_cut(&self) -> bool {
+        matches!(&self.state, State::Reading(reading) if reading.held.is_cut())
     }
 
     fn cut(&mut self) -> Error {
@@ -274,7 +291,7 @@ impl HttpBody for Body {
         let this = self.get_mut();
         let State::Reading(reading) = &mut this.state else { return Poll::Ready(None) };
         let Poll::Ready(polled) = reading.poll_frame(cx) else {
-            if this.is_cut(cx) {
+            if this.is_cut() {
                 return Poll::Ready(Some(Err(this.cut())));
             }
             return this.poll_limit(cx).map(|error| Some(Err(error)));

@@ -217,3 +217,40 @@ async fn a_peer_that_speaks_http_1_0_keeps_its_hyper_which_knows_that() {
         "{request}"
     );
 }
+
+#[tokio::test]
+async fn who_waits_for_a_slow_response_is_woken_by_what_comes_of_it_and_by_nothing_else() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        answer(&mut stream, "HTTP/1.1 103 Early Hints\r\n\r\n");
+        for part in ["HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", "b", "o", "d", "y"] {
+            std::thread::sleep(Duration::from_millis(50));
+            stream.write_all(part.as_bytes()).unwrap();
+        }
+        let _ = stream.read(&mut [0]);
+    });
+    let pool = Pool::new(PoolConfig::default()).unwrap();
+    let mut polls = 0;
+    let mut getting = std::pin::pin!(get(&pool, address));
+    std::future::poll_fn(|cx| {
+        polls += 1;
+        getting.as_mut().poll(cx).map(drop)
+    })
+    .await;
+    // One to begin, one for the connection, and one for each of the six parts.
+    assert!((6..=16).contains(&polls), "{polls} polls");
+}
+
+#[tokio::test]
+async fn a_connection_that_has_read_all_there_was_is_not_polled_again_to_rest() {
+    let (pool, peer) = (Pool::new(PoolConfig::default()).unwrap(), peer());
+    get(&pool, peer).await;
+    let mut resting = Vec::new();
+    let far = clock::now() + Duration::from_secs(3600);
+    pool.shared().lock().visit_idle(far, |pooled| {
+        resting.push(pooled.connection.is_listening() && !pooled.watch.has_stirred());
+    });
+    assert_eq!(resting, [true]);
+}

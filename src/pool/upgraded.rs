@@ -48,7 +48,7 @@ impl Upgraded {
 
     /// Closes it if the pool's end has come; else whoever asks is woken when it comes.
     fn is_cut(&mut self, cx: &Context<'_>) -> bool {
-        let cut = self.held.as_ref().is_some_and(|held| held.is_cut(cx.waker()));
+        let cut = self.held.as_ref().is_some_and(|held| held.waits_for_the_end(cx.waker()));
         if cut && let Some(held) = self.held.take() {
             held.end(CloseReason::Shutdown);
         }

@@ -1,8 +1,10 @@
 //! [`Pooled`]: a connection of the pool, with the waker that notices when its socket stirs while it is idle.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -23,6 +25,8 @@ use crate::origin::Origin;
 pub(super) struct Pooled {
     pub(super) connection: Connection,
     pub(super) watch: Arc<Watch>,
+    /// The watch, as what the connection is polled with.
+    pub(super) waker: Waker,
     /// The exchange that it is at, or was at last.
     pub(super) progress: Progress,
     /// What the server last announced.
@@ -46,8 +50,9 @@ impl Pooled {
             shared: Arc::downgrade(shared),
         });
         shared.drain.remember(&watch);
+        let waker = Waker::from(Arc::clone(&watch));
         let progress = Progress::none(connection.born());
-        Box::new(Pooled { connection, watch, progress, hint: None, rest: Rest::Usual, dies })
+        Box::new(Pooled { connection, watch, waker, progress, hint: None, rest: Rest::Usual, dies })
     }
 
     pub(super) fn origin(&self) -> &Origin {
@@ -60,22 +65,24 @@ impl Pooled {
         self.rest = policy.rest(self.hint);
     }
 
-    /// Lets the connection read, and arranges that the pool hears of the next thing that happens on the
-    /// socket. Answers whether it can still be used.
+    /// Arranges that the pool hears of the next thing that happens on the socket, and lets the connection read where
+    /// something may have happened. Answers whether it can still be used.
     ///
     /// The budget of the task that gives it back does not count here (tokio's `coop`): where it is spent, a socket feigns
     /// to have stirred, and the minder would take the connection to look at it just when it is wanted again.
     pub(super) fn watch(&mut self) -> bool {
         self.watch.forget_holder();
+        let is_calm = self.watch.begins_rest();
+        if is_calm && self.connection.is_listening() && self.connection.is_ready() {
+            return true;
+        }
         self.watch.stirred.store(false, Relaxed);
-        self.watch.resting.store(true, Release);
         self.listen()
     }
 
     fn listen(&mut self) -> bool {
-        let waker = Waker::from(Arc::clone(&self.watch));
         let driving = unconstrained(poll_fn(|cx| Poll::Ready(self.connection.drive(cx))));
-        let goes_on = pin!(driving).poll(&mut Context::from_waker(&waker));
+        let goes_on = pin!(driving).poll(&mut Context::from_waker(&self.waker));
         goes_on == Poll::Ready(true) && self.connection.is_ready()
     }
 }
@@ -109,21 +116,27 @@ impl Kept for Box<Pooled> {
     }
 }
 
-/// Hears of events on an idle connection's socket. To send a request wakes it too, for hyper waits for one with
-/// the same waker; so it listens only while the connection rests.
+/// Hears of events on a connection's socket: for the minder while it rests, for whoever waits for the peer in an
+/// exchange. To send a request wakes it too, for hyper waits for one with the same waker.
 ///
-/// *Race window.* An event may come between the poll that arranged for it and the moment at which the
+/// *Race windows.* An event may come between the poll that arranged for it and the moment at which the
 /// connection lies in the idle set, where the minder would look for it. So the flag is set before the watch
 /// is handed to the minder, and whoever puts the connection into the set looks at the flag afterwards. What orders the
 /// two is the pool's lock, which both take in between; and the socket's own, under which the waker is left and found.
+///
+/// An event may come between the poll and the moment at which the task has left its waker: so the flag is looked at after
+/// that, and what orders the two is the holder's lock. And it may come just as the rest begins: whoever hears of it sets
+/// the flag before it looks whether the connection rests, who lets it rest looks at the flag after it has said so, and one
+/// order of all four has at least one of them see the other (hence `SeqCst`).
 #[derive(Debug)]
 pub(super) struct Watch {
     /// Where in the idle set its connection lay last. It is written and read under the pool's lock.
     slot: AtomicUsize,
     origin: Origin,
     resting: AtomicBool,
+    /// Something was heard since the connection was polled.
     stirred: AtomicBool,
-    /// Whoever waits for the peer in an exchange: to be woken if the pool is to end before.
+    /// Whoever waits for the peer in an exchange.
     holder: Mutex<Option<Waker>>,
     shared: Weak<Shared>,
 }
@@ -138,11 +151,27 @@ impl Watch {
         self.resting.store(false, Release);
     }
 
-    /// That one waits for the peer.
+    /// The exchange is over. Answers whether nothing was heard since its connection was polled.
+    fn begins_rest(&self) -> bool {
+        self.resting.store(true, SeqCst);
+        !self.stirred.load(SeqCst)
+    }
+
+    /// The connection is about to be polled: what was heard will be found.
+    pub(super) fn forget(&self) {
+        self.stirred.swap(false, AcqRel);
+    }
+
+    /// Whoever makes the exchange has polled the connection, and waits for the peer.
     pub(super) fn hold(&self, waker: &Waker) {
-        let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
-        if !holder.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            *holder = Some(waker.clone());
+        {
+            let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+            if !holder.as_ref().is_some_and(|known| known.will_wake(waker)) {
+                *holder = Some(waker.clone());
+            }
+        }
+        if self.has_stirred() {
+            waker.wake_by_ref();
         }
     }
 
@@ -179,15 +208,39 @@ impl Watch {
     }
 }
 
+thread_local! {
+    static IS_DEAF: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does something by which hyper wakes its own connection for it to go on, when whoever does it polls the connection before
+/// anything is waited for: no watch hears of it. It would be taken for the socket's doing, and the connection polled for
+/// it when it rests. What happens on another thread meanwhile is heard.
+pub(super) fn unheard<T>(act: impl FnOnce() -> T) -> T {
+    struct Hears;
+    impl Drop for Hears {
+        fn drop(&mut self) {
+            IS_DEAF.set(false);
+        }
+    }
+    IS_DEAF.set(true);
+    let _until_then = Hears;
+    act()
+}
+
 impl Wake for Watch {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.resting.load(Acquire) {
-            self.stirred.store(true, Release);
+        if IS_DEAF.get() {
+            return;
+        }
+        self.stirred.store(true, SeqCst);
+        if self.resting.load(SeqCst) {
             self.report();
+        } else {
+            self.wake_holder();
         }
     }
 }
