@@ -176,11 +176,13 @@ pub(crate) struct Wire {
     deaf: bool,
     /// Handshakes are under way: HTTP has not begun.
     opening: bool,
+    /// Nothing has been written yet.
+    fresh: bool,
 }
 
 impl Wire {
     pub(crate) fn new(socket: Socket, now: Instant) -> Wire {
-        Wire { socket, facts: Arc::new(WireFacts::new(now)), deaf: false, opening: true }
+        Wire { socket, facts: Arc::new(WireFacts::new(now)), deaf: false, opening: true, fresh: true }
     }
 
     /// Handshakes are over: what is written from now on is HTTP.
@@ -215,6 +217,16 @@ impl Wire {
         let (n, _) = recv(self.socket.as_fd(), buf.initialize_unfilled(), RecvFlags::DONTWAIT)?;
         buf.advance(n);
         Ok(())
+    }
+
+    /// Writes what the kernel takes. A new connection takes something, but its reactor has not run since and does not know.
+    fn poll_write_socket(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if std::mem::take(&mut self.fresh)
+            && let Some(n) = self.socket.write_past_reactor(bytes)
+        {
+            return Poll::Ready(Ok(n));
+        }
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
     }
 
     fn poll_read_socket(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -264,7 +276,7 @@ impl AsyncWrite for Wire {
             return if this.opening { Poll::Ready(Ok(bytes.len())) } else { Poll::Pending };
         }
         this.facts.look.store(false, Relaxed);
-        let result = Pin::new(&mut this.socket).poll_write(cx, bytes);
+        let result = this.poll_write_socket(cx, bytes);
         this.facts.blocked.store(result.is_pending(), Relaxed);
         let result = ready!(result);
         match &result {

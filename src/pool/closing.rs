@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
@@ -64,8 +64,11 @@ fn linger(shared: &Arc<Shared>, mut stream: Stream) {
 /// After the peer's FIN there is nobody left to say goodbye to: the peer would answer with an RST.
 async fn wait_for_the_peer(mut stream: Stream, mut lingering: Lingering, limit: Duration) {
     let shared = Arc::clone(&lingering.shared);
-    let waiting = tokio::time::timeout(limit, wait_for_end(&mut stream));
-    match shared.drain.unless_cut(waiting).await {
+    let waited = {
+        let waiting = pin!(tokio::time::timeout(limit, wait_for_end(&mut stream)));
+        shared.drain.unless_cut(waiting).await
+    };
+    match waited {
         Some(Ok(end)) => lingering.end = end,
         Some(Err(_)) | None => say_goodbye(stream),
     }

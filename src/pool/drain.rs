@@ -5,7 +5,7 @@
 //! connection's [`Watch`] whenever they wait for its peer.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Poll;
@@ -91,9 +91,10 @@ impl Drain {
         }
     }
 
-    /// Does this unless the deadline comes first: for what takes long and happens seldom.
-    pub(super) async fn unless_cut<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let (mut work, mut cut) = (pin!(work), pin!(self.until_cut()));
+    /// Does this unless the deadline comes first: for what takes long and happens seldom. It stays where it lies: it may be
+    /// large.
+    pub(super) async fn unless_cut<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        let mut cut = pin!(self.until_cut());
         poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
             Poll::Pending => cut.as_mut().poll(cx).map(|()| None),

@@ -1,6 +1,6 @@
 //! How a connection is opened: for the request that waits for it, or beside one that may do without it.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -33,10 +33,10 @@ async fn open_in(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Err
     let (shared, origin) = (Arc::clone(place.desk()), place.origin().clone());
     let opening = Opening::begin(&shared, &origin);
     match connect(&shared, &origin, shared.config.latest(asked)).await {
-        Ok(connection) => {
-            opening.opened(&connection);
-            place.fill(|counts| count_opening(counts, connection.facts().tls.as_ref()));
-            Ok(Lease::opened(Pooled::new(connection, &origin, &shared), &shared, asked))
+        Ok(pooled) => {
+            opening.opened(&pooled.connection);
+            place.fill(|counts| count_opening(counts, pooled.connection.facts().tls.as_ref()));
+            Ok(Lease::opened(pooled, &shared, asked))
         }
         Err(error) => {
             shared.lock().counts.failed_to_open += 1;
@@ -52,10 +52,9 @@ pub(super) async fn open_beside(beside: PlaceBeside<Arc<Shared>>) {
     let (shared, origin) = (Arc::clone(beside.place().desk()), beside.place().origin().clone());
     let opening = Opening::begin(&shared, &origin);
     match connect(&shared, &origin, None).await {
-        Ok(connection) => {
-            opening.opened(&connection);
-            let facts = Arc::clone(connection.facts());
-            let pooled = Pooled::new(connection, &origin, &shared);
+        Ok(pooled) => {
+            opening.opened(&pooled.connection);
+            let facts = Arc::clone(pooled.connection.facts());
             beside.deliver(pooled, |counts| count_opening(counts, facts.tls.as_ref()));
         }
         Err(error) => {
@@ -101,19 +100,20 @@ impl Drop for Opening<'_> {
     }
 }
 
-/// A connection, unless the pool's end comes first.
+/// A connection, unless the pool's end comes first. Its conversation begins only where it stays, for that is large, and
+/// what futures give to each other is moved.
 async fn connect(
     shared: &Arc<Shared>,
     origin: &Origin,
     latest: Option<Instant>,
-) -> Result<Connection, Error> {
-    let connecting = async {
-        let opening = shared.connector.open(origin, &shared.config, latest, &shared.watched);
-        let opened = opening.await.map_err(|error| in_time(error, shared, latest))?;
-        Connection::start(opened, ConnectionId(shared.next_id()), &shared.config)
+) -> Result<Box<Pooled>, Error> {
+    let opening = pin!(shared.connector.open(origin, &shared.config, latest, &shared.watched));
+    let Some(opened) = shared.drain.unless_cut(opening).await else {
+        return Err(drain::cut_error().at(Phase::Connect));
     };
-    let cut = || Err(drain::cut_error().at(Phase::Connect));
-    shared.drain.unless_cut(connecting).await.unwrap_or_else(cut)
+    let opened = opened.map_err(|error| in_time(error, shared, latest))?;
+    let connection = Connection::start(opened, ConnectionId(shared.next_id()), &shared.config)?;
+    Ok(Pooled::new(connection, origin, shared))
 }
 
 /// What ran out may have been the request's whole time.

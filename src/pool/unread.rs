@@ -10,6 +10,7 @@
 //! [`PoolConfig::unread_timeout`]: crate::PoolConfig::unread_timeout
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -39,7 +40,7 @@ async fn read_on(mut unread: Unread, limit: Duration) {
     let Some(shared) = unread.reading.as_ref().map(|reading| Arc::clone(reading.held.shared())) else {
         return;
     };
-    let reading = tokio::time::timeout(limit, poll_fn(|cx| unread.poll(cx)));
+    let reading = pin!(tokio::time::timeout(limit, poll_fn(|cx| unread.poll(cx))));
     let _ = shared.drain.unless_cut(reading).await;
 }
 

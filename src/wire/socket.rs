@@ -24,6 +24,22 @@ impl AsFd for Socket {
     }
 }
 
+impl Socket {
+    /// How much the kernel takes now; `None`: nothing, for a reason that the reactor's way will tell.
+    #[cfg(target_os = "linux")]
+    pub(super) fn write_past_reactor(&self, bytes: &[u8]) -> Option<usize> {
+        use rustix::net::{SendFlags, send};
+        send(self, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).ok()
+    }
+
+    /// Without a flag that keeps a write from raising a signal there is the reactor's way alone.
+    #[cfg(not(target_os = "linux"))]
+    #[expect(clippy::unused_self, reason = "elsewhere it is used")]
+    pub(super) fn write_past_reactor(&self, _bytes: &[u8]) -> Option<usize> {
+        None
+    }
+}
+
 macro_rules! either {
     ($self:expr, $stream:ident => $call:expr) => {
         match $self.get_mut() {
