@@ -9,8 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use http::Request;
+use http::header::CONTENT_LENGTH;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
+
+use crate::error::{Error, ErrorKind};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 type Stream = Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>;
@@ -183,6 +187,21 @@ impl HttpBody for RequestBody {
     }
 }
 
+/// A caller's own `Content-Length` must say what a body of known size has: of a larger one the server waits for the rest, and
+/// what is beyond a smaller one it takes for another request (RFC 9112, section 6.3).
+pub(crate) fn check_length(request: &Request<RequestBody>) -> Result<(), Error> {
+    let Some(size) = request.body().size_hint().exact() else { return Ok(()) };
+    for said in request.headers().get_all(CONTENT_LENGTH) {
+        if said.to_str().ok().and_then(|said| said.parse().ok()) != Some(size) {
+            let text = format!(
+                "Content-Length is {said:?}, and the body has {size} bytes: leave the field out, it follows"
+            );
+            return Err(Error::new(ErrorKind::InvalidRequest).with_detail(text));
+        }
+    }
+    Ok(())
+}
+
 fn lock(body: &Mutex<Stream>) -> MutexGuard<'_, Stream> {
     body.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -217,6 +236,20 @@ mod tests {
     #[test]
     fn a_stream_is_read_only_once_however_often_it_is_wrapped() {
         assert!(RequestBody::new(RequestBody::new(Once)).try_clone().is_none());
+    }
+
+    #[test]
+    fn a_content_length_that_is_not_the_bodys_is_refused() {
+        let checked = |said: &str, body: RequestBody| {
+            let request = Request::post("/").header(CONTENT_LENGTH, said).body(body).unwrap();
+            check_length(&request).map_err(|error| error.to_string())
+        };
+        assert!(checked("3", RequestBody::from("abc")).is_ok() && checked("0", RequestBody::empty()).is_ok());
+        assert!(checked("5", RequestBody::new(Once)).is_ok(), "nobody knows");
+        for (said, body) in [("5", RequestBody::empty()), ("2", "abc".into()), ("three", "abc".into())] {
+            let error = checked(said, body).unwrap_err();
+            assert!(error.contains("leave the field out"), "{error}");
+        }
     }
 
     struct Once;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::Request;
 use http::header::HOST;
 
-use crate::body::RequestBody;
+use crate::body::{self, RequestBody};
 use crate::clock::{self, AgeClock};
 use crate::config::PoolConfig;
 use crate::connect::Connector;
@@ -149,6 +149,9 @@ impl Pool {
 
     /// Sends a request with an absolute URI and waits for the head of its response.
     ///
+    /// *Its length.* A body whose size is known gets its `Content-Length`. A field of the caller's own that says something
+    /// else is refused: the server would wait for the rest, or take it for another request.
+    ///
     /// *Retries.* A request whose connection ended while it was idle, or as the request was on its way to it, is sent
     /// again when [`PoolConfig::retry`] allows it: by default when no byte of it was written, and once more, on a
     /// fresh connection, when it was written, got no byte of a response, and may be processed twice. Each such
@@ -172,6 +175,7 @@ impl Pool {
     ///
     /// See [`ErrorKind`].
     pub async fn send_to(&self, origin: &Origin, request: Request<RequestBody>) -> Result<Response, Error> {
+        body::check_length(&request)?;
         self.send_from(origin, &mut Some(request), clock::now(), None).await
     }
 

@@ -121,7 +121,7 @@ impl Validity {
             reasons.lag(visits, facts);
             reasons.load(measurement.plan.model, facts, all.len() == 1);
             if measurement.plan.model == Model::Closed {
-                reasons.short_slots(visits);
+                reasons.short_slots(visits, all.len() == 1);
             }
             reasons.processor(measurement.plan.model, visits, facts);
             reasons.failures(visits, facts, all.len() == 1);
@@ -283,11 +283,21 @@ impl Reasons {
         }
     }
 
-    /// In a closed loop whole requests are counted, so a slot of few responses counts in coarse steps.
-    fn short_slots(&mut self, visits: &Visits<'_>) {
+    /// In a closed loop whole requests are counted, so a slot of few responses counts in coarse steps. Who measures one arm
+    /// asked for no more.
+    fn short_slots(&mut self, visits: &Visits<'_>, alone: bool) {
         let shortest = visits.slots.iter().map(|slot| slot.duration).min().unwrap_or_default();
         let mean = visits.total.service.mean().unwrap_or_default();
-        if mean * CLOSED_LOOP_RESPONSES > shortest {
+        if mean * CLOSED_LOOP_RESPONSES <= shortest {
+            return;
+        }
+        if alone {
+            self.note(format!(
+                "a connection of arm `{}` had fewer than {CLOSED_LOOP_RESPONSES} responses: its requests per second are \
+                 counted in coarse steps; ask for more (-n), or for longer (-z)",
+                visits.arm.name
+            ));
+        } else {
             self.invalid(format!(
                 "slots of arm `{}` hold fewer than {CLOSED_LOOP_RESPONSES} responses of a connection, too few to count \
                  requests per second: make --slot at least {} ms",

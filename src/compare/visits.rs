@@ -57,11 +57,16 @@ impl<'a> Visits<'a> {
     }
 }
 
-/// Whether an interruption ended the slot. It can only be the last one. A duration alone does not tell: in an open
+/// Whether an interruption ended the slot, so that it is not like the others. It can only be the last one; where it is the
+/// only one, as a load's is, it is like all. A duration alone does not tell: in an open
 /// loop a whole slot is over when nothing more is due in it, which is a little before its end.
 fn is_cut_short(measurement: &Measurement, slot: &Slot) -> bool {
+    let plan = &measurement.plan;
+    if plan.arms.len() == 1 && plan.rounds == 1 {
+        return false;
+    }
     let is_last = measurement.slots.last().is_some_and(|last| std::ptr::eq(last, slot));
-    measurement.interrupted && is_last && slot.duration < measurement.plan.slot
+    measurement.interrupted && is_last && slot.duration < plan.slot
 }
 
 /// Rounds in which every arm has a slot that is whole and pure.

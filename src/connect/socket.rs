@@ -26,7 +26,8 @@ impl Sockets<'_> {
     pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let socket = socket(address)?;
         if let Some(local) = self.local_address(address) {
-            net::bind(&socket, &SocketAddr::new(local, 0)).map_err(|error| bind_error(local, error.into()))?;
+            net::bind(&socket, &SocketAddr::new(local, 0))
+                .map_err(|error| bind_error(local, error.into()))?;
         }
         sockopt::set_tcp_nodelay(&socket, self.config.tcp_nodelay)?;
         set_lifelines(&socket, self.config)?;

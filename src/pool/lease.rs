@@ -14,7 +14,7 @@ use super::response::{Body, Response};
 use super::state::Turn;
 use super::watch::Pooled;
 use super::{Shared, drain};
-use crate::body::RequestBody;
+use crate::body::{self, RequestBody};
 use crate::clock;
 use crate::config::{OnMiss, PoolConfig};
 use crate::connection::{Failure, Limits, Stamps};
@@ -235,6 +235,10 @@ impl Lease {
     ///
     /// [`LeaseError`] gives the request back when no byte of it was written.
     pub async fn exchange(self, request: Request<RequestBody>) -> Result<Response, LeaseError> {
+        if let Err(error) = body::check_length(&request) {
+            let (request, retries) = (Some(request), Vec::new());
+            return Err(LeaseError(Box::new(Attempt { error, request, idle_before: None, retries })));
+        }
         self.send(&mut Some(request), clock::now()).await
     }
 

@@ -146,6 +146,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, default_value = "2s", value_name = "TIME", value_parser = duration, requires = "search")]
     pub(crate) look: Duration,
     /// Closed loop: the pause of a connection after each response, TIME or exp:TIME for exponential ones of that mean
+    /// [default: none]
     #[arg(long, value_name = "TIME", conflicts_with_all = ["rate", "stage"])]
     pub(crate) think: Option<Think>,
     /// How arrivals of the open loop are spaced [default: poisson]
@@ -365,7 +366,7 @@ pub(crate) struct ServeArgs {
     /// Reset every so many-th connection when its request has come; 0: none
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) reset_every: u64,
-    /// Answer nothing more after so many requests
+    /// Answer nothing more after so many requests [default: answer all]
     #[arg(long, value_name = "N", conflicts_with = "profile")]
     pub(crate) stall_after: Option<u64>,
     /// Misbehave on purpose, and keep a log at /__truth (JSON), /__truth/log (CSV). May be given several times:

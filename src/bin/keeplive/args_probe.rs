@@ -25,7 +25,8 @@ pub(crate) struct ProbeArgs {
     /// Most requests to send on one connection, 200 a second, to see whether their number is limited; 0: none
     #[arg(long, default_value_t = 2000, value_name = "N")]
     pub(crate) requests: u64,
-    /// Follow connections in use up to this age, to see whether that is limited [unit: s, or with a suffix]
+    /// Follow connections in use up to this age, to see whether that is limited [unit: s, or with a suffix;
+    /// default: they are not followed]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) lifetime: Option<Duration>,
     /// Ask close to the timeout, to see from when on requests are lost

@@ -11,12 +11,20 @@ use keeplive::plan::Target;
 use keeplive::{Proxy, Route};
 
 use crate::args::{RequestArgs, WayArgs};
+use crate::say::say;
 
 /// What curl asks for when it was built with everything; what comes is not decoded.
 const ENCODINGS: &str = "deflate, gzip, br, zstd";
 
 pub(crate) fn target(url: String, args: &RequestArgs) -> io::Result<Target> {
     let body = body(args)?;
+    if let [data] = args.data.as_slice()
+        && is_like_a_duration(data)
+    {
+        say(&format!(
+            "-d {data} is the request's body, as with curl; for how long to run is said by -z {data}"
+        ));
+    }
     let method = args.request.clone().unwrap_or_else(|| if body.is_some() { "POST" } else { "GET" }.into());
     let headers = headers(args, body.is_some())?;
     let body = body.unwrap_or_default();
@@ -37,6 +45,12 @@ fn body(args: &RequestArgs) -> io::Result<Option<Vec<u8>>> {
         parts.push(part);
     }
     Ok((!parts.is_empty()).then(|| parts.join(&b'&')))
+}
+
+/// Whether it reads like what other load testers take after -d: a number and a unit.
+fn is_like_a_duration(data: &str) -> bool {
+    let unit = data.trim_start_matches(|c: char| c.is_ascii_digit());
+    unit.len() < data.len() && ["ms", "s", "m", "h"].contains(&unit)
 }
 
 /// The text itself, or what a file holds; `@-` is stdin.

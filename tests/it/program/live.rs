@@ -142,6 +142,27 @@ fn read_until(terminal: &mut File, text: &mut String, words: &str) -> Option<()>
 }
 
 #[test]
+fn a_load_that_is_interrupted_tells_what_it_measured_until_then() {
+    let _alone = alone();
+    let server = serving(Behaviour::default().delay(Duration::from_millis(2)));
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["-c", "3", "-z", "30s", "--warm-up", "0", "--format", "json", "-d", "30s"];
+    let mut child = loading(&server.url(), folder.path(), &words).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let told = said.find(|line| line.contains("for how long to run")).expect("a note on -d");
+    assert!(told.contains("-d 30s is the request's body") && told.contains("-z 30s"), "{told}");
+    said.find(|line| line.contains(" s of 30 s: ")).expect("a line of its progress");
+    interrupt(&child);
+    said.for_each(drop);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let reasons = summary["validity"]["reasons"].to_string();
+    assert!(!reasons.contains("measured to its end") && summary["interrupted"] == true, "{reasons}");
+    assert!(summary["arms"][0]["requests"].as_u64().unwrap() > 100, "{summary}");
+}
+
+#[test]
 fn a_terminal_has_a_view_that_ctrl_c_takes_away_before_the_run_is_saved_and_ends_with_130() {
     let _alone = alone();
     let server = serving(Behaviour::default().delay(Duration::from_millis(2)));

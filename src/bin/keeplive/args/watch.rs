@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 #[command(next_help_heading = "Output")]
 pub(crate) struct WatchArgs {
     /// Serve what is counted as Prometheus text at /metrics while it runs. A port alone is one of 127.0.0.1, 0 any that
-    /// is free; other addresses than the loopback's let others read it
+    /// is free; other addresses than the loopback's let others read it [default: it is not served]
     #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = address)]
     pub(crate) metrics: Option<SocketAddr>,
 }
