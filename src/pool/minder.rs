@@ -31,7 +31,7 @@ impl Minder {
         self.news.notify_one();
     }
 
-    fn take_stirred(&self) -> Vec<Arc<Watch>> {
+    pub(super) fn take_stirred(&self) -> Vec<Arc<Watch>> {
         std::mem::take(&mut *self.stirred.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

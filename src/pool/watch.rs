@@ -244,3 +244,82 @@ impl Wake for Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PoolConfig;
+    use crate::pool::Pool;
+
+    fn watch(shared: &Arc<Shared>) -> Arc<Watch> {
+        Arc::new(Watch {
+            slot: AtomicUsize::new(0),
+            origin: "http://127.0.0.1:1".parse().unwrap(),
+            resting: AtomicBool::new(false),
+            stirred: AtomicBool::new(false),
+            holder: Mutex::new(None),
+            shared: Arc::downgrade(shared),
+        })
+    }
+
+    /// Does both at the same time, many times over, and looks at what came of it. Two threads that wait for each other
+    /// awake are a tenth of a microsecond apart, so one of them begins by that much later each time.
+    fn race(watch: &Arc<Watch>, here: impl Fn() -> bool, holds: impl Fn(bool) -> bool) {
+        const TIMES: usize = 50_000;
+        let (begun, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let until = |count: &AtomicUsize, time| {
+            while count.load(SeqCst) < time {
+                std::thread::yield_now();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for time in 1..=TIMES {
+                    until(&begun, time);
+                    watch.wake_by_ref();
+                    done.store(time, SeqCst);
+                }
+            });
+            for time in 1..=TIMES {
+                watch.ends_rest();
+                watch.forget();
+                begun.store(time, SeqCst);
+                (0..time % 64).for_each(|_| std::hint::spin_loop());
+                let seen = here();
+                until(&done, time);
+                // The other thread must come to its end whatever is found.
+                if !holds(seen) {
+                    begun.store(TIMES, SeqCst);
+                    panic!("in round {time}");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_heard_just_as_a_rest_begins_is_seen_or_reported() {
+        let pool = Pool::new(PoolConfig::default()).unwrap();
+        let watch = watch(pool.shared());
+        let reported = || !pool.shared().minder.take_stirred().is_empty();
+        race(&watch, || watch.begins_rest(), |is_calm| reported() || !is_calm);
+    }
+
+    #[test]
+    fn what_is_heard_just_as_a_task_begins_to_wait_wakes_it() {
+        struct Woken(AtomicBool);
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, SeqCst);
+            }
+        }
+        let pool = Pool::new(PoolConfig::default()).unwrap();
+        let watch = watch(pool.shared());
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let task = Waker::from(Arc::clone(&woken));
+        let hold = || {
+            watch.hold(&task);
+            true
+        };
+        race(&watch, hold, |_| woken.0.swap(false, SeqCst));
+    }
+}
