@@ -27,9 +27,6 @@ use tokio::task::LocalSet;
 
 use crate::support::now;
 
-/// For so long it sends.
-const FOR: Duration = Duration::from_secs(2);
-
 /// What all loops of the thread share.
 struct Shared {
     to: SocketAddr,
@@ -40,14 +37,14 @@ struct Shared {
     taken: RefCell<Histogram<u64>>,
 }
 
-pub(crate) fn run(address: &str, keeps: bool, connections: usize) {
+pub(crate) fn run(address: &str, keeps: bool, connections: usize, seconds: u64) {
     let to: SocketAddr = address.parse().expect("an address");
     let shared = Rc::new(Shared {
         to,
         keeps,
         path: Uri::from_static("/"),
         host: HeaderValue::try_from(address).expect("an address is visible ASCII"),
-        ends: now() + FOR,
+        ends: now() + Duration::from_secs(seconds),
         taken: RefCell::new(Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("bounds that fit")),
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -11,7 +11,7 @@ use crate::support::now;
 use crate::{CONNECTIONS, Scenario};
 
 /// For so long everyone sends.
-const SECONDS: u64 = 2;
+pub(crate) const SECONDS: u64 = 2;
 
 /// One load tester.
 pub(crate) struct Client {
@@ -116,12 +116,13 @@ fn this_program() -> String {
 }
 
 fn bare(scenario: Scenario, nginx: &Nginx, _: usize) -> Vec<String> {
-    bare_words(nginx, scenario.keeps(), CONNECTIONS)
+    bare_words(nginx, scenario.keeps(), CONNECTIONS, SECONDS)
 }
 
-pub(crate) fn bare_words(nginx: &Nginx, keeps: bool, connections: usize) -> Vec<String> {
+pub(crate) fn bare_words(nginx: &Nginx, keeps: bool, connections: usize, seconds: u64) -> Vec<String> {
     let (address, keeps) = (nginx.address(false), if keeps { "on" } else { "off" });
-    own(&[this_program(), "bare".into(), address.to_string(), keeps.into(), connections.to_string()])
+    let line = format!("{} bare {address} {keeps} {connections} {seconds}", this_program());
+    line.split(' ').map(str::to_owned).collect()
 }
 
 pub(crate) fn keeplive_words(url: &str, more: &str) -> Vec<String> {

@@ -19,6 +19,9 @@ mod support;
 #[path = "../results.rs"]
 mod results;
 
+#[path = "../callgrind.rs"]
+mod callgrind;
+
 #[allow(dead_code, reason = "the pool's bench needs more of it")]
 #[path = "../pool/usage.rs"]
 mod usage;
@@ -28,6 +31,7 @@ mod clients;
 mod floor;
 mod memory;
 mod nginx;
+mod profile;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -84,7 +88,12 @@ fn main() {
         return floor::run(&words[1], words[2] == "on");
     }
     if words.first().is_some_and(|word| word == "bare") {
-        return bare::run(&words[1], words[2] == "on", words[3].parse().expect("a number"));
+        return bare::run(
+            &words[1],
+            words[2] == "on",
+            words[3].parse().expect("a number"),
+            words[4].parse().expect("a number"),
+        );
     }
     std::env::set_current_dir(env!("CARGO_MANIFEST_DIR")).expect("the package's own folder");
     usage::allow_descriptors();
@@ -108,6 +117,9 @@ fn main() {
     }
     if is_wanted("memory") {
         say(memory::table(&nginx));
+    }
+    if is_wanted("profile") {
+        say(profile::table(&nginx));
     }
     drop(nginx);
     if is_wanted("two") {

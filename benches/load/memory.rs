@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};
 
-use crate::clients::{bare_words, keeplive_words};
+use crate::clients::{SECONDS, bare_words, keeplive_words};
 use crate::nginx::Nginx;
 
 /// Its largest resident memory, kB, as GNU time tells it.
@@ -28,7 +28,7 @@ pub(crate) fn table(nginx: &Nginx) -> String {
     };
     let keeplive = |more: &str| keeplive_words(&url, &format!("{more} --threads 1 --warm-up 0"));
     row("keeplive load, 10,000 connections", keeplive("-c 10000 -z 4s"));
-    row("hyper alone, 10,000 connections", bare_words(nginx, true, 10_000));
+    row("hyper alone, 10,000 connections", bare_words(nginx, true, 10_000, 2 * SECONDS));
     row(
         "wrk, 10,000 connections",
         format!("wrk -t1 -c10000 -d4s --latency {url}").split(' ').map(str::to_owned).collect(),

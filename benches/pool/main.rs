@@ -18,6 +18,8 @@
 
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
+#[path = "../callgrind.rs"]
+mod callgrind;
 mod checkout;
 mod contenders;
 mod echo;

@@ -1,0 +1,41 @@
+//! Where the instructions of a load tester's request are, beside those of hyper alone.
+
+use crate::CONNECTIONS;
+use crate::callgrind::{self, Sums};
+use crate::clients::{bare_words, keeplive_words};
+use crate::nginx::Nginx;
+
+/// Seconds of the shorter and the longer run.
+const RUNS: [u64; 2] = [1, 4];
+
+/// How a client is called to run for so long.
+type Words<'a> = &'a dyn Fn(u64) -> Vec<String>;
+
+pub(crate) fn table(nginx: &Nginx) -> String {
+    let keeplive = |keeps: &str, seconds: u64| {
+        let more = format!("-c {CONNECTIONS} -z {seconds}s --threads 1 --keep-alive {keeps} --warm-up 0");
+        keeplive_words(&nginx.url(false), &more)
+    };
+    let bare = |keeps: bool, seconds: u64| bare_words(nginx, keeps, CONNECTIONS, seconds);
+    let contenders: [(&str, Words<'_>); 4] = [
+        ("hyper alone, on", &|seconds| bare(true, seconds)),
+        ("keeplive, on", &|seconds| keeplive("on", seconds)),
+        ("hyper alone, off", &|seconds| bare(false, seconds)),
+        ("keeplive, off", &|seconds| keeplive("off", seconds)),
+    ];
+    let names = contenders.map(|(name, _)| name);
+    let profiles = contenders.map(|(_, words)| of(words, nginx));
+    let head = "\ninstructions of a request in user space, by whose they are (callgrind)\n\n";
+    let foot = "copies: memcpy and the like; else: libc's system calls and clocks, histograms, and the bench itself.\n";
+    format!("{head}{}{foot}", callgrind::table(&names, &profiles))
+}
+
+/// What the longer of two runs takes more, for each request that nginx has answered more.
+fn of(words: Words<'_>, nginx: &Nginx) -> Option<Sums> {
+    let [less, more] = RUNS.map(|seconds| {
+        let before = nginx.requests();
+        let sums = callgrind::of(&words(seconds));
+        (sums, nginx.requests() - before - 1)
+    });
+    Some(callgrind::each(&less.0?, &more.0?, more.1.saturating_sub(less.1)))
+}
