@@ -47,7 +47,8 @@ pub(crate) const CLIENTS: [Client; 7] = [
     Client { name: "wrk", version: &["wrk", "-v"], can: &[On, Off, TlsOn, TlsOffFull], words: wrk },
     Client { name: "ab", version: &["ab", "-V"], can: &[On, Off, TlsOn, TlsOffFull], words: ab },
     Client { name: "h2load --h1", version: &["h2load", "--version"], can: &[On, TlsOn], words: h2load },
-    Client { name: "oha", version: &["oha", "--version"], can: &[On, Off, TlsOn, TlsOffFull], words: oha },
+    // Its sessions are resumed, unasked.
+    Client { name: "oha", version: &["oha", "--version"], can: &[On, Off, TlsOn, TlsOffResumed], words: oha },
 ];
 
 impl Client {

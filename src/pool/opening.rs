@@ -10,6 +10,7 @@ use super::stats::Counts;
 use super::watch::Pooled;
 use super::{Shared, drain};
 use crate::clock;
+use crate::connect::Opened;
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
 use crate::exchange::{ConnectionId, TlsFacts};
@@ -17,41 +18,50 @@ use crate::observer::Event;
 use crate::origin::Origin;
 use crate::phase::Phase;
 
-type Opened = Pin<Box<dyn Future<Output = Result<Lease, Error>> + Send>>;
+/// What has been opened, and the place that it is for.
+type Found = (Place<Arc<Shared>>, Opening, Opened);
 
 /// Opens a connection in that place, for who holds it.
 ///
-/// All of it is in a box: an opening holds kilobytes (lookup, race of addresses, proxy, TLS), which every request that only
-/// reuses a connection would have to move.
+/// The work is in a box: it holds kilobytes (lookup, race of addresses, proxy, TLS), which every request that only
+/// reuses a connection would have to move. The box is gone before the connection gets its buffers, which may lie where it
+/// lay; else ten thousand connections that are opened at once would leave a hole before each.
 ///
 /// *Cancel safety.* Dropping the future closes whatever had been opened, and gives the place up.
-pub(super) fn open(place: Place<Arc<Shared>>, asked: Instant) -> Opened {
-    Box::pin(open_in(place, asked))
+pub(super) async fn open(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Error> {
+    let working: Pin<Box<dyn Future<Output = Result<Found, Error>> + Send>> = Box::pin(work(place, asked));
+    let (place, opening, opened) = working.await?;
+    let shared = Arc::clone(&opening.shared);
+    let pooled = match start(opened, &opening) {
+        Ok(pooled) => pooled,
+        Err(error) => return Err(given_up(opening, error)),
+    };
+    opening.opened(&pooled.connection);
+    place.fill(|counts| count_opening(counts, pooled.connection.facts().tls.as_ref()));
+    Ok(Lease::opened(pooled, &shared, asked))
 }
 
-async fn open_in(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Error> {
-    let (shared, origin) = (Arc::clone(place.desk()), place.origin().clone());
-    let opening = Opening::begin(&shared, &origin);
-    match connect(&shared, &origin, shared.config.latest(asked)).await {
-        Ok(pooled) => {
-            opening.opened(&pooled.connection);
-            place.fill(|counts| count_opening(counts, pooled.connection.facts().tls.as_ref()));
-            Ok(Lease::opened(pooled, &shared, asked))
-        }
-        Err(error) => {
-            shared.lock().counts.failed_to_open += 1;
-            opening.failed(&error);
-            Err(error)
-        }
+async fn work(place: Place<Arc<Shared>>, asked: Instant) -> Result<Found, Error> {
+    let opening = Opening::begin(place.desk(), place.origin());
+    let shared = &opening.shared;
+    match connect(shared, &opening.origin, shared.config.latest(asked)).await {
+        Ok(opened) => Ok((place, opening, opened)),
+        Err(error) => Err(given_up(opening, error)),
     }
+}
+
+fn given_up(opening: Opening, error: Error) -> Error {
+    opening.shared.lock().counts.failed_to_open += 1;
+    opening.failed(&error);
+    error
 }
 
 /// Opens a connection for a request that goes on waiting for one that comes back. It may outlive its request, whose
 /// time is none of its own.
 pub(super) async fn open_beside(beside: PlaceBeside<Arc<Shared>>) {
-    let (shared, origin) = (Arc::clone(beside.place().desk()), beside.place().origin().clone());
-    let opening = Opening::begin(&shared, &origin);
-    match connect(&shared, &origin, None).await {
+    let opening = Opening::begin(beside.place().desk(), beside.place().origin());
+    let opened = connect(&opening.shared, &opening.origin, None).await;
+    match opened.and_then(|opened| start(opened, &opening)) {
         Ok(pooled) => {
             opening.opened(&pooled.connection);
             let facts = Arc::clone(pooled.connection.facts());
@@ -65,55 +75,55 @@ pub(super) async fn open_beside(beside: PlaceBeside<Arc<Shared>>) {
 }
 
 /// An opening under way, whose end is told, whatever it is. Dropped, it was given up.
-struct Opening<'a> {
-    shared: &'a Shared,
-    origin: &'a Origin,
+struct Opening {
+    shared: Arc<Shared>,
+    origin: Origin,
     began: Instant,
     ended: bool,
 }
 
-impl<'a> Opening<'a> {
-    fn begin(shared: &'a Shared, origin: &'a Origin) -> Opening<'a> {
+impl Opening {
+    fn begin(shared: &Arc<Shared>, origin: &Origin) -> Opening {
         shared.watched.tell(|| Event::Opening { origin });
-        Opening { shared, origin, began: clock::now(), ended: false }
+        Opening { shared: Arc::clone(shared), origin: origin.clone(), began: clock::now(), ended: false }
     }
 
     fn opened(mut self, connection: &Connection) {
         self.ended = true;
-        let (origin, timings) = (self.origin, connection.opening());
+        let (origin, timings) = (&self.origin, connection.opening());
         self.shared.watched.tell(|| Event::Opened { origin, connection: connection.facts(), timings });
     }
 
     fn failed(mut self, error: &Error) {
         self.ended = true;
-        self.shared.watched.tell(|| Event::NotOpened { origin: self.origin, error });
+        self.shared.watched.tell(|| Event::NotOpened { origin: &self.origin, error });
     }
 }
 
-impl Drop for Opening<'_> {
+impl Drop for Opening {
     fn drop(&mut self) {
         if !self.ended {
             self.shared.lock().counts.abandoned += 1;
             let after = clock::now().saturating_duration_since(self.began);
-            self.shared.watched.tell(|| Event::Abandoned { origin: self.origin, after });
+            self.shared.watched.tell(|| Event::Abandoned { origin: &self.origin, after });
         }
     }
 }
 
-/// A connection, unless the pool's end comes first. Its conversation begins only where it stays, for that is large, and
-/// what futures give to each other is moved.
-async fn connect(
-    shared: &Arc<Shared>,
-    origin: &Origin,
-    latest: Option<Instant>,
-) -> Result<Box<Pooled>, Error> {
+/// What a connection needs, unless the pool's end comes first.
+async fn connect(shared: &Arc<Shared>, origin: &Origin, latest: Option<Instant>) -> Result<Opened, Error> {
     let opening = pin!(shared.connector.open(origin, &shared.config, latest, &shared.watched));
     let Some(opened) = shared.drain.unless_cut(opening).await else {
         return Err(drain::cut_error().at(Phase::Connect));
     };
-    let opened = opened.map_err(|error| in_time(error, shared, latest))?;
+    opened.map_err(|error| in_time(error, shared, latest))
+}
+
+/// Its conversation begins only where it stays, for that is large, and what futures give to each other is moved.
+fn start(opened: Opened, opening: &Opening) -> Result<Box<Pooled>, Error> {
+    let shared = &opening.shared;
     let connection = Connection::start(opened, ConnectionId(shared.next_id()), &shared.config)?;
-    Ok(Pooled::new(connection, origin, shared))
+    Ok(Pooled::new(connection, &opening.origin, shared))
 }
 
 /// What ran out may have been the request's whole time.
