@@ -139,15 +139,12 @@ pub(crate) struct Stamps {
 }
 
 impl Connection {
-    /// Begins a conversation over an opened stream.
-    pub(crate) fn start(opened: Opened, id: ConnectionId, config: &PoolConfig) -> Result<Connection, Error> {
+    /// A connection over an opened stream. Its conversation begins with its first exchange.
+    pub(crate) fn new(opened: Opened, id: ConnectionId, config: &PoolConfig) -> Connection {
         let Opened { stream, wire, timings, remote, local, tls, forward } = opened;
         let stamps = Stamps::none(wire.born());
-        let heads = HeadLimits::of(config);
-        let conversation = Conversation::over(stream, &heads.builder())
-            .map_err(|source| Error::new(ErrorKind::Protocol).with_source(source))?;
-        Ok(Connection {
-            conversation,
+        Connection {
+            conversation: Conversation::Dormant(stream),
             ahead: Bytes::new(),
             told: None,
             wire,
@@ -157,10 +154,10 @@ impl Connection {
             exchanges: 0,
             idle_since: None,
             alarm: Alarm::default(),
-            heads,
+            heads: HeadLimits::of(config),
             is_old: false,
             stamps,
-        })
+        }
     }
 
     pub(crate) fn facts(&self) -> &Arc<ConnectionFacts> {

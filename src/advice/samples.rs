@@ -85,7 +85,7 @@ pub(crate) fn timer(at: f64, close: CloseKind) -> Findings {
         .into_iter()
         .chain([1.1, 1.3].map(|share| sample(Role::Sender, Some(at * share), at * share, Some(close))));
     let confirmed = (0..40).map(|nth| {
-        let (idle, close) = if nth < 20 { (at - 0.5, None) } else { (at + 0.5, Some(close)) };
+        let (idle, close) = if nth < 20 { ((at - 0.5).max(0.0), None) } else { (at + 0.5, Some(close)) };
         sample(Role::Confirm, Some(idle), idle, close)
     });
     findings.raw = watchers.chain(senders).chain(confirmed).collect();

@@ -1,9 +1,11 @@
-//! [`Conversation`]: hyper's side of a connection, which a connection that rests for long does without.
+//! [`Conversation`]: hyper's side of a connection, which a connection that rests for long does without, and so does one that
+//! has had no request yet.
 //!
 //! *Design.* hyper keeps a read buffer and a write buffer of 8 KiB each for a connection, and a block of its request
 //! channel: some 26 kB, however long nothing is said. Between two exchanges its state is worth nothing beyond what the
 //! stream itself holds, and to make it anew takes a microsecond and no system call. So a connection that has rested for a
-//! second is taken apart, and only its stream is watched; its next request puts it together again.
+//! second is taken apart, and only its stream is watched; its next request puts it together again. And a new one begins so:
+//! what lives as long as the connection is then allocated before buffers that come and go, and not among them.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -35,7 +37,7 @@ pub(super) type Answered = Result<Response<Incoming>, TrySendError<Request<Reque
 pub(super) enum Conversation {
     /// hyper has the stream.
     Awake(SendRequest<RequestBody>, HyperConnection),
-    /// It rests, and hyper's share of it has been given up.
+    /// It rests, and hyper's share of it has been given up; or has never been made.
     Dormant(Stream),
     /// hyper is done with the stream, which is still open on our side.
     Over(Stream),
@@ -51,7 +53,7 @@ pub(super) struct Ended {
 
 impl Conversation {
     /// Begins to speak HTTP/1.1 over a stream. Nothing is read or written yet.
-    pub(super) fn over(stream: Stream, builder: &Builder) -> Result<Conversation, hyper::Error> {
+    fn over(stream: Stream, builder: &Builder) -> Result<Conversation, hyper::Error> {
         let mut handshake = pin!(builder.handshake(TokioIo::new(stream)));
         match handshake.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(made) => made.map(|(sender, hyper)| Conversation::Awake(sender, hyper)),

@@ -19,23 +19,19 @@ use crate::origin::Origin;
 use crate::phase::Phase;
 
 /// What has been opened, and the place that it is for.
-type Found = (Place<Arc<Shared>>, Opening, Opened);
+type Found = (Place<Arc<Shared>>, Opening, Box<Pooled>);
 
 /// Opens a connection in that place, for who holds it.
 ///
 /// The work is in a box: it holds kilobytes (lookup, race of addresses, proxy, TLS), which every request that only
-/// reuses a connection would have to move. The box is gone before the connection gets its buffers, which may lie where it
-/// lay; else ten thousand connections that are opened at once would leave a hole before each.
+/// reuses a connection would have to move. It is gone before the connection gets its buffers, and no hole between what
+/// stays.
 ///
 /// *Cancel safety.* Dropping the future closes whatever had been opened, and gives the place up.
 pub(super) async fn open(place: Place<Arc<Shared>>, asked: Instant) -> Result<Lease, Error> {
     let working: Pin<Box<dyn Future<Output = Result<Found, Error>> + Send>> = Box::pin(work(place, asked));
-    let (place, opening, opened) = working.await?;
+    let (place, opening, pooled) = working.await?;
     let shared = Arc::clone(&opening.shared);
-    let pooled = match start(opened, &opening) {
-        Ok(pooled) => pooled,
-        Err(error) => return Err(given_up(opening, error)),
-    };
     opening.opened(&pooled.connection);
     place.fill(|counts| count_opening(counts, pooled.connection.facts().tls.as_ref()));
     Ok(Lease::opened(pooled, &shared, asked))
@@ -45,15 +41,16 @@ async fn work(place: Place<Arc<Shared>>, asked: Instant) -> Result<Found, Error>
     let opening = Opening::begin(place.desk(), place.origin());
     let shared = &opening.shared;
     match connect(shared, &opening.origin, shared.config.latest(asked)).await {
-        Ok(opened) => Ok((place, opening, opened)),
-        Err(error) => Err(given_up(opening, error)),
+        Ok(opened) => {
+            let pooled = make(opened, &opening);
+            Ok((place, opening, pooled))
+        }
+        Err(error) => {
+            shared.lock().counts.failed_to_open += 1;
+            opening.failed(&error);
+            Err(error)
+        }
     }
-}
-
-fn given_up(opening: Opening, error: Error) -> Error {
-    opening.shared.lock().counts.failed_to_open += 1;
-    opening.failed(&error);
-    error
 }
 
 /// Opens a connection for a request that goes on waiting for one that comes back. It may outlive its request, whose
@@ -61,8 +58,9 @@ fn given_up(opening: Opening, error: Error) -> Error {
 pub(super) async fn open_beside(beside: PlaceBeside<Arc<Shared>>) {
     let opening = Opening::begin(beside.place().desk(), beside.place().origin());
     let opened = connect(&opening.shared, &opening.origin, None).await;
-    match opened.and_then(|opened| start(opened, &opening)) {
-        Ok(pooled) => {
+    match opened {
+        Ok(opened) => {
+            let pooled = make(opened, &opening);
             opening.opened(&pooled.connection);
             let facts = Arc::clone(pooled.connection.facts());
             beside.deliver(pooled, |counts| count_opening(counts, facts.tls.as_ref()));
@@ -119,11 +117,10 @@ async fn connect(shared: &Arc<Shared>, origin: &Origin, latest: Option<Instant>)
     opened.map_err(|error| in_time(error, shared, latest))
 }
 
-/// Its conversation begins only where it stays, for that is large, and what futures give to each other is moved.
-fn start(opened: Opened, opening: &Opening) -> Result<Box<Pooled>, Error> {
+fn make(opened: Opened, opening: &Opening) -> Box<Pooled> {
     let shared = &opening.shared;
-    let connection = Connection::start(opened, ConnectionId(shared.next_id()), &shared.config)?;
-    Ok(Pooled::new(connection, &opening.origin, shared))
+    let connection = Connection::new(opened, ConnectionId(shared.next_id()), &shared.config);
+    Pooled::new(connection, &opening.origin, shared)
 }
 
 /// What ran out may have been the request's whole time.

@@ -155,19 +155,33 @@ async fn a_connection_that_has_rested_for_a_second_falls_asleep_and_is_used_as_b
     assert_eq!((hand.awake(), hand.pool.stats().opened), (1, 1));
 }
 
+/// What a peer may do to a connection on which nobody says anything, and what that is called.
+const ENDS: [(fn(std::net::TcpStream), CloseReason); 3] = [
+    (drop, CloseReason::PeerFin),
+    (reset, CloseReason::PeerReset),
+    (|mut stream| stream.write_all(b"x").unwrap(), CloseReason::Unsolicited),
+];
+
 #[tokio::test]
 async fn what_happens_to_a_connection_that_sleeps_is_told_as_of_any_other() {
-    type End = fn(std::net::TcpStream);
-    let ends: [(End, CloseReason); 3] = [
-        (drop, CloseReason::PeerFin),
-        (reset, CloseReason::PeerReset),
-        (|mut stream| stream.write_all(b"x").unwrap(), CloseReason::Unsolicited),
-    ];
-    for (end, reason) in ends {
+    for (end, reason) in ENDS {
         let hand = Hand::new();
         let stream = hand.opened(NO_CONTENT).await;
         hand.pass(Duration::from_secs(2));
         assert_eq!(hand.awake(), 0);
+        end(stream);
+        assert_eq!(hand.ended().await, [(reason, 1)]);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_nobody_has_used_yet_has_nothing_of_hypers_and_is_watched_as_well() {
+    for (end, reason) in ENDS {
+        let hand = Hand::new();
+        let origin: Origin = format!("http://{}", hand.listener.local_addr().unwrap()).parse().unwrap();
+        hand.pool.lease(&origin).await.unwrap().discard();
+        let (stream, _) = hand.listener.accept().unwrap();
+        assert_eq!((hand.awake(), hand.pool.stats().idle), (0, 1));
         end(stream);
         assert_eq!(hand.ended().await, [(reason, 1)]);
     }
