@@ -73,6 +73,9 @@ pub struct Comparing {
     pub tls: TlsConfig,
     /// By which way connections go.
     pub network: Network,
+    /// Whether every arm is asked in up to five short looks until it is steady, uncounted, before the rounds. Half of
+    /// the capacity cannot be known without them.
+    pub warm_up: bool,
     /// The command line, to be saved with the result.
     pub command: Vec<String>,
     /// Whether the target is keeplive's own server in this process.

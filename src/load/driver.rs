@@ -41,6 +41,7 @@ pub(super) struct Driver {
     /// One per arm: arms do not share sessions.
     tls: Vec<TlsClient>,
     network: Network,
+    warms_up: bool,
     command: Vec<String>,
     embedded: bool,
     stop: Stop,
@@ -78,8 +79,8 @@ struct Shape {
 
 impl Driver {
     pub(super) fn new(comparing: Comparing, stop: Stop) -> Result<Driver, Refusal> {
-        let Comparing { plan, load, tls, network, command, embedded } = comparing;
-        check(&plan, load)?;
+        let Comparing { plan, load, tls, network, warm_up, command, embedded } = comparing;
+        check(&plan, load, warm_up)?;
         let templates: Vec<Arc<[Template]>> =
             plan.arms.iter().map(|arm| templates(plan.targets_of(arm))).collect::<Result<_, _>>()?;
         let network = network.settled(templates.iter().flat_map(|all| all.iter()).map(|one| &one.origin))?;
@@ -95,6 +96,7 @@ impl Driver {
             tls_config: tls,
             tls: Vec::new(),
             network,
+            warms_up: warm_up,
             command,
             embedded,
             stop,
@@ -250,11 +252,15 @@ impl Driver {
     }
 
     /// Every arm in a closed loop, until it is steady: its capacity, tickets for the arm that resumes, and the
-    /// server's caches. `None` when asked to stop.
+    /// server's caches; none is known where there is no warm-up. `None` when asked to stop.
     fn warm_up(&mut self, with: &mut dyn Companion) -> Result<Option<Vec<f64>>, Refusal> {
         let mut capacities = Vec::new();
         if matches!(self.load, Load::Search(_)) {
             // Its looks begin gently, and warm what there is to warm.
+            return Ok(Some(capacities));
+        }
+        if !self.warms_up {
+            self.notes.push("no warm-up: what the first requests waited for counts, connections among it (--warm-up TIME gives one)".into());
             return Ok(Some(capacities));
         }
         for arm in 0..self.plan.arms.len() {
@@ -591,6 +597,7 @@ impl Driver {
             tls: self.tls[shape.arm].clone(),
             connections,
             source,
+            opens_ahead: self.warms_up || !shape.measured,
             washout: shape.washout,
             window: shape.window,
             max_time: self.plan.max_time,
@@ -643,8 +650,11 @@ fn have_both_schemes(templates: &[Template]) -> bool {
 }
 
 /// What a plan must hold before anything is sent.
-fn check(plan: &Plan, load: Load) -> Result<(), Refusal> {
+fn check(plan: &Plan, load: Load, warms_up: bool) -> Result<(), Refusal> {
     let usage = |text: &str| Err(Refusal::Usage(text.into()));
+    if matches!(load, Load::HalfOfCapacity(_)) && !warms_up {
+        return usage("half of the capacity is found in the warm-up: leave it in, or give a --rate");
+    }
     if let Some(several) = &plan.several {
         several.check().map_err(Refusal::Usage)?;
         if several.targets.is_empty() {

@@ -38,6 +38,8 @@ pub(super) struct Job {
     pub(super) tls: TlsClient,
     pub(super) connections: usize,
     pub(super) source: Source,
+    /// Whether a kept pool begins with all its connections open.
+    pub(super) opens_ahead: bool,
     /// How long requests flow uncounted.
     pub(super) washout: Duration,
     /// For how long they are counted then.
@@ -222,9 +224,10 @@ impl Worker {
     }
 
     /// A kept pool begins with all its connections open, as one does that has been at work for a while: else a
-    /// slot of few requests would show the pool's growth and not its steady state.
+    /// slot of few requests would show the pool's growth and not its steady state. Each is opened by a request, which
+    /// who wants no warm-up would not have sent.
     async fn open_ahead(self: &Rc<Self>) {
-        if !self.job.pool.keep_alive {
+        if !(self.job.opens_ahead && self.job.pool.keep_alive) {
             return;
         }
         let mut chooser = self.job.chooser.clone();
@@ -534,6 +537,7 @@ mod tests {
             tls: TlsConfig::default().build().expect("TLS"),
             connections: 1,
             source: Source::Closed { most: 1 },
+            opens_ahead: true,
             washout: Duration::ZERO,
             window: Duration::from_secs(10),
             max_time: Duration::from_millis(50),

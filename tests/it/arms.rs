@@ -40,7 +40,8 @@ fn two(urls: [String; 2], load: Load) -> Comparing {
         several: None,
     };
     let tls = TlsConfig::default();
-    Comparing { plan, load, tls, network: Network::default(), command: Vec::new(), embedded: false }
+    let network = Network::default();
+    Comparing { plan, load, tls, network, warm_up: true, command: Vec::new(), embedded: false }
 }
 
 fn run(comparing: Comparing) -> Result<Measurement, Refusal> {

@@ -41,7 +41,7 @@ fn comparing(url: String) -> Comparing {
         several: None,
     };
     let (tls, network) = (TlsConfig::default(), Network::default());
-    Comparing { plan, load: Load::Closed, tls, network, command: Vec::new(), embedded: false }
+    Comparing { plan, load: Load::Closed, tls, network, warm_up: true, command: Vec::new(), embedded: false }
 }
 
 /// Runs, and reads all the while: no count ever becomes less.

@@ -152,9 +152,11 @@ pub(crate) struct LoadArgs {
     /// How arrivals of the open loop are spaced [default: poisson]
     #[arg(long, value_enum)]
     pub(crate) arrivals: Option<ArrivalsArg>,
-    /// How long requests flow uncounted before, after a warm-up of up to five looks [unit: s, or with a suffix]
-    #[arg(long, default_value = "500ms", value_name = "TIME", value_parser = duration)]
-    pub(crate) warm_up: Duration,
+    /// How long requests flow uncounted before, after up to five looks of half a second until two agree, with all
+    /// connections open; 0: nothing is sent before but the four requests of the first look. With --requests, any other
+    /// time asks for the looks and the connections alone [unit: s, or with a suffix; default: 500ms, with --requests 0]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) warm_up: Option<Duration>,
     /// Keep connections (on), use each once (off), or close each after N requests
     #[arg(long, default_value = "on", value_name = "on|off|N", value_parser = keep_alive)]
     pub(crate) keep_alive: KeepAliveArg,

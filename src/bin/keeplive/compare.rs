@@ -67,7 +67,7 @@ fn comparing(args: &CompareArgs, embedded: Option<&Running>) -> io::Result<Compa
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     let command = command::to_save(words, &args.request, Some(&args.way));
     let network = shape::network(&args.request, &args.way)?;
-    Ok(Comparing { plan, load, tls, network, command, embedded: embedded.is_some() })
+    Ok(Comparing { plan, load, tls, network, warm_up: true, command, embedded: embedded.is_some() })
 }
 
 /// Plain HTTP has two arms, HTTPS three.

@@ -135,6 +135,7 @@ fn comparing(args: &GateArgs, servers: &[Server; 2]) -> io::Result<Comparing> {
         load,
         tls: setup::tls(&args.tls)?,
         network: shape::network(&args.request, &args.way)?,
+        warm_up: true,
         command: command::to_save_with_servers(words, &args.request, Some(&args.way), &commands),
         embedded: false,
     })

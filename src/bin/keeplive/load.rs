@@ -15,6 +15,9 @@ use crate::{command, interrupt, setup, shape, targets};
 /// How long a run that is bounded by its number of requests may take.
 const LONGEST: Duration = Duration::from_secs(3600);
 
+/// The warm-up of a run that is bounded by its time.
+const WARM_UP: Duration = Duration::from_millis(500);
+
 pub(crate) fn run(args: LoadArgs) -> io::Result<Exit> {
     let stop = Stop::default();
     interrupt::listen(&stop);
@@ -28,6 +31,7 @@ pub(crate) fn run(args: LoadArgs) -> io::Result<Exit> {
 
 fn loading(args: &LoadArgs) -> io::Result<Comparing> {
     let load = load_of(args)?;
+    let warm_up = warm_up(args);
     let Asked { target, several } = targets::asked(&args.url, &args.targets, &args.request)?;
     let plan = Plan {
         arms: vec![arm(args)],
@@ -36,7 +40,7 @@ fn loading(args: &LoadArgs) -> io::Result<Comparing> {
         rounds: 1,
         slot: duration(args),
         // A number of requests is counted from the first on.
-        washout: if args.requests.is_some() { Duration::ZERO } else { args.warm_up },
+        washout: if args.requests.is_some() { Duration::ZERO } else { warm_up },
         connections: args.connections,
         threads: args.threads,
         max_time: args.request.max_time,
@@ -54,6 +58,7 @@ fn loading(args: &LoadArgs) -> io::Result<Comparing> {
         load,
         tls: setup::tls(&args.tls)?,
         network: shape::network(&args.request, &args.way)?,
+        warm_up: !warm_up.is_zero(),
         command: command::to_save(words, &args.request, Some(&args.way)),
         embedded: false,
     })
@@ -76,6 +81,11 @@ fn load_of(args: &LoadArgs) -> io::Result<Load> {
         }
         (None, None) => Ok(Load::Closed),
     }
+}
+
+/// Who asks for so many requests gets so many: a target that acts on each is not asked for thousands more.
+fn warm_up(args: &LoadArgs) -> Duration {
+    args.warm_up.unwrap_or(if args.requests.is_some() { Duration::ZERO } else { WARM_UP })
 }
 
 /// In an open loop the rate says how long a number of requests takes.
