@@ -420,8 +420,8 @@ impl Connection {
     }
 
     /// Gives the stream up, to be closed.
-    pub(crate) fn into_stream(self) -> Option<Stream> {
-        self.conversation.into_stream()
+    pub(crate) fn take_stream(&mut self) -> Option<Stream> {
+        self.conversation.take_stream()
     }
 }
 

@@ -405,10 +405,10 @@ impl Shared {
     }
 
     /// Closes a connection whose place has been given up, or is about to be.
-    fn close(self: &Arc<Self>, pooled: Box<Pooled>, reason: CloseReason) {
+    fn close(self: &Arc<Self>, mut pooled: Box<Pooled>, reason: CloseReason) {
         self.lock().counts.count_close(reason, pooled.connection.exchanges());
         self.watched.tell(|| closed(&pooled, reason, &self.ages));
-        closing::close(self, pooled.connection, reason);
+        closing::close(self, &mut pooled.connection, reason);
     }
 
     fn shut(self: &Arc<Self>) {

@@ -30,13 +30,9 @@ pub(super) type Answered = Result<Response<Incoming>, TrySendError<Request<Reque
 
 /// Where a conversation stands.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one lies in its connection's box: another would be one more way to go"
-)]
 pub(super) enum Conversation {
-    /// hyper has the stream.
-    Awake(SendRequest<RequestBody>, HyperConnection),
+    /// hyper has the stream. It lies in a box of its own: it is most of what a connection would be, and moves with it.
+    Awake(SendRequest<RequestBody>, Box<HyperConnection>),
     /// It rests, and hyper's share of it has been given up; or has never been made.
     Dormant(Stream),
     /// hyper is done with the stream, which is still open on our side.
@@ -56,7 +52,7 @@ impl Conversation {
     fn over(stream: Stream, builder: &Builder) -> Result<Conversation, hyper::Error> {
         let mut handshake = pin!(builder.handshake(TokioIo::new(stream)));
         match handshake.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(made) => made.map(|(sender, hyper)| Conversation::Awake(sender, hyper)),
+            Poll::Ready(made) => made.map(|(sender, hyper)| Conversation::Awake(sender, Box::new(hyper))),
             Poll::Pending => unreachable!("HTTP/1.1 has no handshake: hyper waits for nothing"),
         }
     }
@@ -166,8 +162,8 @@ impl Conversation {
     }
 
     /// Gives the stream up, to be closed.
-    pub(super) fn into_stream(self) -> Option<Stream> {
-        match self {
+    pub(super) fn take_stream(&mut self) -> Option<Stream> {
+        match std::mem::replace(self, Conversation::Nothing) {
             Conversation::Awake(_, hyper) => Some(hyper.into_parts().io.into_inner()),
             Conversation::Dormant(stream) | Conversation::Over(stream) => Some(stream),
             Conversation::Nothing => None,

@@ -26,8 +26,8 @@ const MAX_READS: usize = 32;
 /// Closes a connection. After a response that was announced as its connection's last, the server closes
 /// first; waiting for it leaves TIME_WAIT there. Otherwise our side says goodbye (close_notify over TLS, then
 /// FIN) as far as the socket takes it without waiting.
-pub(super) fn close(shared: &Arc<Shared>, connection: Connection, reason: CloseReason) {
-    let Some(stream) = connection.into_stream() else { return };
+pub(super) fn close(shared: &Arc<Shared>, connection: &mut Connection, reason: CloseReason) {
+    let Some(stream) = connection.take_stream() else { return };
     match reason {
         CloseReason::KeepAliveOff | CloseReason::ServerClose | CloseReason::MaxExchanges => {
             linger(shared, stream);

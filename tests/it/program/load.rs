@@ -104,9 +104,11 @@ fn a_number_of_requests_is_that_number_and_its_summary_has_one_arm() {
 #[test]
 fn who_asks_for_five_requests_gets_five_and_the_first_looks_four() {
     let server = serving(&["const:0"]);
-    for (words, warms_up) in
-        [(["-n", "5"].as_slice(), false), (&["-n", "5", "-r", "100"], false), (&["-n", "5", "--warm-up", "1s"], true)]
-    {
+    for (words, warms_up) in [
+        (["-n", "5"].as_slice(), false),
+        (&["-n", "5", "-r", "100"], false),
+        (&["-n", "5", "--warm-up", "1s"], true),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let before = server.counts().requests;
         let ran = run(&mut loading(folder.path(), &server.url(), words), folder.path());
