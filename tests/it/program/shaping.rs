@@ -223,7 +223,8 @@ fn several_local_addresses_are_used_in_turn() {
         from.iter().filter(|peer| peer.ip() == address).count()
     };
     let (second, third) = (count("127.0.0.2"), count("127.0.0.3"));
-    assert!(second + third == from.len() && second > 3 && third > 3, "{from:?}");
+    // Five requests, and the first look's four, each on a connection of its own.
+    assert!(second + third == from.len() && second.abs_diff(third) <= 1, "{from:?}");
 }
 
 #[test]
