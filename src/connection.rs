@@ -213,9 +213,10 @@ impl Connection {
         self.told.unwrap_or(CloseReason::ServerClose)
     }
 
-    /// Whether the conversation goes on and takes no request, because the last one is not yet written.
+    /// Whether the conversation goes on and takes no request, because the last one is not yet written. hyper takes a body
+    /// in memory for written when it has it in its own buffer, of which the kernel may not have had all.
     pub(crate) fn is_unfinished(&self) -> bool {
-        self.conversation.is_unfinished()
+        self.conversation.is_unfinished() || self.wire.is_blocked()
     }
 
     /// Reads and writes what can be. Answers whether the conversation goes on.
@@ -562,8 +563,9 @@ impl Waiting {
 /// A response whose body has two lengths, which two readers may take for two responses. RFC 9112, section 6.3: it
 /// "might indicate an attempt to perform request smuggling or response splitting and ought to be handled as an error".
 fn is_ambiguous(response: &Response<Incoming>) -> bool {
+    // hyper lets Transfer-Encoding come first: a body whose size it knows has none, or is no body.
     let headers = response.headers();
-    headers.contains_key(TRANSFER_ENCODING)
+    response.body().size_hint().exact().is_none()
+        && headers.contains_key(TRANSFER_ENCODING)
         && headers.contains_key(CONTENT_LENGTH)
-        && !response.body().is_end_stream()
 }

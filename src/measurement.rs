@@ -327,6 +327,8 @@ impl PhaseSums {
 impl Slot {
     /// Adds what another worker saw of the same visit.
     pub fn merge(&mut self, other: &Slot) {
+        // Each worker's ends with its own last response where so many requests were to be sent.
+        self.duration = self.duration.max(other.duration);
         self.scheduled += other.scheduled;
         self.issued += other.issued;
         self.completed += other.completed;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::duration::nanoseconds;
 use crate::histogram::Histogram;
 
 /// A slot is cut into so many intervals at most: each holds a histogram.
@@ -61,7 +62,7 @@ impl Timeline {
 
     /// The interval that holds what was due so long after the beginning.
     pub fn at(&mut self, due: Duration) -> &mut Interval {
-        let nth = (due.as_nanos() / self.interval.as_nanos().max(1)) as usize;
+        let nth = (nanoseconds(due) / nanoseconds(self.interval).max(1)) as usize;
         // A schedule ends with its window; whatever is due later belongs to the last interval.
         let nth = nth.min(MOST as usize);
         if self.intervals.len() <= nth {

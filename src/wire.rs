@@ -185,9 +185,10 @@ impl Wire {
         Wire { socket, facts: Arc::new(WireFacts::new(now)), deaf: false, opening: true, fresh: true }
     }
 
-    /// Handshakes are over: what is written from now on is HTTP.
+    /// Handshakes are over: what is written from now on is HTTP. What comes was told to whoever shook hands until now.
     pub(crate) fn end_opening(&mut self) {
         self.opening = false;
+        self.facts.listening.store(false, Relaxed);
     }
 
     pub(crate) fn facts(&self) -> &Arc<WireFacts> {

@@ -84,9 +84,10 @@ pub(super) fn total(slots: &[&Slot]) -> Slot {
     let mut total = Slot::default();
     for slot in slots {
         total.merge(slot);
-        total.duration += slot.duration;
         total.client.throttled_ns += slot.client.throttled_ns;
     }
+    // One after another, and not at the same time as those of workers.
+    total.duration = slots.iter().map(|slot| slot.duration).sum();
     total
 }
 

@@ -24,6 +24,24 @@ pub(super) struct Sample {
     pub(super) outcome: Result<Answer, Error>,
 }
 
+/// How long an attempt took, worked out once for all that it is counted in.
+#[derive(Clone, Copy, Debug)]
+struct Took {
+    /// Due to issued.
+    lag: Duration,
+    /// Due to done.
+    response: Duration,
+    /// Taken in hand to done.
+    service: Duration,
+}
+
+impl Took {
+    fn of(sample: &Sample) -> Took {
+        let Sample { ticket: Ticket { due, issued, .. }, started, done, .. } = *sample;
+        Took { lag: issued - due, response: done - due, service: done - started }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -123,38 +141,37 @@ impl Recorder {
     }
 
     pub(super) fn record(&mut self, sample: &Sample) {
-        let Sample { ticket, started, done, outcome } = sample;
+        let took = Took::of(sample);
         // A request that failed before its time was up has an age that says nothing about how long an answer takes:
         // counted among the answers, a server that refuses fast would look fast.
-        if outcome.as_ref().err().is_none_or(|error| error.kind().is_timeout()) {
-            self.slot.response.record(*done - ticket.due);
-            self.desks.counted.responded(*done - ticket.due);
-            self.slot.service.record(*done - *started);
+        if sample.outcome.as_ref().err().is_none_or(|error| error.kind().is_timeout()) {
+            self.slot.response.record(took.response);
+            self.desks.counted.responded(took.response);
+            self.slot.service.record(took.service);
         }
-        match outcome {
-            Ok(answer) => self.answered(sample, answer),
-            Err(error) => self.failed(sample, error),
+        match &sample.outcome {
+            Ok(answer) => self.answered(took, answer),
+            Err(error) => self.failed(took, error),
         }
-        self.note_interval(sample);
+        self.note_interval(sample, took.response);
     }
 
-    fn note_interval(&mut self, sample: &Sample) {
+    fn note_interval(&mut self, sample: &Sample, response: Duration) {
         let fault = sample.outcome.as_ref().ok().and_then(|answer| fault(self.good.as_ref(), answer.status));
         if let Some(fault) = fault {
             self.desks.counted.refused(fault);
         }
-        let took = sample.done - sample.ticket.due;
         self.note(sample.ticket, |interval| match &sample.outcome {
             Ok(answer) => {
                 interval.completed += 1;
                 interval.failed += u64::from(fault.is_some());
                 interval.opened += u64::from(!answer.exchange.is_reused());
-                interval.response.record(took);
+                interval.response.record(response);
             }
             Err(error) => {
                 interval.failed += 1;
                 if error.kind().is_timeout() {
-                    interval.response.record(took);
+                    interval.response.record(response);
                 }
             }
         });
@@ -167,7 +184,7 @@ impl Recorder {
         }
     }
 
-    fn answered(&mut self, sample: &Sample, answer: &Answer) {
+    fn answered(&mut self, took: Took, answer: &Answer) {
         let exchange = &answer.exchange;
         self.failed_after_idling(&exchange.retries);
         self.exchanges += 1;
@@ -188,14 +205,13 @@ impl Recorder {
             }
         }
         let timings = &exchange.timings;
-        self.add_phases(sample, |phase| {
-            if phase == Phase::Blocked { 0 } else { timings.of(phase).as_nanos() as u64 }
-        });
+        let spent = |phase| if phase == Phase::Blocked { 0 } else { nanoseconds(timings.of(phase)) };
+        self.add_phases(took, spent);
     }
 
     /// A request that ran out of time stands in the histograms at its age, and its time in the phase in which it
     /// failed, where that is known; others are only counted.
-    fn failed(&mut self, sample: &Sample, error: &Error) {
+    fn failed(&mut self, took: Took, error: &Error) {
         self.desks.counted.failed(error);
         match self.errors.iter_mut().find(|(kind, _)| *kind == error.kind()) {
             Some((_, n)) => *n += 1,
@@ -209,16 +225,16 @@ impl Recorder {
             return;
         }
         let failed_in = error.phase().unwrap_or(Phase::Wait);
-        let spent = (sample.done - sample.started).as_nanos() as u64;
-        self.add_phases(sample, |phase| if phase == failed_in { spent } else { 0 });
+        let spent = nanoseconds(took.service);
+        self.add_phases(took, |phase| if phase == failed_in { spent } else { 0 });
     }
 
     /// Adds a request's time by phase. What no other phase claims was spent blocked, so that the parts always
     /// add up to the response time.
-    fn add_phases(&mut self, sample: &Sample, of: impl Fn(Phase) -> u64) {
+    fn add_phases(&mut self, took: Took, of: impl Fn(Phase) -> u64) {
         let sums = &mut self.slot.phases;
-        let lag = (sample.ticket.issued - sample.ticket.due).as_nanos() as u64;
-        let mut left = ((sample.done - sample.ticket.due).as_nanos() as u64).saturating_sub(lag);
+        let lag = nanoseconds(took.lag);
+        let mut left = nanoseconds(took.response).saturating_sub(lag);
         sums.requests += 1;
         sums.lag_ns += lag;
         for phase in Phase::ALL.into_iter().filter(|&phase| phase != Phase::Blocked) {

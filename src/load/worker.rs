@@ -205,7 +205,8 @@ impl Worker {
         if let Some(live) = &self.job.live {
             live.opens(Window { opens: counted_from, lasts: self.job.window });
         }
-        timer.wait_until(begin).await?;
+        // Without a washout requests count from the first one on.
+        self.note_use(timer.wait_until(begin).await?);
         let loops: Vec<_> = (0..self.job.connections)
             .map(|place| tokio::task::spawn_local(Rc::clone(&self).send_until_over(place)))
             .collect();

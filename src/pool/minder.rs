@@ -61,8 +61,13 @@ impl Drop for Alive {
 async fn mind(alive: Alive) {
     let shared = &alive.0;
     while !shared.lock().closed {
-        for watch in shared.minder.take_stirred() {
-            look_at(shared, &watch);
+        let stirred = shared.minder.take_stirred();
+        for watch in &stirred {
+            look_at(shared, watch);
+        }
+        if !stirred.is_empty() {
+            // A peer that never stops talking, TLS to TLS, has a look end before its words do, and asks for another.
+            tokio::task::yield_now().await;
         }
         let news = shared.minder.news.notified();
         let now = shared.age_at(clock::now());

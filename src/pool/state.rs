@@ -435,6 +435,8 @@ impl<C: Kept> State<C> {
         let places = self.origins.get_mut(origin).expect("an origin with a connection has its places");
         let slot = self.idle.offer(&mut places.idle, (origin.clone(), connection), since, end);
         self.idle.at(slot).expect("offered above").rests_in(slot);
+        // It may lie in a slot that has been looked through already.
+        self.naps.more |= self.naps.slot > 0;
         let naps = *self.naps.next.get_or_insert_with(|| since + DOZES_AFTER);
         let at = end.map_or(naps, |(at, _)| at.min(naps));
         if self.minder_looks_at.is_none_or(|looks_at| at < looks_at) {

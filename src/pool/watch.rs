@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use tokio::task::coop::unconstrained;
+use tokio::task::coop::{has_budget_remaining, unconstrained};
 
 use super::Shared;
 use super::progress::Progress;
@@ -68,11 +68,12 @@ impl Pooled {
     /// Arranges that the pool hears of the next thing that happens on the socket, and lets the connection read where
     /// something may have happened. Answers whether it can still be used.
     ///
-    /// The budget of the task that gives it back does not count here (tokio's `coop`): where it is spent, a socket feigns
-    /// to have stirred, and the minder would take the connection to look at it just when it is wanted again.
+    /// The budget of the task that gives it back does not count here (tokio's `coop`): where it is spent, the last poll has
+    /// left nothing with the reactor, and its socket would feign to have stirred later, just when the connection is wanted
+    /// again.
     pub(super) fn watch(&mut self) -> bool {
         self.watch.forget_holder();
-        let is_calm = self.watch.begins_rest();
+        let is_calm = self.watch.begins_rest() && has_budget_remaining();
         if is_calm && self.connection.is_listening() && self.connection.is_ready() {
             return true;
         }
@@ -236,7 +237,7 @@ impl Wake for Watch {
         if IS_DEAF.get() {
             return;
         }
-        self.stirred.store(true, SeqCst);
+        self.stirred.swap(true, SeqCst);
         if self.resting.load(SeqCst) {
             self.report();
         } else {

@@ -157,6 +157,30 @@ async fn a_response_before_the_request_is_finished_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn what_the_kernel_has_not_had_of_a_body_in_memory_is_not_left_for_the_next_request() {
+    let (go, ended) = (Gate::default(), Gate::default());
+    let (gone, has_ended) = (go.clone(), ended.clone());
+    let peer = Scripted::start(move |conn| {
+        conn.read_past(b"\r\n\r\n");
+        conn.write(HI);
+        gone.wait();
+        conn.until_closed();
+        has_ended.open();
+    });
+    let pool = pool(PoolConfig::default());
+    let large = vec![b'a'; 32 << 20];
+    let response = pool.send(post(&url(peer.addr()), large)).await.expect("a response");
+    let (body, _) = response.into_body().collect_all().await.expect("a whole body");
+    assert_eq!(body, "hi");
+    let stats = pool.stats();
+    assert_eq!((stats.idle, stats.closed.into_iter().collect::<Vec<_>>()), (0, UNFINISHED.into()));
+    go.open();
+    ended.wait();
+}
+
+const UNFINISHED: [(CloseReason, u64); 1] = [(CloseReason::RequestUnfinished, 1)];
+
+#[tokio::test]
 async fn an_early_refusal_reaches_a_caller_who_is_still_uploading() {
     let peer = Scripted::start(|conn| {
         conn.read_request();

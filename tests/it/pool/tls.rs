@@ -10,11 +10,12 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use super::{HI, assert_nothing_is_lost, get, pool, post, send, tls_server};
+use super::{HI, assert_nothing_is_lost, get, origin, pool, post, send, tls_server};
 use crate::support::certificate::Certificate;
 use crate::support::gate::Gate;
 use crate::support::raw::find;
 use crate::support::scripted::Scripted;
+use crate::support::soon;
 
 /// One connection over TLS, as its script holds it.
 pub(super) struct Secure<'a> {
@@ -174,6 +175,34 @@ async fn bytes_that_are_not_tls_are_found_before_writing() {
     };
     let (pool, nth, attempts) = after_trouble(trouble).await;
     assert_eq!((nth, attempts, closed(&pool)), (1, 2, vec![(CloseReason::Unsolicited, 1)]));
+}
+
+#[tokio::test]
+async fn what_happens_to_a_connection_that_was_opened_and_not_used_is_noticed() {
+    type End = fn(&mut Secure<'_>);
+    let goodbye: End = |conn| {
+        conn.say_goodbye();
+        conn.fin();
+    };
+    let (fin, words): (End, End) = (|conn| conn.fin(), |conn| conn.write(HI));
+    for (end, reason) in
+        [(goodbye, CloseReason::PeerFin), (fin, CloseReason::PeerFin), (words, CloseReason::Unsolicited)]
+    {
+        let go = Gate::default();
+        let gone = go.clone();
+        let (_peer, url) = secure_peer(move |_, conn| {
+            conn.stream.conn.complete_io(&mut conn.stream.sock).expect("a handshake");
+            gone.wait();
+            end(conn);
+            conn.read_request();
+        });
+        let pool = pool(PoolConfig::default().idle_timeout(None));
+        pool.lease(&origin(&url)).await.expect("a connection").discard();
+        assert_eq!(pool.stats().idle, 1);
+        go.open();
+        soon("its end", || (pool.stats().idle == 0).then_some(())).await;
+        assert_eq!(closed(&pool), [(reason, 1)]);
+    }
 }
 
 #[tokio::test]

@@ -198,6 +198,28 @@ fn a_run_of_so_many_requests_ends_with_its_last_response() {
 }
 
 #[test]
+fn the_time_and_the_processor_time_of_several_threads_are_those_of_all_requests() {
+    let _alone = alone();
+    // One of them takes 300 ms: the thread that has it is not the one that is done first.
+    let server = serving(&["kth:4,1ms,300ms"]);
+    for _ in 0..4 {
+        let folder = tempfile::tempdir().unwrap();
+        let words = ["-c", "2", "-t", "2", "-n", "2", "--warm-up", "0"];
+        let ran = run(&mut loading(folder.path(), &server.url(), &words), folder.path());
+        let (slowest, slot) =
+            (ran.arm("on")["response_ns"]["max"].as_u64().unwrap(), &ran.result["slots"][0]);
+        assert!(slot["duration_ns"].as_u64().unwrap() >= slowest, "{slowest} {slot}");
+    }
+    // Too short for anybody to look at the clock meanwhile.
+    let server = serving(&["const:0"]);
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["-c", "1", "-n", "20", "--warm-up", "0"];
+    let ran = run(&mut loading(folder.path(), &server.url(), &words), folder.path());
+    let cpu = ran.arm("on")["client_cpu_ns_per_request"].as_u64().unwrap();
+    assert!((2_000..10_000_000).contains(&cpu), "{cpu}");
+}
+
+#[test]
 fn a_search_brackets_the_rate_of_a_server_that_serves_so_many() {
     let _alone = alone();
     // A single server of 2.5 ms a request: at 400 a second it is full.
