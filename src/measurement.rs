@@ -137,6 +137,10 @@ pub struct Slot {
     pub issued: u64,
     /// Of those, answered completely, whatever the status.
     pub completed: u64,
+    /// Answers that came while the window was open, whenever their requests were due: a target that falls behind goes on
+    /// answering after it. `None` in results of before this was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_within: Option<u64>,
     /// Of those, still unanswered at the end of the drain; they stand in the histograms at their age then.
     pub censored: u64,
     /// Requests without a good answer, by kind: the pool's error kinds, `status_4xx`, `status_5xx`.
@@ -332,6 +336,7 @@ impl Slot {
         self.scheduled += other.scheduled;
         self.issued += other.issued;
         self.completed += other.completed;
+        self.answered_within = sum(self.answered_within, other.answered_within);
         self.censored += other.censored;
         add(&mut self.errors, &other.errors);
         add(&mut self.statuses, &other.statuses);
@@ -342,10 +347,7 @@ impl Slot {
         self.client.cpu_ns += other.client.cpu_ns;
         self.client.wall_ns += other.client.wall_ns;
         self.client.run_queue_ns += other.client.run_queue_ns;
-        self.target_cpu_ns = match (self.target_cpu_ns, other.target_cpu_ns) {
-            (Some(own), Some(other)) => Some(own + other),
-            (own, other) => own.or(other),
-        };
+        self.target_cpu_ns = sum(self.target_cpu_ns, other.target_cpu_ns);
         self.phases.merge(&other.phases);
         match (&mut self.timeline, &other.timeline) {
             (Some(line), Some(others)) => line.merge(others),
@@ -367,6 +369,30 @@ impl Slot {
     /// Requests without a good answer.
     pub fn failed(&self) -> u64 {
         self.errors.values().sum()
+    }
+
+    /// Answers to be divided by the time for which the window was open.
+    pub fn answered(&self) -> u64 {
+        self.answered_within.unwrap_or(self.completed)
+    }
+
+    /// Answers a second, while the window was open; `None` when it never was.
+    pub fn requests_per_s(&self) -> Option<f64> {
+        let seconds = self.duration.as_secs_f64();
+        (seconds > 0.0).then(|| self.answered() as f64 / seconds)
+    }
+
+    /// What the client's own processor time comes to for each answer, in nanoseconds; `None` where it is not known.
+    pub fn client_cpu_ns_per_request(&self) -> Option<f64> {
+        let (cpu_ns, answered) = (self.client.cpu_ns, self.answered());
+        (cpu_ns > 0 && answered > 0).then(|| cpu_ns as f64 / answered as f64)
+    }
+}
+
+fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one + other),
+        (one, other) => one.or(other),
     }
 }
 

@@ -3,9 +3,16 @@
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+/// When a result was begun, as it says itself and in its name: RFC 3339, in UTC, to the second.
+pub(crate) fn date(time: SystemTime) -> String {
+    DateTime::<Utc>::from(time).format("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
 
 /// A temporary file that everybody may read whom the user's umask lets read.
 fn temporary() -> tempfile::Builder<'static, 'static> {
@@ -138,6 +145,12 @@ mod tests {
     use super::*;
 
     const SCHEMA: &str = "keeplive.something/1";
+
+    #[test]
+    fn a_date_is_utc_to_the_second() {
+        let leap_day = std::time::UNIX_EPOCH + std::time::Duration::from_millis(951_868_799_999);
+        assert_eq!(date(leap_day), "2000-02-29T23:59:59Z");
+    }
 
     #[test]
     fn a_named_file_is_written_whole_over_the_older_one_or_the_older_one_stays() {

@@ -18,7 +18,7 @@ pub struct ArmSummary {
     pub requests: u64,
     /// Of those, answered completely, whatever the status.
     pub completed: u64,
-    /// Requests completed for each second measured.
+    /// Answers for each second measured.
     pub requests_per_s: f64,
     /// Requests without a good answer, by kind.
     pub errors: BTreeMap<String, u64>,
@@ -95,13 +95,12 @@ impl ArmSummary {
     pub(super) fn of(visits: &Visits<'_>, control: Option<&Visits<'_>>) -> ArmSummary {
         let total = &visits.total;
         let Reuse { reused, opened, .. } = total.reuse;
-        let measured = total.response.len();
         let is_control = control.is_some_and(|control| control.arm.name == visits.arm.name);
         ArmSummary {
             name: visits.arm.name.clone(),
             requests: visits.count(|slot| slot.scheduled),
             completed: visits.count(|slot| slot.completed),
-            requests_per_s: visits.per_second(total.completed),
+            requests_per_s: total.requests_per_s().unwrap_or(0.0),
             errors: errors(visits),
             censored: visits.count(|slot| slot.censored),
             response: Quantiles::of(&total.response),
@@ -113,8 +112,9 @@ impl ArmSummary {
             idle_at_failure_ns: idle_at_failure(visits),
             reuse_ratio: (reused + opened > 0).then(|| reused as f64 / (reused + opened) as f64),
             handshakes_avoided_per_s: control.filter(|_| !is_control).map(|control| avoided(control, visits)),
-            client_cpu_per_request: (measured > 0 && total.client.cpu_ns > 0)
-                .then(|| Duration::from_nanos(total.client.cpu_ns / measured)),
+            client_cpu_per_request: total
+                .client_cpu_ns_per_request()
+                .map(|ns| Duration::from_nanos(ns as u64)),
             slots: SlotCounts {
                 pure: visits.slots.len() - visits.impure - visits.cut_short,
                 impure: visits.impure,

@@ -90,8 +90,8 @@ impl Metric {
             Metric::Mean => response(slots).mean().map(ns),
             Metric::ClientCpu => client_cpu(slots),
             Metric::RequestsPerS => {
-                let completed = slots.iter().map(|slot| slot.completed).sum();
-                let per_s = per_second(completed, slots.iter().map(|slot| slot.duration).sum());
+                let answered = slots.iter().map(|slot| slot.answered()).sum();
+                let per_s = per_second(answered, slots.iter().map(|slot| slot.duration).sum());
                 (per_s > 0.0).then_some(per_s)
             }
             Metric::P50 | Metric::P90 | Metric::P99 | Metric::P999 => {
@@ -104,8 +104,8 @@ impl Metric {
 
 fn client_cpu(slots: &[&Slot]) -> Option<f64> {
     let cpu_ns: u64 = slots.iter().map(|slot| slot.client.cpu_ns).sum();
-    let requests: u64 = slots.iter().map(|slot| slot.response.len()).sum();
-    (cpu_ns > 0 && requests > 0).then(|| cpu_ns as f64 / requests as f64)
+    let answered: u64 = slots.iter().map(|slot| slot.answered()).sum();
+    (cpu_ns > 0 && answered > 0).then(|| cpu_ns as f64 / answered as f64)
 }
 
 fn response<'a>(slots: &[&'a Slot]) -> Cow<'a, Histogram> {

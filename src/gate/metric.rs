@@ -139,10 +139,7 @@ impl Metric {
     pub fn of(self, slot: &Slot) -> Option<f64> {
         let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
         match self {
-            Metric::Rps => {
-                let seconds = slot.duration.as_secs_f64();
-                (seconds > 0.0).then(|| slot.completed as f64 / seconds)
-            }
+            Metric::Rps => slot.requests_per_s(),
             Metric::Errors | Metric::Reuse => self.counted(slot).and_then(Count::share),
             Metric::Cpu => slot.target_cpu_ns.and_then(|ns| share(ns, slot.connections.exchanges)),
             Metric::Connections => Some(slot.connections.opened as f64),

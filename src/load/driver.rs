@@ -24,6 +24,7 @@ use crate::measurement::{
 use crate::origin::Scheme;
 use crate::plan::{Arm, Arrivals, Chooser, Model, Pacer, Plan, Schedule, Search, Stage, Target, Visit, mix};
 use crate::ports::{self, Demand, PortFacts};
+use crate::saved;
 use crate::tls::{TlsClient, TlsConfig};
 
 /// After so many slots in a row without a single answer the target is given up.
@@ -158,7 +159,7 @@ impl Driver {
             plan_id: machine::fingerprint(&serde_json::to_vec(&self.plan).unwrap_or_default()),
             tool: Tool { name: env!("CARGO_PKG_NAME").into(), version: env!("CARGO_PKG_VERSION").into() },
             command: self.command,
-            started: rfc3339(started),
+            started: saved::date(started),
             plan: self.plan,
             offered: self.offered,
             machine,
@@ -715,11 +716,6 @@ fn rate_of(model: Model) -> Option<f64> {
 
 fn unix_ns(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, nanoseconds)
-}
-
-fn rfc3339(time: SystemTime) -> String {
-    jiff::Timestamp::try_from(time)
-        .map_or_else(|_| String::new(), |stamp| stamp.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
 #[cfg(test)]

@@ -55,8 +55,10 @@ pub(super) struct Recorder {
     errors: Vec<(ErrorKind, u64)>,
     statuses: [u64; 1000],
     exchanges: u64,
-    /// When the time line begins, which [`Slot::timeline`] does not say.
+    /// When the measured window opens, and with it the time line.
     begins: Option<Instant>,
+    /// When it closes.
+    ends: Option<Instant>,
     /// The statuses that are good; `None`: those below 400.
     good: Option<Statuses>,
     /// The plan's stages, whose accounts are [`Slot::stages`].
@@ -82,18 +84,35 @@ impl Recorder {
             statuses: [0; 1000],
             exchanges: 0,
             begins: None,
+            ends: None,
             good,
             stages: Vec::new(),
             desks,
         }
     }
 
-    /// Keeps a time line from `begins` on, if the window is long enough for one.
-    pub(super) fn keep_timeline(&mut self, begins: Instant, window: Duration, stages: &[Stage]) {
+    /// The window opens at `begins`. It has a time line, if it is long enough for one.
+    pub(super) fn open(&mut self, begins: Instant, window: Duration, stages: &[Stage]) {
         self.slot.timeline = Timeline::over(window);
         self.slot.stages = vec![Interval::default(); stages.len()];
         self.stages = stages.to_vec();
-        self.begins = Some(begins);
+        (self.begins, self.ends) = (Some(begins), Some(begins + window));
+        self.slot.answered_within = Some(0);
+    }
+
+    /// The window closes sooner: the run was stopped.
+    pub(super) fn close(&mut self, now: Instant) {
+        self.ends = self.ends.map(|ends| ends.min(now));
+    }
+
+    /// An answer has come.
+    fn answer_came(&mut self, at: Instant) {
+        self.exchanges += 1;
+        let is_within =
+            self.begins.is_some_and(|begins| at >= begins) && self.ends.is_some_and(|ends| at <= ends);
+        if let (true, Some(answered)) = (is_within, &mut self.slot.answered_within) {
+            *answered += 1;
+        }
     }
 
     /// Keeps an account of each of so many targets, where they are several.
@@ -132,10 +151,10 @@ impl Recorder {
         self.slot.lag.record(ticket.issued - ticket.due);
     }
 
-    /// A request outside the measured window is over.
-    pub(super) fn passed(&mut self, answered: bool) {
-        if answered {
-            self.exchanges += 1;
+    /// A request that was due before the measured window is over; `answered`: when, if it was.
+    pub(super) fn passed(&mut self, answered: Option<Instant>) {
+        if let Some(at) = answered {
+            self.answer_came(at);
             self.desks.before.completed();
         }
     }
@@ -150,7 +169,10 @@ impl Recorder {
             self.slot.service.record(took.service);
         }
         match &sample.outcome {
-            Ok(answer) => self.answered(took, answer),
+            Ok(answer) => {
+                self.answer_came(sample.done);
+                self.answered(took, answer);
+            }
             Err(error) => self.failed(took, error),
         }
         self.note_interval(sample, took.response);
@@ -187,7 +209,6 @@ impl Recorder {
     fn answered(&mut self, took: Took, answer: &Answer) {
         let exchange = &answer.exchange;
         self.failed_after_idling(&exchange.retries);
-        self.exchanges += 1;
         self.slot.completed += 1;
         self.desks.counted.completed();
         self.statuses[usize::from(answer.status.min(999))] += 1;
@@ -315,6 +336,20 @@ mod tests {
         assert_eq!((late.response.len(), late.phases.wait_ns, late.errors["timeout"]), (1, 7_000_000, 1));
         let fast = failed(ErrorKind::Reset);
         assert_eq!((fast.response.len(), fast.phases.requests, fast.errors["reset"]), (0, 0, 1));
+    }
+
+    #[test]
+    fn answers_are_counted_within_the_window_by_when_they_come_and_until_it_closes() {
+        let (begins, second) = (clock::now(), Duration::from_secs(1));
+        let mut recorder = Recorder::new(None, Desks::default());
+        recorder.open(begins, 2 * second, &[]);
+        recorder.passed(Some(begins - second / 2));
+        recorder.passed(Some(begins + second / 2));
+        recorder.passed(None);
+        recorder.close(begins + second);
+        recorder.passed(Some(begins + second + second / 2));
+        let slot = recorder.finish();
+        assert_eq!((slot.answered_within, slot.connections.exchanges), (Some(1), 3));
     }
 
     #[test]

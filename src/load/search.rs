@@ -39,8 +39,7 @@ pub(super) fn capacity(mut look: impl FnMut() -> Option<f64>) -> Option<Found> {
 }
 
 pub(super) fn requests_per_s(slot: &Slot) -> f64 {
-    let seconds = slot.duration.as_secs_f64();
-    if seconds > 0.0 { slot.completed as f64 / seconds } else { 0.0 }
+    slot.requests_per_s().unwrap_or(0.0)
 }
 
 /// A rate that reads well and loses less than a hundredth: two significant digits, downwards, three above 1,000.

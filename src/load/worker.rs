@@ -201,7 +201,7 @@ impl Worker {
         let timer = &Timer::new()?;
         self.hours.set(Hours::from(clock::now() + LEAD, &self.job));
         let Hours { begin, counted_from, .. } = self.hours.get();
-        self.record(|recorder| recorder.keep_timeline(counted_from, self.job.window, &self.job.stages));
+        self.record(|recorder| recorder.open(counted_from, self.job.window, &self.job.stages));
         if let Some(live) = &self.job.live {
             live.opens(Window { opens: counted_from, lasts: self.job.window });
         }
@@ -216,6 +216,9 @@ impl Worker {
         }
         let (mut window_end, ran_out) = (self.window_end(), self.has_run_out());
         let client = self.client_use();
+        if self.is_stopped() {
+            self.record(|recorder| recorder.close(window_end));
+        }
         self.tickets.end();
         self.drain(loops).await;
         if ran_out {
@@ -241,7 +244,7 @@ impl Worker {
             })
             .collect();
         for asked in asking {
-            let answered = asked.await.unwrap_or(false);
+            let answered = asked.await.unwrap_or(false).then(clock::now);
             self.record(|recorder| recorder.passed(answered));
         }
     }
@@ -345,7 +348,11 @@ impl Worker {
             self.job.desks.counted.ended();
             let counts = self.counts(ticket);
             self.record(|recorder| {
-                if counts { recorder.record(&sample) } else { recorder.passed(sample.outcome.is_ok()) }
+                if counts {
+                    recorder.record(&sample);
+                } else {
+                    recorder.passed(sample.outcome.is_ok().then_some(sample.done));
+                }
             });
             if let Some(think) = &self.job.think {
                 let pause = think.pause(&mut self.random.borrow_mut());

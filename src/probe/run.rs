@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::crew::Crew;
 use super::diag::Diag;
@@ -29,6 +29,7 @@ use crate::load::{Refusal, Stop};
 use crate::machine::Machine;
 use crate::measurement::Tool;
 use crate::origin::Origin;
+use crate::saved;
 use crate::tls::TlsClient;
 
 /// An answer that takes so long is slow.
@@ -75,7 +76,7 @@ async fn probe(
         schema: SCHEMA.into(),
         tool: tool(),
         command: probing.command,
-        started: rfc3339(started),
+        started: saved::date(started),
         took: clock::now() - field.began,
         machine,
         target: looked.probed,
@@ -388,11 +389,6 @@ fn advertised_differs(looked: &Looked, timeout: &IdleTimeout) -> Option<String> 
 
 pub(super) fn tool() -> Tool {
     Tool { name: env!("CARGO_PKG_NAME").into(), version: env!("CARGO_PKG_VERSION").into() }
-}
-
-pub(super) fn rfc3339(time: SystemTime) -> String {
-    jiff::Timestamp::try_from(time)
-        .map_or_else(|_| String::new(), |stamp| stamp.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
 #[cfg(test)]

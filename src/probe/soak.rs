@@ -12,6 +12,7 @@ use crate::clock;
 use crate::findings::{CloseKind, Deaths, Fate, Role, SOAK_SCHEMA, Soak, death_rate_bound};
 use crate::load::{Refusal, Stop};
 use crate::machine::Machine;
+use crate::saved;
 
 /// An idle time to be tried in bulk. How many connections are held and how fast they are opened stands in
 /// [`ProbeLimits`](super::ProbeLimits).
@@ -92,7 +93,7 @@ async fn hold(
         schema: SOAK_SCHEMA.into(),
         tool: run::tool(),
         command: std::mem::take(&mut probing.command),
-        started: run::rfc3339(started),
+        started: saved::date(started),
         took: clock::now() - field.began,
         machine,
         target: ground.looked.probed,

@@ -31,7 +31,7 @@ fn line(slot: &Slot, out: &mut dyn Write) -> io::Result<()> {
     for (q, quantile) in QUANTILES {
         write!(out, " {} {quantile}-ns", ns(slot.response.quantile(q)))?;
     }
-    let per_s = slot.completed as f64 / slot.duration.as_secs_f64().max(f64::MIN_POSITIVE);
-    let cpu = slot.client.cpu_ns / slot.response.len().max(1);
-    writeln!(out, " {per_s:.1} answers/s {cpu} cpu-ns/op")
+    let (per_s, cpu) =
+        (slot.requests_per_s().unwrap_or(0.0), slot.client_cpu_ns_per_request().unwrap_or(0.0));
+    writeln!(out, " {per_s:.1} answers/s {cpu:.0} cpu-ns/op")
 }

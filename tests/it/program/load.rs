@@ -220,6 +220,20 @@ fn the_time_and_the_processor_time_of_several_threads_are_those_of_all_requests(
 }
 
 #[test]
+fn a_target_that_falls_behind_is_not_said_to_answer_as_fast_as_it_is_asked() {
+    let _alone = alone();
+    // Half of what is offered: the other half is answered when the window has long been over.
+    let server = serving(&["rate-cap:400"]);
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["-c", "10", "-r", "800", "-z", "2s", "--warm-up", "0"];
+    let ran = run(&mut loading(folder.path(), &server.url(), &words), folder.path());
+    let arm = ran.arm("on");
+    assert!(arm["completed"].as_u64().unwrap() > 1_500, "{arm}");
+    let per_s = arm["requests_per_s"].as_f64().unwrap();
+    assert!((360.0..=420.0).contains(&per_s), "{per_s}");
+}
+
+#[test]
 fn a_search_brackets_the_rate_of_a_server_that_serves_so_many() {
     let _alone = alone();
     // A single server of 2.5 ms a request: at 400 a second it is full.
