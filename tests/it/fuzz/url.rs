@@ -2,10 +2,12 @@
 //! and what goes out asks that host for that path and says nothing else.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::IpAddr;
+use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use http::Uri;
-use keeplive::{ErrorKind, Origin, Pool, PoolConfig, Resolve, Scheme};
+use keeplive::{ErrorKind, Origin, Pool, PoolConfig, Route, Scheme};
 
 pub(crate) fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -37,9 +39,12 @@ fn check(origin: &Origin) {
     let _ = origin.host_header();
 }
 
+/// Over a Unix socket, for thousands of connections a second would use the local ports up.
 fn send(uri: &Uri, origin: &Origin) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    let address = listener.local_addr().expect("an address");
+    static NTH: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("keeplive-fuzz-{}-{}", std::process::id(), NTH.fetch_add(1, Relaxed));
+    let path = std::env::temp_dir().join(name);
+    let listener = UnixListener::bind(&path).expect("a socket in the temporary folder");
     let peer = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a connection");
         let mut head = Vec::new();
@@ -53,14 +58,14 @@ fn send(uri: &Uri, origin: &Origin) {
         let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
         head
     });
-    let resolve = Resolve { host: origin.host().to_owned(), port: origin.port(), address };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut tls = keeplive::TlsConfig::default();
     tls.verify = false;
-    let config = PoolConfig::default().resolve(vec![resolve]);
+    let config = PoolConfig::default().route(Route::UnixSocket(path.clone()));
     let pool = Pool::with_tls(config, tls.build().expect("TLS that nobody speaks here")).expect("a pool");
     let request = http::Request::get(uri.clone()).body(()).expect("a request");
     runtime.block_on(pool.send(request)).expect("a response");
+    std::fs::remove_file(path).expect("it was made above");
     let head = String::from_utf8(peer.join().expect("no panic")).expect("a request is ASCII");
     let host = origin.host_header();
     // RFC 9112, section 3.2.1: an empty path is asked for as `/`.
