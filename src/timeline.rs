@@ -9,7 +9,7 @@ use crate::duration::nanoseconds;
 use crate::histogram::Histogram;
 
 /// A slot is cut into so many intervals at most: each holds a histogram.
-const MOST: u32 = 120;
+const MOST: u64 = 120;
 
 /// A slot, interval by interval.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ pub struct Interval {
     pub failed: u64,
     /// Of those, that opened a connection.
     pub opened: u64,
+    /// Answers that came in this interval, whenever their requests were due; 0 in results of before this was counted.
+    #[serde(default)]
+    pub answered: u64,
     /// Response times, as [`Slot::response`](crate::measurement::Slot::response).
     pub response: Histogram,
 }
@@ -45,36 +48,50 @@ impl Interval {
         self.completed += other.completed;
         self.failed += other.failed;
         self.opened += other.opened;
+        self.answered += other.answered;
         self.response.merge(&other.response);
     }
 }
 
 impl Timeline {
-    /// A time line over `window` in whole seconds; `None` when it is too short for two of them.
+    /// A time line in whole seconds for what may take as long as `window`; `None` when that is too short for two of them.
     pub fn over(window: Duration) -> Option<Timeline> {
-        let seconds = u32::try_from(window.as_secs()).unwrap_or(u32::MAX);
-        if seconds < 2 {
-            return None;
-        }
-        let interval = Duration::from_secs(u64::from(seconds.div_ceil(MOST)));
-        Some(Timeline { interval, intervals: Vec::new() })
+        (window >= Duration::from_secs(2))
+            .then(|| Timeline { interval: Duration::from_secs(1), intervals: Vec::new() })
     }
 
-    /// The interval that holds what was due so long after the beginning.
+    /// The interval that holds what was due so long after the beginning. When there are too many, each two become one: how
+    /// long a run of so many requests takes is known when it is over.
     pub fn at(&mut self, due: Duration) -> &mut Interval {
-        let nth = (nanoseconds(due) / nanoseconds(self.interval).max(1)) as usize;
-        // A schedule ends with its window; whatever is due later belongs to the last interval.
-        let nth = nth.min(MOST as usize);
+        let mut nth = nanoseconds(due) / nanoseconds(self.interval).max(1);
+        while nth >= MOST {
+            self.coarsen();
+            nth /= 2;
+        }
+        let nth = nth as usize;
         if self.intervals.len() <= nth {
             self.intervals.resize_with(nth + 1, Interval::default);
         }
         &mut self.intervals[nth]
     }
 
+    fn coarsen(&mut self) {
+        self.interval *= 2;
+        let pair = |pair: &[Interval]| {
+            let mut one = pair[0].clone();
+            pair[1..].iter().for_each(|other| one.merge(other));
+            one
+        };
+        self.intervals = self.intervals.chunks(2).map(pair).collect();
+    }
+
     /// Adds another worker's account of the same slot.
     pub fn merge(&mut self, other: &Timeline) {
+        while self.interval < other.interval {
+            self.coarsen();
+        }
         for (nth, from) in (0..).zip(&other.intervals) {
-            self.at(self.interval * nth).merge(from);
+            self.at(other.interval * nth).merge(from);
         }
     }
 }
@@ -84,10 +101,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_run_has_no_more_intervals_than_a_short_one() {
-        let interval =
-            |seconds| Timeline::over(Duration::from_secs(seconds)).map(|line| line.interval.as_secs());
-        assert_eq!([1, 2, 120, 121, 3600].map(interval), [None, Some(1), Some(1), Some(2), Some(30)]);
+    fn a_long_run_has_no_more_intervals_than_a_short_one_and_loses_nothing() {
+        assert!(Timeline::over(Duration::from_millis(1_999)).is_none());
+        let run = |seconds: u64| {
+            let mut line = Timeline::over(Duration::from_secs(3_600)).unwrap();
+            (0..seconds).for_each(|second| line.at(Duration::from_secs(second)).completed += 1);
+            assert_eq!(line.intervals.iter().map(|one| one.completed).sum::<u64>(), seconds);
+            (line.interval.as_secs(), line.intervals.len())
+        };
+        assert_eq!([3, 120, 121, 3_600].map(run), [(1, 3), (1, 120), (2, 61), (32, 113)]);
+    }
+
+    #[test]
+    fn a_workers_line_that_ended_sooner_joins_a_coarser_one_either_way() {
+        let of = |second: u64| {
+            let mut line = Timeline::over(Duration::from_secs(3_600)).unwrap();
+            line.at(Duration::from_secs(second)).completed += 1;
+            line
+        };
+        let (mut short, mut long) = (of(3), of(300));
+        let (to_short, to_long) = (long.clone(), short.clone());
+        short.merge(&to_short);
+        long.merge(&to_long);
+        for line in [short, long] {
+            let counts: Vec<u64> = line.intervals.iter().map(|one| one.completed).collect();
+            assert_eq!((line.interval.as_secs(), counts.len()), (4, 76));
+            assert_eq!((counts[0], counts[75]), (1, 1));
+        }
     }
 
     #[test]

@@ -17,8 +17,9 @@ const ORDINARY_LAG: Duration = Duration::from_micros(200);
 const LAG_INVALID: f64 = 0.25;
 /// This share of the scheduled requests must have been issued.
 const ISSUED_INVALID: f64 = 0.999;
-/// This share must have been completed, or the target could not sustain the rate.
-const COMPLETED_NOTE: f64 = 0.99;
+/// Where requests wait for a connection and less than this share of them is answered while they are offered, the target
+/// is behind.
+const ANSWERED_NOTE: f64 = 0.95;
 /// Sending threads busier than this are the limit, not the target.
 const BUSY_INVALID: f64 = 0.95;
 /// Busier than this they may already be late.
@@ -85,8 +86,8 @@ pub struct ArmFacts {
     pub lag_p99: Option<Duration>,
     /// The share of the scheduled requests that were issued.
     pub issued: Option<f64>,
-    /// The share that was completed.
-    pub completed: Option<f64>,
+    /// As many answers came while requests were offered, as a share of these.
+    pub answered: Option<f64>,
     /// How busy the sending threads were.
     pub busy: Option<f64>,
     /// How long they were ready to run and had no processor, as a share of the time.
@@ -145,7 +146,7 @@ impl Validity {
 
 impl ArmFacts {
     fn of(visits: &Visits<'_>) -> ArmFacts {
-        let Slot { phases, lag, client, scheduled, issued, completed, .. } = &visits.total;
+        let Slot { phases, lag, client, scheduled, issued, .. } = &visits.total;
         let response_ns: u64 = phases.parts().iter().map(|(_, sum)| sum).sum();
         let ClientUse { cpu_ns, wall_ns, run_queue_ns, .. } = *client;
         let closings = ledger(visits);
@@ -154,7 +155,7 @@ impl ArmFacts {
             lag_share: share(phases.lag_ns, response_ns),
             lag_p99: lag.quantile(0.99),
             issued: share(*issued, *scheduled),
-            completed: share(*completed, *scheduled),
+            answered: share(visits.total.answered(), *scheduled),
             busy: share(cpu_ns, wall_ns),
             run_queue: share(run_queue_ns, wall_ns),
             closed_first: share(closings.closed_first, closings.closed_first + closings.peer_closed_first),
@@ -261,13 +262,15 @@ impl Reasons {
         if model == Model::Closed {
             return;
         }
-        if let Some(completed) = facts.completed.filter(|&completed| completed < COMPLETED_NOTE) {
+        let waits = facts.blocked.filter(|&blocked| blocked > BLOCKED_NOTE);
+        if let Some(answered) = facts.answered.filter(|&answered| answered < ANSWERED_NOTE && waits.is_some())
+        {
             self.note(format!(
-                "the target could not sustain the offered rate in arm `{name}`: {} of the requests were completed",
-                percent(completed)
+                "arm `{name}` could not keep up with the offered rate: {} of it was answered meanwhile, by the target or \
+                 for want of connections",
+                percent(answered)
             ));
         }
-        let waits = facts.blocked.filter(|&blocked| blocked > BLOCKED_NOTE);
         if let Some(queue) = facts.queue.filter(|&queue| queue > QUEUE_INVALID && waits.is_some() && !alone) {
             self.invalid(format!(
                 "arm `{name}` fell behind the offered rate: its requests waited for a free connection, on average {} of \
@@ -332,7 +335,11 @@ impl Reasons {
                 percent(waited)
             );
             if waited > RUN_QUEUE_INVALID {
-                self.invalid(format!("{text}: something else uses this machine; lower --rate or --threads"));
+                let cure = match model {
+                    Model::Closed => "end it, or measure from another machine",
+                    Model::Open { .. } => "end it, or lower --rate",
+                };
+                self.invalid(format!("{text}: something else uses this machine; {cure}"));
             } else {
                 self.note(text);
             }
@@ -364,8 +371,8 @@ impl Reasons {
             (visits.count(|slot| slot.scheduled), visits.count(|slot| slot.completed));
         if completed * 2 < scheduled {
             self.failing(alone, format!(
-                "only {completed} of {scheduled} requests of arm `{name}` were answered: its times are mostly those \
-                 of failures"
+                "only {completed} of {scheduled} requests of arm `{name}` were answered: its times are of these, and \
+                 of those that ran out of time"
             ));
         }
         if let Some(errors) = facts.errors.filter(|&errors| errors > ERRORS_INVALID && !alone) {
@@ -531,7 +538,11 @@ mod tests {
             Severity::Invalid,
             "only 99.0 % of the requests due in arm `on`",
         );
-        says(&changed(|slot| slot.completed -= 10), Severity::Note, "could not sustain the offered rate");
+        let behind = changed(|slot| {
+            slot.answered_within = Some(slot.scheduled / 2);
+            slot.phases.blocked_ns = slot.response.sum().as_nanos() as u64 / 2;
+        });
+        says(&behind, Severity::Note, "could not keep up with the offered rate: 50 % of it was answered");
         says(&changed(|slot| slot.completed = 200), Severity::Invalid, "only 1600 of 4000 requests");
     }
 

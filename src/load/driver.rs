@@ -33,6 +33,9 @@ const DEAD_SLOTS: usize = 2;
 /// And so many requests in them: a few may be bad luck.
 const DEAD_REQUESTS: u64 = 20;
 
+/// So long at least a lone arm is looked at until it is steady.
+const SHORTEST_PATIENCE: Duration = Duration::from_secs(3);
+
 pub(super) struct Driver {
     plan: Plan,
     load: Load,
@@ -269,7 +272,7 @@ impl Driver {
             with.tell(Progress::Searching { arm: name.clone() });
             let Some(Found { requests_per_s, steady }) = self.search(arm)? else { return Ok(None) };
             if !steady {
-                self.notes.push(format!("arm `{name}` was not steady in the warm-up"));
+                self.notes.push(format!("arm `{name}` was not seen to be steady in the warm-up"));
             }
             if !matches!(self.load, Load::Rate(..)) {
                 with.tell(Progress::Found { arm: name.clone(), requests_per_s });
@@ -342,7 +345,10 @@ impl Driver {
             let requests_per_s = search::requests_per_s(&slot);
             return Ok((!self.stop.is_set()).then_some(Found { requests_per_s, steady: true }));
         }
-        let found = search::capacity(|| {
+        // What one arm does alone need not be known before it is measured: a slow target is not looked at for longer.
+        let patience = (self.plan.arms.len() == 1).then_some(self.plan.slot.max(SHORTEST_PATIENCE));
+        let begun = clock::now();
+        let look = || {
             if self.stop.is_set() || failure.is_some() {
                 return None;
             }
@@ -353,7 +359,9 @@ impl Driver {
                     None
                 }
             }
-        });
+        };
+        let enough = || patience.is_some_and(|patience| clock::now() - begun >= patience);
+        let found = search::capacity(look, enough);
         match failure {
             Some(error) => Err(error),
             None => Ok(found),
@@ -371,9 +379,12 @@ impl Driver {
             arm,
             measured: false,
             model,
-            // Long enough for a few responses of the slowest target.
+            // Long enough for a few responses of the slowest target, and not for more than a lone arm is measured.
             washout: search::WASHOUT.max(self.first_response * 3 / 2),
-            window: search::WINDOW.max(self.first_response * 5),
+            window: search::WINDOW.max(match self.plan.arms.len() {
+                1 => (self.first_response * 5).min(self.plan.slot),
+                _ => self.first_response * 5,
+            }),
             most: self.most_in_search(arm),
             stages: Vec::new(),
             draw: u64::MAX,

@@ -78,7 +78,7 @@ fn generator_limit(slot: &Slot) -> Option<String> {
         Some("no local port was left".into())
     } else if n(ErrorKind::NoFiles) > 0 {
         Some("no file descriptor was left".into())
-    } else if slot.issued as f64 / (slot.scheduled.max(1) as f64) < 0.999 {
+    } else if slot.scheduled > 0 && share(slot.issued, slot.scheduled) < 0.999 {
         Some("not every request that was due was issued".into())
     } else if share(client.cpu_ns, client.wall_ns) > 0.95 {
         Some("its threads were busy all the time".into())

@@ -112,6 +112,9 @@ impl Recorder {
             self.begins.is_some_and(|begins| at >= begins) && self.ends.is_some_and(|ends| at <= ends);
         if let (true, Some(answered)) = (is_within, &mut self.slot.answered_within) {
             *answered += 1;
+            if let (Some(begins), Some(line)) = (self.begins, &mut self.slot.timeline) {
+                line.at(at - begins).answered += 1;
+            }
         }
     }
 

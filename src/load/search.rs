@@ -25,10 +25,16 @@ pub(super) struct Found {
     pub(super) steady: bool,
 }
 
-/// Looks until two looks in a row agree. `look` answers `None` when the run was asked to stop.
-pub(super) fn capacity(mut look: impl FnMut() -> Option<f64>) -> Option<Found> {
+/// Looks until two looks in a row agree, or until it is `enough`. `look` answers `None` when the run was asked to stop.
+pub(super) fn capacity(
+    mut look: impl FnMut() -> Option<f64>,
+    mut enough: impl FnMut() -> bool,
+) -> Option<Found> {
     let mut last = look()?;
     for _ in 1..MOST_LOOKS {
+        if enough() {
+            break;
+        }
         let next = look()?;
         if (next - last).abs() <= STEADY * next.max(last) {
             return Some(Found { requests_per_s: next, steady: true });
@@ -56,7 +62,7 @@ mod tests {
 
     fn looks(values: &[f64]) -> Option<Found> {
         let mut values = values.iter().copied();
-        capacity(|| values.next())
+        capacity(|| values.next(), || false)
     }
 
     #[test]

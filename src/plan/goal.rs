@@ -72,11 +72,10 @@ impl FromStr for Goal {
     ///
     /// What is wrong, with the cure.
     fn from_str(text: &str) -> Result<Goal, String> {
-        let mut terms = text
-            .split(',')
-            .map(|part| term(part.trim()))
-            .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| format!("`{text}` is no goal: write it as p99<5ms,errors<0.1%"))?;
+        let mut terms =
+            text.split(',').map(|part| term(part.trim())).collect::<Option<Vec<_>>>().ok_or_else(|| {
+                format!("`{text}` is no goal: write it as p99<5ms,errors<0.1%, times with their unit")
+            })?;
         if !terms.iter().any(|term| matches!(term, Term::Errors(_))) {
             terms.push(Term::Errors(ERRORS));
         }
@@ -87,7 +86,9 @@ impl FromStr for Goal {
 fn term(text: &str) -> Option<Term> {
     let (name, limit) = text.split_once('<')?;
     let (name, limit) = (name.trim(), limit.trim());
-    let time = || crate::duration::parse(limit).ok().filter(|time| !time.is_zero());
+    // `p99<5` would mean seconds, and hardly anybody who writes it.
+    let has_unit = limit.ends_with(|last: char| last.is_ascii_alphabetic());
+    let time = || crate::duration::parse(limit).ok().filter(|time| has_unit && !time.is_zero());
     match name {
         "errors" => {
             let share: f64 = limit.strip_suffix('%')?.trim().parse().ok()?;
@@ -141,9 +142,19 @@ mod tests {
 
     #[test]
     fn what_is_no_goal_is_refused_with_the_cure() {
-        for text in
-            ["", "p99", "p99<", "p99>5ms", "p0<1s", "p100<1s", "errors<1", "errors<0%", "x<1s", "p99<5ms,"]
-        {
+        for text in [
+            "",
+            "p99",
+            "p99<",
+            "p99<5",
+            "p99>5ms",
+            "p0<1s",
+            "p100<1s",
+            "errors<1",
+            "errors<0%",
+            "x<1s",
+            "p99<5ms,",
+        ] {
             assert!(text.parse::<Goal>().unwrap_err().contains("p99<5ms"), "{text}");
         }
     }

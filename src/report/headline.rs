@@ -16,7 +16,11 @@ pub fn headline(measurement: &Measurement, comparison: &Comparison) -> String {
     }
     if measurement.interrupted {
         let (complete, planned) = (comparison.complete_rounds, measurement.plan.rounds);
-        text.push_str(&format!("Interrupted after {complete} of {planned} complete rounds. "));
+        if measurement.plan.arms.len() > 1 {
+            text.push_str(&format!("Interrupted after {complete} of {planned} complete rounds. "));
+        } else {
+            text.push_str("Interrupted before its end. ");
+        }
     }
     text.push_str(&answer(measurement, comparison));
     if let Some(it) = &comparison.delayed_ack {
@@ -55,12 +59,17 @@ fn alone(measurement: &Measurement, arm: &ArmSummary) -> String {
             format!("{} requests/s offered{average}", three_digits(rate))
         }
     };
-    let failed: u64 = arm.errors.values().sum();
-    let failures = if failed == 0 {
-        "every request had a good answer".into()
-    } else {
-        let share = failed as f64 / arm.requests.max(1) as f64;
-        format!("{} of {} requests failed ({})", count(failed), count(arm.requests), percent(share))
+    let of_all = |n: u64, what: &str| {
+        let share = n as f64 / arm.requests.max(1) as f64;
+        format!("{} of {} requests {what} ({})", count(n), count(arm.requests), percent(share))
+    };
+    let failures = match (arm.failed(), arm.censored) {
+        (0, 0) => "every request had a good answer".into(),
+        (failed, 0) => of_all(failed, "failed"),
+        (0, censored) => of_all(censored, "were not answered by the end"),
+        (failed, censored) => {
+            format!("{}, and {} were not answered by the end", of_all(failed, "failed"), count(censored))
+        }
     };
     let times = arm.response.map_or_else(String::new, |points| {
         format!(

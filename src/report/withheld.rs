@@ -18,8 +18,7 @@ pub const HEADLINE: &str =
     "Invalid: what was measured cannot be said to be the target's doing, so no number is shown.";
 
 /// How to see the numbers all the same.
-pub const CURE: &str =
-    "--allow-invalid prints them, marked as invalid, and so does `keeplive report` of a saved result";
+pub const CURE: &str = "--allow-invalid prints them, marked as invalid; `keeplive report --allow-invalid FILE` does so with a saved result";
 
 /// For a terminal.
 ///

@@ -265,7 +265,7 @@ pub(crate) struct OutputArgs {
     #[arg(long, conflicts_with = "out")]
     pub(crate) no_save: bool,
     /// Also write the report as one HTML file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = page)]
     pub(crate) html: Option<PathBuf>,
     /// Show the numbers of an invalid run too, marked; otherwise only why it is invalid. The exit code is 4 in both cases
     #[arg(long)]
@@ -464,6 +464,20 @@ pub(crate) fn folder(text: &str) -> Result<PathBuf, String> {
             Err("it is a file, and results are saved in a folder; --no-save saves \
                                              nothing, and `keeplive report` writes into named files"
                 .into())
+        }
+        _ => Ok(path),
+    }
+}
+
+/// A file to be written when all is done: better to hear now that it cannot be.
+pub(crate) fn page(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_dir() {
+        return Err("it is a folder: name a file".into());
+    }
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            Err(format!("there is no folder {}: make it first", folder.display()))
         }
         _ => Ok(path),
     }

@@ -30,6 +30,7 @@ pub(crate) fn run(args: LoadArgs) -> io::Result<Exit> {
 }
 
 fn loading(args: &LoadArgs) -> io::Result<Comparing> {
+    check(args)?;
     let load = load_of(args)?;
     let warm_up = warm_up(args);
     let Asked { target, several } = targets::asked(&args.url, &args.targets, &args.request)?;
@@ -62,6 +63,19 @@ fn loading(args: &LoadArgs) -> io::Result<Comparing> {
         command: command::to_save(words, &args.request, Some(&args.way)),
         embedded: false,
     })
+}
+
+/// What would be passed over in silence.
+fn check(args: &LoadArgs) -> io::Result<()> {
+    match args.keep_alive {
+        KeepAliveArg::On | KeepAliveArg::Requests(_) if args.resume => Err(io::Error::other(
+            "--resume is for new connections each: give --keep-alive off, or leave it out",
+        )),
+        KeepAliveArg::Off | KeepAliveArg::Requests(_) if args.pool.max_exchanges.is_some() => Err(
+            io::Error::other("--keep-alive says already after how many requests: leave --max-exchanges out"),
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn load_of(args: &LoadArgs) -> io::Result<Load> {

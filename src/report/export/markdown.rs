@@ -47,7 +47,10 @@ fn table(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
     row("answers/s", &|arm| Some(units::three_digits(arm.requests_per_s)))?;
     row("client CPU/request", &|arm| arm.client_cpu_per_request.map(units::time))?;
     row("connections opened", &|arm| Some(units::count(arm.connections.opened)))?;
-    row("failed", &|arm| Some(units::count(arm.errors.values().sum())))?;
+    row("failed", &|arm| Some(units::count(arm.failed())))?;
+    if arms.iter().any(|arm| arm.censored > 0) {
+        row("unanswered", &|arm| Some(units::count(arm.censored)))?;
+    }
     writeln!(out)
 }
 

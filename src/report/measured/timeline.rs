@@ -115,11 +115,15 @@ fn points(measurement: &Measurement) -> Vec<Point> {
 /// The last interval may be one that the window's end cuts short: its rate is of the part that it has.
 fn intervals(line: &Timeline, whole_s: f64) -> Vec<Point> {
     let each_s = line.interval.as_secs_f64();
+    let counts_answers = line.intervals.iter().any(|one| one.answered > 0);
     let stretch = |nth: usize| (nth as f64 * each_s, (whole_s - nth as f64 * each_s).min(each_s));
     let all = line.intervals.iter().enumerate().map(|(nth, one)| (stretch(nth), one));
     // A sliver tells nothing of a rate.
     all.filter(|((_, length_s), _)| *length_s > each_s / 10.0)
-        .map(|(stretch, one)| Point::new(0, stretch, one.completed, one.failed, &one.response))
+        .map(|(stretch, one)| {
+            let answered = if counts_answers { one.answered } else { one.completed };
+            Point::new(0, stretch, answered, one.failed, &one.response)
+        })
         .collect()
 }
 

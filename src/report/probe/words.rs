@@ -186,8 +186,11 @@ fn requests(findings: &Findings) -> Option<String> {
                 (true, false) => "announced",
                 (false, _) => "not announced",
             };
-            let repeated =
-                if limit.repeated { "" } else { "; not the same every time, so no limit on requests" };
+            let repeated = match (limit.repeated, findings.interrupted) {
+                (true, _) => "",
+                (false, true) => "; seen once, for the probe was interrupted",
+                (false, false) => "; not the same every time, so no limit on requests",
+            };
             format!("{} on a connection, {announced}{repeated}", count(value))
         }
     })

@@ -97,7 +97,8 @@ fn a_page_that_cannot_be_written_is_an_error_and_loses_no_result() {
     let out = folder.path().join("results");
     let mut command = program();
     short(&mut command, &out);
-    let output = command.args(["--rate", "100", "--html"]).arg(folder.path()).output().unwrap();
+    // A folder that is there, and in which nobody can make a file.
+    let output = command.args(["--rate", "100", "--html", "/proc/page.html"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("could not write"));
     assert_eq!(std::fs::read_dir(out).unwrap().count(), 1);

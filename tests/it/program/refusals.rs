@@ -58,6 +58,8 @@ fn urls_and_fields_that_cannot_work_are_refused() {
 #[test]
 fn a_place_that_cannot_be_saved_to_is_refused_before_anything_is_measured() {
     says(&["http://127.0.0.1:1/", "-o", "/dev/null"], &["it is a file", "--no-save"]);
+    says(&["http://127.0.0.1:1/", "--html", "/nowhere/at/all.html"], &["no folder /nowhere/at"]);
+    says(&["http://127.0.0.1:1/", "--html", "/tmp"], &["name a file"]);
 }
 
 #[test]

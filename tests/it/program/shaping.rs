@@ -123,6 +123,8 @@ fn options_that_contradict_each_other_are_refused_with_the_cure() {
     refused(&["--local-addr", "eth0"], "its own address");
     refused(&["--connect-to", "a:1"], "HOST1:PORT1");
     refused(&["--expect-status", "ok"], "200-299");
+    refused(&["--resume"], "--keep-alive off");
+    refused(&["--keep-alive", "off", "--max-exchanges", "3"], "leave --max-exchanges out");
 }
 
 #[test]
