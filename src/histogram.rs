@@ -34,7 +34,16 @@ impl Default for Histogram {
 impl Histogram {
     /// An empty distribution.
     pub fn new() -> Histogram {
-        let counts = hdrhistogram::Histogram::new_with_bounds(1, HIGHEST, 3)
+        Histogram::with_digits(3)
+    }
+
+    /// An empty distribution of two significant digits, in an eighth of the room: where there are many of them.
+    pub(crate) fn coarse() -> Histogram {
+        Histogram::with_digits(2)
+    }
+
+    fn with_digits(digits: u8) -> Histogram {
+        let counts = hdrhistogram::Histogram::new_with_bounds(1, HIGHEST, digits)
             .expect("the bounds are constants that HdrHistogram accepts");
         Histogram { counts, min: u64::MAX, max: 0, sum: 0, overflow: 0 }
     }
@@ -212,6 +221,23 @@ mod tests {
         let histogram = of(&[7_200_000_000_000]);
         assert_eq!((histogram.len(), histogram.overflow()), (1, 1));
         assert_eq!(histogram.max(), Some(Duration::from_secs(7200)));
+    }
+
+    #[test]
+    fn a_coarse_one_keeps_two_digits_and_joins_others() {
+        let mut coarse = Histogram::coarse();
+        (1..=1_000).for_each(|ms| coarse.record(Duration::from_millis(ms)));
+        let is_near = |histogram: &Histogram| {
+            let p99 = histogram.quantile(0.99).unwrap().as_secs_f64();
+            assert!((0.98..=1.0).contains(&p99) && histogram.len() == 1_000, "{p99}");
+        };
+        is_near(&coarse);
+        let mut fine = Histogram::new();
+        fine.merge(&coarse);
+        is_near(&fine);
+        let read: Histogram = serde_json::from_str(&serde_json::to_string(&coarse).unwrap()).unwrap();
+        is_near(&read);
+        assert_eq!((read.max(), read.sum()), (coarse.max(), coarse.sum()));
     }
 
     proptest! {

@@ -37,11 +37,16 @@ pub struct Interval {
     /// Answers that came in this interval, whenever their requests were due; 0 in results of before this was counted.
     #[serde(default)]
     pub answered: u64,
-    /// Response times, as [`Slot::response`](crate::measurement::Slot::response).
+    /// Response times, as [`Slot::response`](crate::measurement::Slot::response); those of a time line to two digits.
     pub response: Histogram,
 }
 
 impl Interval {
+    /// One of many.
+    fn coarse() -> Interval {
+        Interval { response: Histogram::coarse(), ..Interval::default() }
+    }
+
     /// Adds another account of the same time.
     pub fn merge(&mut self, other: &Interval) {
         self.scheduled += other.scheduled;
@@ -70,19 +75,20 @@ impl Timeline {
         }
         let nth = nth as usize;
         if self.intervals.len() <= nth {
-            self.intervals.resize_with(nth + 1, Interval::default);
+            self.intervals.resize_with(nth + 1, Interval::coarse);
         }
         &mut self.intervals[nth]
     }
 
     fn coarsen(&mut self) {
         self.interval *= 2;
-        let pair = |pair: &[Interval]| {
-            let mut one = pair[0].clone();
-            pair[1..].iter().for_each(|other| one.merge(other));
-            one
-        };
-        self.intervals = self.intervals.chunks(2).map(pair).collect();
+        let mut all = std::mem::take(&mut self.intervals).into_iter();
+        while let Some(mut pair) = all.next() {
+            if let Some(second) = all.next() {
+                pair.merge(&second);
+            }
+            self.intervals.push(pair);
+        }
     }
 
     /// Adds another worker's account of the same slot.
