@@ -111,10 +111,10 @@ pub struct Target {
 
 /// Whether a field's value is a secret: a saved result is passed on.
 pub fn is_credential(field: &str) -> bool {
-    ["authorization", "proxy-authorization", "cookie", "x-api-key"]
-        .iter()
-        .any(|name| field.eq_ignore_ascii_case(name))
-        || field.to_ascii_lowercase().contains("token")
+    const MARKS: [&str; 9] =
+        ["auth", "cookie", "token", "key", "secret", "password", "session", "credential", "signature"];
+    let field = field.to_ascii_lowercase();
+    MARKS.iter().any(|mark| field.contains(mark))
 }
 
 /// What stands for a value that is not saved.

@@ -99,14 +99,14 @@ impl Soak {
         self.tried - self.alive
     }
 
-    /// Whether something was tried and all of it lived.
+    /// Whether enough was tried and all of it lived.
     pub fn is_safe(&self) -> bool {
-        self.tried > 0 && self.lost() == 0
+        self.is_told() && self.lost() == 0
     }
 
-    /// Whether it tells anything at all.
+    /// Whether it tells anything: some were lost, or at least as many were tried as could not be.
     pub fn is_told(&self) -> bool {
-        self.tried > 0
+        self.lost() > 0 || (self.tried > 0 && self.tried >= self.discarded.max(self.failed_to_open))
     }
 
     /// What it came to, in a sentence.
@@ -120,6 +120,13 @@ impl Soak {
             return format!(
                 "{idle} s of idleness is safe as far as {tried} connections tell: all answered afterwards, so that fewer \
                  than {bound:.2} % die of it (95 % confidence)"
+            );
+        }
+        if !self.is_told() {
+            let rest = self.discarded.max(self.failed_to_open);
+            return format!(
+                "only {tried} connections were idle for {idle} s, and all answered afterwards; {rest} tell nothing, so that \
+                 no more can be said"
             );
         }
         if *alive == 0 {
@@ -204,6 +211,23 @@ pub(crate) mod tests {
         assert_eq!(soaked(0, 7).sentence(), "55 s of idleness is not safe: all 7 connections were lost");
         assert!(soaked(95, 100).sentence().contains("up to 10.2"), "{}", soaked(95, 100).sentence());
         assert!(soaked(300, 300).sentence().contains("fewer than 0.99 %"), "{}", soaked(300, 300).sentence());
+    }
+
+    #[test]
+    fn few_of_many_tell_of_a_death_and_not_of_safety() {
+        let with_rest = |alive, discarded, failed_to_open| {
+            let soak = Soak { discarded, failed_to_open, ..soaked(alive, 3) };
+            (soak.is_safe(), soak.is_told(), soak.sentence())
+        };
+        assert!(with_rest(3, 3, 0).0);
+        for (safe, told, sentence) in [with_rest(3, 17, 0), with_rest(3, 0, 97)] {
+            assert!(
+                !safe && !told && sentence.starts_with("only 3 connections were idle for 55 s"),
+                "{sentence}"
+            );
+        }
+        let (safe, told, sentence) = with_rest(2, 17, 0);
+        assert!(!safe && told && sentence.contains("1 of 3 connections were lost"), "{sentence}");
     }
 
     #[test]

@@ -28,10 +28,17 @@ impl Template {
             .map_err(|_| Refusal::Usage(format!("`{}` is not an HTTP method", target.method)))?;
         let mut headers = HeaderMap::new();
         for (name, value) in &target.headers {
-            let bad =
-                || Refusal::Usage(format!("`{name}: {value}` is not a header field: write 'Name: value'"));
+            // Its value may be a secret.
+            let bad = || {
+                Refusal::Usage(format!(
+                    "what is given for `{name}` is not a header field: write 'Name: value'"
+                ))
+            };
             let name = HeaderName::try_from(name).map_err(|_| bad())?;
-            headers.append(name, HeaderValue::try_from(value).map_err(|_| bad())?);
+            let value = HeaderValue::try_from(value).map_err(|_| bad())?;
+            let too_many =
+                |_| Refusal::Usage("more header fields than a request can carry: give fewer".into());
+            headers.try_append(name, value).map_err(too_many)?;
         }
         if headers.contains_key(http::header::CONNECTION) {
             let text = "the Connection field is what the arms differ in: leave it out";

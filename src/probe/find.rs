@@ -490,6 +490,8 @@ fn grid(max_idle: Duration, hints: &[Duration]) -> Vec<Duration> {
     times.extend(
         hints
             .iter()
+            // A server may announce more than can be multiplied.
+            .filter(|hint| **hint < max_idle * 2)
             .flat_map(|hint| [hint.mul_f64(0.97), hint.mul_f64(1.03)])
             .filter(|idle| *idle < max_idle),
     );
@@ -562,5 +564,11 @@ mod tests {
             two[1].as_secs_f64() <= two[0].as_secs_f64() * ratio * 1.001
         };
         assert!(grid.windows(2).all(is_near));
+    }
+
+    #[test]
+    fn a_hint_beyond_what_can_be_counted_has_no_sender() {
+        let s = Duration::from_secs;
+        assert_eq!(grid(s(2), &[s(u64::MAX), s(u64::MAX / 2)]), grid(s(2), &[]));
     }
 }

@@ -162,12 +162,12 @@ impl Line {
                 Err(_) if !ear.has_heard() => {
                     let unheard = self.unheard(diag, now - asked);
                     let is_silent = doubt(unheard.is_some()) || unheard == Some(Unheard::Silent);
-                    let late = || (now >= latest).then_some(Reply::NoAnswer);
-                    is_silent.then_some(Reply::Ended(CloseKind::Silent)).or_else(late)
+                    is_silent.then_some(Reply::Ended(CloseKind::Silent))
                 }
-                Err(_) => (now >= latest).then_some(Reply::NoAnswer),
+                Err(_) => None,
             };
-            if let Some(reply) = heard {
+            // A peer that talks on and on has not answered either.
+            if let Some(reply) = heard.or_else(|| (now >= latest).then_some(Reply::NoAnswer)) {
                 if matches!(reply, Reply::Answered(_)) {
                     self.quiet_since = now;
                     self.answered += 1;

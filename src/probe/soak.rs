@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::crew::Crew;
+use super::crew::{Crew, Moment};
 use super::diag::Diag;
 use super::field::{Errand, Outcome, Over, Start};
 use super::run::{self, Ground};
@@ -37,6 +37,9 @@ pub(super) fn soak(
     run::runtime()?.block_on(hold(probing, soaking, stop, watch))
 }
 
+/// Whatever the range of local ports.
+const MOST_CONNECTIONS: u32 = 65_000;
+
 fn fault(probing: &Probing, soaking: Soaking) -> Option<String> {
     let limits = &probing.limits;
     if soaking.idle.is_zero() {
@@ -44,6 +47,12 @@ fn fault(probing: &Probing, soaking: Soaking) -> Option<String> {
     }
     if soaking.rounds == 0 || limits.connections == 0 || limits.connects_per_s == 0 {
         return Some("--rounds, --connections and --connects-per-second must be 1 or more".into());
+    }
+    if limits.connections > MOST_CONNECTIONS {
+        return Some(format!(
+            "--connections is above {MOST_CONNECTIONS}: this machine has no more local ports to one address; give more \
+             --rounds instead"
+        ));
     }
     if limits.budget.is_some_and(|budget| budget < soaking.idle) {
         return Some("--budget is below --idle: not one connection could be idle so long; raise it".into());
@@ -80,10 +89,13 @@ async fn hold(
         start: Start::Answer,
         keepalive: None,
     };
-    for _ in 0..tries {
-        crew.send_out(errand.clone(), &over);
+    // One round after the other: those that wait for their turn would wait in memory.
+    for _ in 0..soaking.rounds {
+        (0..probing.limits.connections).for_each(|_| crew.send_out(errand.clone(), &over));
+        if crew.all_home().await != Moment::Empty {
+            break;
+        }
     }
-    crew.all_home().await;
     crew.call_home(&over).await;
     let outcomes = std::mem::take(&mut crew.home);
     let failed_to_open = field.notes().failures.len() as u64;

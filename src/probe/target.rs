@@ -42,7 +42,7 @@ fn http(target: &Target) -> Result<(Origin, Speech), Refusal> {
     let mut request = format!("{method} {path} HTTP/1.1\r\n").into_bytes();
     let mut has_host = false;
     for (name, value) in &target.headers {
-        let bad = || usage(format!("`{name}: {value}` is not a header field: write 'Name: value'"));
+        let bad = || usage(format!("what is given for `{name}` is not a header field: write 'Name: value'"));
         let checked = HeaderName::try_from(name).map_err(|_| bad())?;
         let value = HeaderValue::try_from(value).map_err(|_| bad())?;
         if [http::header::CONNECTION, http::header::CONTENT_LENGTH, http::header::TRANSFER_ENCODING]

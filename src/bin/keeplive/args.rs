@@ -348,7 +348,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE", requires = "tls")]
     pub(crate) write_cert: Option<PathBuf>,
     /// Length of every response body [unit: bytes]
-    #[arg(long, default_value_t = 13, value_name = "BYTES")]
+    #[arg(long, default_value_t = 13, value_name = "BYTES", value_parser = body_len)]
     pub(crate) body: usize,
     /// Status of every response
     #[arg(long, default_value_t = 200, value_name = "STATUS")]
@@ -466,6 +466,15 @@ pub(crate) fn folder(text: &str) -> Result<PathBuf, String> {
                 .into())
         }
         _ => Ok(path),
+    }
+}
+
+/// The server has its body in memory.
+fn body_len(text: &str) -> Result<usize, String> {
+    let most = 1_usize << 30;
+    match text.parse() {
+        Ok(bytes) if bytes <= most => Ok(bytes),
+        _ => Err(format!("`{text}` is no length of a body: write a number of bytes up to {most}")),
     }
 }
 

@@ -14,7 +14,13 @@ static DRAWN: Mutex<Option<Vec<usize>>> = Mutex::new(Some(Vec::new()));
 pub(crate) fn say(text: &str) {
     let mut drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner);
     let erased = drawn.as_mut().map(|lines| erasing(&std::mem::take(lines), columns())).unwrap_or_default();
-    let _ = writeln!(std::io::stderr(), "{erased}{text}");
+    let _ = writeln!(std::io::stderr(), "{erased}{}", harmless(text));
+}
+
+/// What comes from files and servers may hold what a terminal obeys.
+fn harmless(text: &str) -> std::borrow::Cow<'_, str> {
+    let obeyed = |c: char| c.is_control() && c != '\n';
+    if text.contains(obeyed) { text.replace(obeyed, "?").into() } else { text.into() }
 }
 
 /// Draws the view over what it was.
@@ -60,6 +66,12 @@ pub(crate) fn size() -> Option<(u16, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_not_said_to_it() {
+        assert_eq!(harmless("a \u{1b}]0;x\u{7} b\u{9b}\nc"), "a ?]0;x? b?\nc");
+        assert_eq!(harmless("as it is"), "as it is");
+    }
 
     #[test]
     fn a_view_is_erased_row_by_row_also_when_the_terminal_has_become_narrower() {

@@ -23,16 +23,17 @@ pub(super) fn write(
         out,
         "\n<sub>{} · {} · {} complete rounds · keeplive {} · plan {}</sub>",
         escape(&measurement.plan.target.url),
-        measurement.started,
+        escape(&measurement.started),
         comparison.complete_rounds,
-        measurement.tool.version,
-        measurement.plan_id,
+        escape(&measurement.tool.version),
+        escape(&measurement.plan_id),
     )
 }
 
 fn table(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
     let arms = &comparison.arms;
-    let names: Vec<String> = arms.iter().map(|arm| format!("`{}`", arm.name)).collect();
+    let names: Vec<String> =
+        arms.iter().map(|arm| format!("`{}`", arm.name.replace(['`', '|', '\n', '\r'], "?"))).collect();
     writeln!(out, "| response time | {} |", names.join(" | "))?;
     writeln!(out, "|---|{}", "---:|".repeat(arms.len()))?;
     let mut row = |name: &str, value: &dyn Fn(&ArmSummary) -> Option<String>| {

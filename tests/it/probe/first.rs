@@ -28,6 +28,34 @@ fn before_its_first_request_a_connection_to_haproxy_is_answered_408() {
 }
 
 #[test]
+fn a_peer_that_talks_without_end_has_not_answered() {
+    for words in ["HTTP/1.1 100 Continue\r\n\r\n", "x"] {
+        let peer = Scripted::start(move |conn| {
+            conn.read_request();
+            // Until the client has gone.
+            while std::io::Write::write_all(&mut conn.tcp(), words.as_bytes()).is_ok() {}
+        });
+        let mut probing = at(peer.addr());
+        if words == "x" {
+            probing.target = ProbeTarget::Tcp {
+                url: format!("tcp://{}", peer.addr()),
+                send: b"hello\r\n\r\n".to_vec(),
+                expect: b"never said".to_vec(),
+            };
+        }
+        probing.limits.max_time = ms(300);
+        let began = crate::support::now();
+        let refusal = probe::run(probing, &Stop::default(), &mut |_| {}).expect_err("no answer").to_string();
+        assert!(refusal.contains("no answer"), "{refusal}");
+        assert!(
+            crate::support::now() - began < ms(5000),
+            "it waited for {:?}",
+            crate::support::now() - began
+        );
+    }
+}
+
+#[test]
 fn before_its_first_request_nginx_closes_after_the_accept_and_after_the_handshake() {
     let nginx = Nginx::new()
         .tls(Tls { version: Version::Tls13, resumption: true })
