@@ -25,7 +25,8 @@ fn loading(folder: &Path, url: &str, words: &[&str]) -> Command {
 
 /// Runs until the machine, which others may be using too, let every request start when it was due.
 fn run_in_time(server: &Running, words: &[&str]) -> Ran {
-    for _ in 0..4 {
+    // Whoever else uses this machine may stop it for tens of milliseconds at a time, for a minute.
+    for _ in 0..10 {
         let ran = run_until_valid(|folder| loading(folder, &server.url(), words));
         if ran.summary["arms"][0]["lag_ns"]["p99"].as_u64().unwrap() < 500_000 {
             return ran;
