@@ -375,18 +375,23 @@ impl Slot {
     pub fn answered(&self) -> u64 {
         self.answered_within.unwrap_or(self.completed)
     }
+}
 
-    /// Answers a second, while the window was open; `None` when it never was.
-    pub fn requests_per_s(&self) -> Option<f64> {
-        let seconds = self.duration.as_secs_f64();
-        (seconds > 0.0).then(|| self.answered() as f64 / seconds)
-    }
+/// Answers a second over these slots, while their windows were open; `None` when they never were.
+pub fn requests_per_s(slots: &[&Slot]) -> Option<f64> {
+    let open: Duration = slots.iter().map(|slot| slot.duration).sum();
+    (!open.is_zero()).then(|| answered(slots) as f64 / open.as_secs_f64())
+}
 
-    /// What the client's own processor time comes to for each answer, in nanoseconds; `None` where it is not known.
-    pub fn client_cpu_ns_per_request(&self) -> Option<f64> {
-        let (cpu_ns, answered) = (self.client.cpu_ns, self.answered());
-        (cpu_ns > 0 && answered > 0).then(|| cpu_ns as f64 / answered as f64)
-    }
+/// What the client's own processor time comes to for each answer of these slots, in nanoseconds; `None` where it is not known.
+pub fn client_cpu_ns_per_request(slots: &[&Slot]) -> Option<f64> {
+    let cpu_ns: u64 = slots.iter().map(|slot| slot.client.cpu_ns).sum();
+    let answered = answered(slots);
+    (cpu_ns > 0 && answered > 0).then(|| cpu_ns as f64 / answered as f64)
+}
+
+fn answered(slots: &[&Slot]) -> u64 {
+    slots.iter().map(|slot| slot.answered()).sum()
 }
 
 fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {

@@ -27,3 +27,4 @@ pub mod withheld;
 mod wrap;
 
 pub use headline::headline;
+pub use wrap::plain;

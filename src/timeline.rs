@@ -44,7 +44,8 @@ pub struct Interval {
 impl Interval {
     /// One of many.
     fn coarse() -> Interval {
-        Interval { response: Histogram::coarse(), ..Interval::default() }
+        let response = Histogram::coarse();
+        Interval { scheduled: 0, completed: 0, failed: 0, opened: 0, answered: 0, response }
     }
 
     /// Adds another account of the same time.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::visits::Visits;
 use crate::histogram::Histogram;
-use crate::measurement::{Ledger, PhaseSums, Reuse};
+use crate::measurement::{Ledger, PhaseSums, Reuse, client_cpu_ns_per_request, requests_per_s};
 use crate::powers::Powers;
 
 /// What one arm did. Times, rates and phases are of the slots that count; requests, errors and connections are of
@@ -100,7 +100,7 @@ impl ArmSummary {
             name: visits.arm.name.clone(),
             requests: visits.count(|slot| slot.scheduled),
             completed: visits.count(|slot| slot.completed),
-            requests_per_s: total.requests_per_s().unwrap_or(0.0),
+            requests_per_s: requests_per_s(&visits.counted).unwrap_or(0.0),
             errors: errors(visits),
             censored: visits.count(|slot| slot.censored),
             response: Quantiles::of(&total.response),
@@ -112,8 +112,7 @@ impl ArmSummary {
             idle_at_failure_ns: idle_at_failure(visits),
             reuse_ratio: (reused + opened > 0).then(|| reused as f64 / (reused + opened) as f64),
             handshakes_avoided_per_s: control.filter(|_| !is_control).map(|control| avoided(control, visits)),
-            client_cpu_per_request: total
-                .client_cpu_ns_per_request()
+            client_cpu_per_request: client_cpu_ns_per_request(&visits.counted)
                 .map(|ns| Duration::from_nanos(ns as u64)),
             slots: SlotCounts {
                 pure: visits.slots.len() - visits.impure - visits.cut_short,

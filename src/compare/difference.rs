@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::visits::{Visits, per_second};
+use super::visits::Visits;
 use super::{CONFIDENCE, saved_share};
 use crate::estimate::{Interval, hodges_lehmann, paired_log_ratios, rounds_needed};
 use crate::histogram::Histogram;
-use crate::measurement::Slot;
+use crate::measurement::{Slot, client_cpu_ns_per_request, requests_per_s};
 
 /// A tail must hold so many samples for its quantile to mean something: with fewer, the quantile of one round is
 /// little more than the place of its slowest request.
@@ -88,24 +88,14 @@ impl Metric {
         match self {
             Metric::Max => response(slots).max().map(ns),
             Metric::Mean => response(slots).mean().map(ns),
-            Metric::ClientCpu => client_cpu(slots),
-            Metric::RequestsPerS => {
-                let answered = slots.iter().map(|slot| slot.answered()).sum();
-                let per_s = per_second(answered, slots.iter().map(|slot| slot.duration).sum());
-                (per_s > 0.0).then_some(per_s)
-            }
+            Metric::ClientCpu => client_cpu_ns_per_request(slots),
+            Metric::RequestsPerS => requests_per_s(slots).filter(|per_s| *per_s > 0.0),
             Metric::P50 | Metric::P90 | Metric::P99 | Metric::P999 => {
                 let (q, _) = self.quantile()?;
                 response(slots).quantile(q).map(ns)
             }
         }
     }
-}
-
-fn client_cpu(slots: &[&Slot]) -> Option<f64> {
-    let cpu_ns: u64 = slots.iter().map(|slot| slot.client.cpu_ns).sum();
-    let answered: u64 = slots.iter().map(|slot| slot.answered()).sum();
-    (cpu_ns > 0 && answered > 0).then(|| cpu_ns as f64 / answered as f64)
 }
 
 fn response<'a>(slots: &[&'a Slot]) -> Cow<'a, Histogram> {

@@ -1,7 +1,6 @@
 //! [`Visits`]: an arm's slots, and which of them count.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::measurement::{Measurement, Slot};
 use crate::plan::Arm;
@@ -53,7 +52,8 @@ impl<'a> Visits<'a> {
 
     /// How often something counted happened, for each second measured.
     pub(super) fn per_second(&self, n: u64) -> f64 {
-        per_second(n, self.total.duration)
+        let measured = self.total.duration;
+        if measured.is_zero() { 0.0 } else { n as f64 / measured.as_secs_f64() }
     }
 }
 
@@ -80,7 +80,7 @@ pub(super) fn complete_rounds(all: &[Visits<'_>]) -> usize {
 }
 
 /// Slots added up, with the time over which they were measured.
-pub(super) fn total(slots: &[&Slot]) -> Slot {
+fn total(slots: &[&Slot]) -> Slot {
     let mut total = Slot::default();
     for slot in slots {
         total.merge(slot);
@@ -89,8 +89,4 @@ pub(super) fn total(slots: &[&Slot]) -> Slot {
     // One after another, and not at the same time as those of workers.
     total.duration = slots.iter().map(|slot| slot.duration).sum();
     total
-}
-
-pub(super) fn per_second(n: u64, time: Duration) -> f64 {
-    if time.is_zero() { 0.0 } else { n as f64 / time.as_secs_f64() }
 }

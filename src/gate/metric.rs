@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::share::Count;
 use super::{Demand, Scale};
-use crate::measurement::Slot;
+use crate::measurement::{self, Slot};
 
 /// What is gated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -139,7 +139,7 @@ impl Metric {
     pub fn of(self, slot: &Slot) -> Option<f64> {
         let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
         match self {
-            Metric::Rps => slot.requests_per_s(),
+            Metric::Rps => measurement::requests_per_s(&[slot]),
             Metric::Errors | Metric::Reuse => self.counted(slot).and_then(Count::share),
             Metric::Cpu => slot.target_cpu_ns.and_then(|ns| share(ns, slot.connections.exchanges)),
             Metric::Connections => Some(slot.connections.opened as f64),

@@ -74,8 +74,8 @@ struct Shape {
     model: Model,
     washout: Duration,
     window: Duration,
-    /// The most requests of all workers together.
-    most: u64,
+    /// How many requests all workers send together, where that is bounded.
+    most: Option<u64>,
     stages: Vec<Stage>,
     /// What targets are drawn for: all arms of a round ask for the same, however many looks there were before.
     draw: u64,
@@ -327,7 +327,7 @@ impl Driver {
             model: Model::Open { rate, arrivals },
             washout: look / 4,
             window: look,
-            most: u64::MAX,
+            most: None,
             stages: Vec::new(),
             draw: u64::MAX,
         };
@@ -385,7 +385,8 @@ impl Driver {
                 1 => (self.first_response * 5).min(self.plan.slot),
                 _ => self.first_response * 5,
             }),
-            most: self.most_in_search(arm),
+            // A rate bounds itself.
+            most: if model == Model::Closed { self.most_in_search(arm) } else { None },
             stages: Vec::new(),
             draw: u64::MAX,
         };
@@ -395,12 +396,12 @@ impl Driver {
     }
 
     /// A look may not use up the ports that the run will need.
-    fn most_in_search(&self, arm: usize) -> u64 {
+    fn most_in_search(&self, arm: usize) -> Option<u64> {
         if self.plan.arms[arm].keep_alive {
-            return u64::MAX;
+            return None;
         }
         let ports = PortFacts::read(false).ephemeral;
-        u64::from(ports.end() - ports.start()) / 5
+        Some(u64::from(ports.end() - ports.start()) / 5)
     }
 
     /// Settles when requests start, and refuses what this machine's ports cannot carry.
@@ -528,7 +529,7 @@ impl Driver {
             model: self.plan.model,
             washout: self.plan.washout,
             window: self.plan.slot,
-            most: self.plan.requests.unwrap_or(u64::MAX),
+            most: self.plan.requests,
             stages: self.plan.stages.clone(),
             draw: u64::from(visit.round),
         };
@@ -580,7 +581,7 @@ impl Driver {
         let connections = share(self.plan.connections, worker, threads);
         let seed = mix(self.plan.seed, self.visits_run, worker as u64);
         let source = match shape.model {
-            Model::Closed => Source::Closed { most: share_of(shape.most, worker, threads) },
+            Model::Closed => Source::Closed,
             Model::Open { arrivals, .. } if !shape.stages.is_empty() => {
                 // What flows before the window is as at its beginning.
                 let mut stages = vec![Stage::constant(shape.washout, shape.stages[0].from)];
@@ -612,6 +613,7 @@ impl Driver {
             opens_ahead: self.warms_up || !shape.measured,
             washout: shape.washout,
             window: shape.window,
+            most: shape.most.map(|most| share_of(most, worker, threads)),
             max_time: self.plan.max_time,
             good: self.plan.expect_status.clone(),
             stages: shape.stages.clone(),

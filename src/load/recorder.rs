@@ -1,5 +1,6 @@
 //! [`Recorder`]: one worker's account of one slot. Nothing in it is shared, and nothing in it grows.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -55,10 +56,8 @@ pub(super) struct Recorder {
     errors: Vec<(ErrorKind, u64)>,
     statuses: [u64; 1000],
     exchanges: u64,
-    /// When the measured window opens, and with it the time line.
-    begins: Option<Instant>,
-    /// When it closes.
-    ends: Option<Instant>,
+    /// From when until when the measured window is open; with it the time line begins.
+    window: Option<Range<Instant>>,
     /// The statuses that are good; `None`: those below 400.
     good: Option<Statuses>,
     /// The plan's stages, whose accounts are [`Slot::stages`].
@@ -83,38 +82,36 @@ impl Recorder {
             errors: Vec::with_capacity(32),
             statuses: [0; 1000],
             exchanges: 0,
-            begins: None,
-            ends: None,
+            window: None,
             good,
             stages: Vec::new(),
             desks,
         }
     }
 
-    /// The window opens at `begins`. It has a time line, if it is long enough for one.
-    pub(super) fn open(&mut self, begins: Instant, window: Duration, stages: &[Stage]) {
-        self.slot.timeline = Timeline::over(window);
+    /// The window is open from when until when. It has a time line, if it may be long enough for one.
+    pub(super) fn open(&mut self, window: Range<Instant>, stages: &[Stage]) {
+        self.slot.timeline = Timeline::over(window.end - window.start);
         self.slot.stages = vec![Interval::default(); stages.len()];
         self.stages = stages.to_vec();
-        (self.begins, self.ends) = (Some(begins), Some(begins + window));
+        self.window = Some(window);
         self.slot.answered_within = Some(0);
     }
 
     /// The window closes sooner: the run was stopped.
     pub(super) fn close(&mut self, now: Instant) {
-        self.ends = self.ends.map(|ends| ends.min(now));
+        if let Some(window) = &mut self.window {
+            window.end = window.end.min(now);
+        }
     }
 
     /// An answer has come.
     fn answer_came(&mut self, at: Instant) {
         self.exchanges += 1;
-        let is_within =
-            self.begins.is_some_and(|begins| at >= begins) && self.ends.is_some_and(|ends| at <= ends);
-        if let (true, Some(answered)) = (is_within, &mut self.slot.answered_within) {
-            *answered += 1;
-            if let (Some(begins), Some(line)) = (self.begins, &mut self.slot.timeline) {
-                line.at(at - begins).answered += 1;
-            }
+        let Some(window) = self.window.as_ref().filter(|window| window.contains(&at)) else { return };
+        *self.slot.answered_within.get_or_insert(0) += 1;
+        if let Some(line) = &mut self.slot.timeline {
+            line.at(at - window.start).answered += 1;
         }
     }
 
@@ -128,8 +125,8 @@ impl Recorder {
     /// Notes something in the interval and in the stage in which the request was due, and at its target, where there
     /// are such.
     fn note(&mut self, ticket: Ticket, act: impl Fn(&mut Interval)) {
-        let Some(begins) = self.begins else { return };
-        let since = ticket.due.saturating_duration_since(begins);
+        let Some(window) = &self.window else { return };
+        let since = ticket.due.saturating_duration_since(window.start);
         if let Some(line) = &mut self.slot.timeline {
             act(line.at(since));
         }
@@ -345,7 +342,7 @@ mod tests {
     fn answers_are_counted_within_the_window_by_when_they_come_and_until_it_closes() {
         let (begins, second) = (clock::now(), Duration::from_secs(1));
         let mut recorder = Recorder::new(None, Desks::default());
-        recorder.open(begins, 2 * second, &[]);
+        recorder.open(begins..begins + 2 * second, &[]);
         recorder.passed(Some(begins - second / 2));
         recorder.passed(Some(begins + second / 2));
         recorder.passed(None);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::measurement::Slot;
+use crate::measurement::{self, Slot};
 
 /// One look at an arm in a closed loop.
 pub(super) const WINDOW: Duration = Duration::from_millis(400);
@@ -45,7 +45,7 @@ pub(super) fn capacity(
 }
 
 pub(super) fn requests_per_s(slot: &Slot) -> f64 {
-    slot.requests_per_s().unwrap_or(0.0)
+    measurement::requests_per_s(&[slot]).unwrap_or(0.0)
 }
 
 /// A rate that reads well and loses less than a hundredth: two significant digits, downwards, three above 1,000.

@@ -42,8 +42,10 @@ pub(super) struct Job {
     pub(super) opens_ahead: bool,
     /// How long requests flow uncounted.
     pub(super) washout: Duration,
-    /// For how long they are counted then.
+    /// For how long they are counted then; where so many are to be sent, an open loop takes as long as that takes.
     pub(super) window: Duration,
+    /// How many requests to send, where that is bounded.
+    pub(super) most: Option<u64>,
     pub(super) max_time: Duration,
     /// The statuses that are good; `None`: those below 400.
     pub(super) good: Option<Statuses>,
@@ -90,8 +92,8 @@ impl Drop for Gate {
 /// When requests start.
 #[derive(Debug)]
 pub(super) enum Source {
-    /// Each loop sends its next request when its last is done, `most` requests in all.
-    Closed { most: u64 },
+    /// Each loop sends its next request when its last is done.
+    Closed,
     /// As the schedule says, from the visit's beginning.
     Open(Pacer),
 }
@@ -139,6 +141,8 @@ struct Worker {
     use_before: Cell<Option<(ThreadUse, Instant)>>,
     random: RefCell<Xoshiro256PlusPlus>,
     chooser: RefCell<Chooser>,
+    /// When another request would be due, in an open loop.
+    next_due: Cell<Instant>,
     opened: Cell<Opened>,
     panicked: Cell<bool>,
 }
@@ -164,7 +168,10 @@ struct Hours {
 impl Hours {
     fn from(begin: Instant, job: &Job) -> Hours {
         let counted_from = begin + job.washout;
-        Hours { begin, counted_from, end: counted_from + job.window }
+        // Poisson's so many may come late; twenty times as late as on average even one of one does once in 500 million.
+        let is_counted = matches!(job.source, Source::Open(_)) && job.most.is_some();
+        let window = if is_counted { job.window.saturating_mul(20) } else { job.window };
+        Hours { begin, counted_from, end: counted_from + window }
     }
 }
 
@@ -190,6 +197,7 @@ impl Worker {
             use_before: Cell::new(None),
             random,
             chooser,
+            next_due: Cell::new(clock::now()),
             opened,
             panicked: Cell::new(false),
         }
@@ -200,8 +208,8 @@ impl Worker {
         self.job.ready.pass();
         let timer = &Timer::new()?;
         self.hours.set(Hours::from(clock::now() + LEAD, &self.job));
-        let Hours { begin, counted_from, .. } = self.hours.get();
-        self.record(|recorder| recorder.open(counted_from, self.job.window, &self.job.stages));
+        let Hours { begin, counted_from, end } = self.hours.get();
+        self.record(|recorder| recorder.open(counted_from..end, &self.job.stages));
         if let Some(live) = &self.job.live {
             live.opens(Window { opens: counted_from, lasts: self.job.window });
         }
@@ -212,7 +220,7 @@ impl Worker {
             .collect();
         match &self.job.source {
             Source::Open(pacer) => self.pace(pacer.clone(), timer).await?,
-            Source::Closed { .. } => self.let_them_run(timer).await?,
+            Source::Closed => self.let_them_run(timer).await?,
         }
         let (mut window_end, ran_out) = (self.window_end(), self.has_run_out());
         let client = self.client_use();
@@ -222,7 +230,7 @@ impl Worker {
         self.tickets.end();
         self.drain(loops).await;
         if ran_out {
-            window_end = self.last_done.get().min(self.hours.get().end);
+            window_end = self.last_done.get().max(self.next_due.get()).min(end);
         }
         Ok(self.account(window_end, client).await)
     }
@@ -253,15 +261,17 @@ impl Worker {
     async fn pace(&self, mut pacer: Pacer, timer: &Timer) -> std::io::Result<()> {
         let Hours { begin, end, .. } = self.hours.get();
         let mut due = begin + pacer.next_due();
-        while due < end && !self.is_stopped() {
+        while due < end && !self.is_stopped() && !self.has_sent_all() {
             // A short wait is exact; a long one looks at the stop flag now and then.
             let now = timer.wait_until(due.min(clock::now() + GLANCE)).await?;
             self.glance(now);
-            while due <= now && due < end {
+            while due <= now && due < end && !self.has_sent_all() {
+                self.sent.set(self.sent.get() + 1);
                 self.issue(Ticket { due, issued: now, target: self.next_target() });
                 due = begin + pacer.next_due();
             }
         }
+        self.next_due.set(due);
         Ok(())
     }
 
@@ -299,9 +309,13 @@ impl Worker {
     }
 
     /// Whether as many requests were sent as may be: then the window ends with the last response, and not when somebody
-    /// looks.
+    /// looks; nor, in an open loop, before another would be due, for so many arrivals take so long.
     fn has_run_out(&self) -> bool {
-        !self.is_stopped() && matches!(self.job.source, Source::Closed { most } if self.sent.get() >= most)
+        !self.is_stopped() && self.has_sent_all()
+    }
+
+    fn has_sent_all(&self) -> bool {
+        self.job.most.is_some_and(|most| self.sent.get() >= most)
     }
 
     /// What is looked at now and then while requests flow.
@@ -369,14 +383,14 @@ impl Worker {
 
     /// What to send next, and the instant at which it is sent.
     async fn next_ticket(&self) -> Option<(Ticket, Instant)> {
-        let Source::Closed { most } = self.job.source else {
+        if let Source::Open(_) = self.job.source {
             let ticket = self.tickets.next().await?;
             self.job.desks.counted.taken();
             return Some((ticket, clock::now()));
-        };
+        }
         after_those_at_hand().await;
         let now = clock::now();
-        if now >= self.hours.get().end || self.tickets.is_over() || self.sent.get() >= most {
+        if now >= self.hours.get().end || self.tickets.is_over() || self.has_sent_all() {
             self.tickets.end();
             return None;
         }
@@ -544,7 +558,8 @@ mod tests {
             pool: pool.keep_alive(false),
             tls: TlsConfig::default().build().expect("TLS"),
             connections: 1,
-            source: Source::Closed { most: 1 },
+            source: Source::Closed,
+            most: Some(1),
             opens_ahead: true,
             washout: Duration::ZERO,
             window: Duration::from_secs(10),

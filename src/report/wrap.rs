@@ -34,17 +34,23 @@ pub(super) fn cut(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-fn plain(text: &str) -> String {
+/// A text from outside (a server, a file) as it may be shown: on one line, and with nothing that a terminal obeys.
+pub fn plain(text: &str) -> String {
     let visible = |c: char| {
         if c.is_whitespace() {
             ' '
-        } else if c.is_control() {
+        } else if c.is_control() || turns(c) {
             '?'
         } else {
             c
         }
     };
     text.chars().map(visible).collect()
+}
+
+/// Whether it has what follows shown from right to left, as if it were something else (Unicode, UAX #9).
+fn turns(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The words of a text; a unit stays with its number.

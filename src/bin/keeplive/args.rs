@@ -128,7 +128,7 @@ pub(crate) struct LoadArgs {
     /// How long to measure [unit: s, or with a suffix: ms, s, m]
     #[arg(short = 'z', long, default_value = "10s", value_name = "TIME", value_parser = duration)]
     pub(crate) duration: Duration,
-    /// How many requests to measure, instead of a duration; in an open loop with Poisson arrivals about so many
+    /// How many requests to measure, instead of a duration
     #[arg(short = 'n', long, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) requests: Option<u64>,
     /// Open loop: requests per second [default: closed loop]
@@ -265,7 +265,7 @@ pub(crate) struct OutputArgs {
     #[arg(long, conflicts_with = "out")]
     pub(crate) no_save: bool,
     /// Also write the report as one HTML file
-    #[arg(long, value_name = "FILE", value_parser = page)]
+    #[arg(long, value_name = "FILE", value_parser = file)]
     pub(crate) html: Option<PathBuf>,
     /// Show the numbers of an invalid run too, marked; otherwise only why it is invalid. The exit code is 4 in both cases
     #[arg(long)]
@@ -479,7 +479,7 @@ fn body_len(text: &str) -> Result<usize, String> {
 }
 
 /// A file to be written when all is done: better to hear now that it cannot be.
-pub(crate) fn page(text: &str) -> Result<PathBuf, String> {
+pub(crate) fn file(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     if path.is_dir() {
         return Err("it is a folder: name a file".into());

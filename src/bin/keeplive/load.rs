@@ -12,7 +12,7 @@ use crate::targets::Asked;
 use crate::watch::{Kind, Watcher};
 use crate::{command, interrupt, setup, shape, targets};
 
-/// How long a run that is bounded by its number of requests may take.
+/// How long a closed loop that is bounded by its number of requests may take.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The warm-up of a run that is bounded by its time.
@@ -102,14 +102,15 @@ fn warm_up(args: &LoadArgs) -> Duration {
     args.warm_up.unwrap_or(if args.requests.is_some() { Duration::ZERO } else { WARM_UP })
 }
 
-/// In an open loop the rate says how long a number of requests takes.
+/// In an open loop the rate says how long a number of requests takes, more or less.
 fn duration(args: &LoadArgs) -> Duration {
     match (args.requests, args.rate) {
         _ if !args.stage.is_empty() => stages_duration(&args.stage),
         (None, _) => args.duration,
         (Some(_), None) => LONGEST,
         (Some(requests), Some(rate)) => {
-            Duration::try_from_secs_f64(requests as f64 / rate).map_or(LONGEST, |time| time.min(LONGEST))
+            // A rate that is none is refused with all that the plan must hold.
+            Duration::try_from_secs_f64(requests as f64 / rate).unwrap_or(LONGEST)
         }
     }
 }

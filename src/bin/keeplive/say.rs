@@ -8,6 +8,8 @@
 use std::io::Write;
 use std::sync::{Mutex, PoisonError, TryLockError};
 
+use keeplive::report::plain;
+
 /// The widths of the lines that now stand at the bottom; `None`: nothing is drawn any more.
 static DRAWN: Mutex<Option<Vec<usize>>> = Mutex::new(Some(Vec::new()));
 
@@ -17,10 +19,9 @@ pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{erased}{}", harmless(text));
 }
 
-/// What comes from files and servers may hold what a terminal obeys.
-fn harmless(text: &str) -> std::borrow::Cow<'_, str> {
-    let obeyed = |c: char| c.is_control() && c != '\n';
-    if text.contains(obeyed) { text.replace(obeyed, "?").into() } else { text.into() }
+/// Line by line, so that nothing in it commands the terminal: what was read from files and servers stands in errors.
+fn harmless(text: &str) -> String {
+    text.split('\n').map(plain).collect::<Vec<_>>().join("\n")
 }
 
 /// Draws the view over what it was.
@@ -69,8 +70,7 @@ mod tests {
 
     #[test]
     fn what_a_terminal_would_obey_is_not_said_to_it() {
-        assert_eq!(harmless("a \u{1b}]0;x\u{7} b\u{9b}\nc"), "a ?]0;x? b?\nc");
-        assert_eq!(harmless("as it is"), "as it is");
+        assert_eq!(harmless("a \u{1b}]0;x\u{7} b\u{9b}\u{202e}\n  c"), "a ?]0;x? b??\n  c");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::QUANTILES;
-use crate::measurement::{Measurement, Slot};
+use crate::measurement::{Measurement, Slot, client_cpu_ns_per_request, requests_per_s};
 
 pub(super) fn write(measurement: &Measurement, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "tool: keeplive {}", measurement.tool.version)?;
@@ -31,7 +31,7 @@ fn line(slot: &Slot, out: &mut dyn Write) -> io::Result<()> {
     for (q, quantile) in QUANTILES {
         write!(out, " {} {quantile}-ns", ns(slot.response.quantile(q)))?;
     }
-    let (per_s, cpu) =
-        (slot.requests_per_s().unwrap_or(0.0), slot.client_cpu_ns_per_request().unwrap_or(0.0));
+    let per_s = requests_per_s(&[slot]).unwrap_or(0.0);
+    let cpu = client_cpu_ns_per_request(&[slot]).unwrap_or(0.0);
     writeln!(out, " {per_s:.1} answers/s {cpu:.0} cpu-ns/op")
 }

@@ -173,12 +173,10 @@ async fn what_the_kernel_has_not_had_of_a_body_in_memory_is_not_left_for_the_nex
     let (body, _) = response.into_body().collect_all().await.expect("a whole body");
     assert_eq!(body, "hi");
     let stats = pool.stats();
-    assert_eq!((stats.idle, stats.closed.into_iter().collect::<Vec<_>>()), (0, UNFINISHED.into()));
+    assert_eq!((stats.idle, stats.closed[&CloseReason::RequestUnfinished]), (0, 1));
     go.open();
     ended.wait();
 }
-
-const UNFINISHED: [(CloseReason, u64); 1] = [(CloseReason::RequestUnfinished, 1)];
 
 #[tokio::test]
 async fn an_early_refusal_reaches_a_caller_who_is_still_uploading() {

@@ -108,6 +108,11 @@ fn who_asks_for_five_requests_gets_five_and_the_first_looks_four() {
     for (words, warms_up) in [
         (["-n", "5"].as_slice(), false),
         (&["-n", "5", "-r", "100"], false),
+        // Poisson's arrivals within 50 ms would be three to eight, whatever the seed is.
+        (&["-n", "5", "-r", "100", "--seed", "2"], false),
+        (&["-n", "5", "-r", "100", "--seed", "4"], false),
+        (&["-n", "5", "-r", "100", "-t", "2", "-c", "2", "--seed", "6"], false),
+        (&["-n", "5", "-r", "100", "--arrivals", "constant"], false),
         (&["-n", "5", "--warm-up", "1s"], true),
     ] {
         let folder = tempfile::tempdir().unwrap();

@@ -161,10 +161,10 @@ pub(crate) struct GateOutput {
     #[arg(long, value_enum, default_value_t = GateFormatArg::Text)]
     pub(crate) format: GateFormatArg,
     /// Write the report as one file for a browser as well
-    #[arg(long, value_name = "FILE", value_parser = super::page)]
+    #[arg(long, value_name = "FILE", value_parser = super::file)]
     pub(crate) html: Option<PathBuf>,
     /// Write JUnit XML to this file as well
-    #[arg(long, value_name = "FILE", value_parser = super::page)]
+    #[arg(long, value_name = "FILE", value_parser = super::file)]
     pub(crate) junit: Option<PathBuf>,
     /// Folder in which the result is saved
     #[arg(short, long, default_value = "results", value_name = "FOLDER", value_parser = super::folder)]
