@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Whose instructions they are, in the order of the table.
-pub(crate) const OWNERS: [&str; 9] =
-    ["hyper", "tokio", "http, bytes", "keeplive", "peers", "std", "copies", "malloc", "else"];
+pub(crate) const OWNERS: [&str; 10] =
+    ["hyper", "tokio", "http, bytes", "tls", "keeplive", "peers", "std", "copies", "malloc", "else"];
 
 pub(crate) type Sums = BTreeMap<&'static str, u64>;
 
@@ -60,11 +60,15 @@ fn owner(function: &str) -> &'static str {
     if function.contains("malloc") || function.contains("free") && function.contains("arena") {
         return "malloc";
     }
+    if function.contains("ring_core") {
+        return "tls";
+    }
     let name = function.strip_prefix("???:").unwrap_or(function).trim_start_matches(['<', '&']);
     match name.split("::").next().unwrap_or_default() {
         "hyper" => "hyper",
         "tokio" | "mio" => "tokio",
         "http" | "httparse" | "http_body" | "http_body_util" | "bytes" => "http, bytes",
+        "rustls" | "tokio_rustls" | "ring" | "webpki" => "tls",
         "keeplive" => "keeplive",
         "hyper_util" | "reqwest" | "tower" | "tower_service" | "tower_http" | "futures_util"
         | "futures_channel" | "url" => "peers",

@@ -1,9 +1,11 @@
 //! [`Histogram`]: a latency distribution in nanoseconds, with its exact extremes and sum beside it.
 
+use std::io::Read as _;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use flate2::read::ZlibDecoder;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 use serde::{Deserialize, Serialize};
 
@@ -157,6 +159,18 @@ impl schemars::JsonSchema for Histogram {
     }
 }
 
+/// More bytes than all buckets of a histogram take.
+const LONGEST: u32 = 1 << 20;
+
+/// How many bytes a distribution in HdrHistogram's V2 form, deflated, says that it has. HdrHistogram takes as much memory at
+/// once, and four gigabytes fit into a short file.
+fn says_len(bytes: &[u8]) -> Option<u32> {
+    let mut head = [0; 8];
+    ZlibDecoder::new(bytes.get(8..)?).read_exact(&mut head).ok()?;
+    let [_, _, _, _, len @ ..] = head;
+    Some(u32::from_be_bytes(len))
+}
+
 fn is_zero(n: &u64) -> bool {
     *n == 0
 }
@@ -182,6 +196,9 @@ impl<'de> Deserialize<'de> for Histogram {
         use serde::de::Error;
         let saved = Saved::deserialize(deserializer)?;
         let bytes = BASE64.decode(&saved.hdr).map_err(D::Error::custom)?;
+        if says_len(&bytes).is_none_or(|len| len > LONGEST) {
+            return Err(D::Error::custom("`hdr` is no histogram in HdrHistogram's V2 form, deflated"));
+        }
         let read: hdrhistogram::Histogram<u32> =
             Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(D::Error::custom)?;
         if read.len() != saved.count {
@@ -238,6 +255,22 @@ mod tests {
         let read: Histogram = serde_json::from_str(&serde_json::to_string(&coarse).unwrap()).unwrap();
         is_near(&read);
         assert_eq!((read.max(), read.sum()), (coarse.max(), coarse.sum()));
+    }
+
+    #[test]
+    fn one_that_says_it_is_endless_is_not_waited_for() {
+        let mut saved = serde_json::to_value(of(&[1])).unwrap();
+        let bytes = BASE64.decode(saved["hdr"].as_str().unwrap()).unwrap();
+        let mut inflated = Vec::new();
+        ZlibDecoder::new(&bytes[8..]).read_to_end(&mut inflated).unwrap();
+        inflated[4..8].copy_from_slice(&u32::MAX.to_be_bytes());
+        let mut deflated = bytes[..8].to_vec();
+        let mut encoder = flate2::write::ZlibEncoder::new(&mut deflated, flate2::Compression::default());
+        std::io::Write::write_all(&mut encoder, &inflated).unwrap();
+        encoder.finish().unwrap();
+        saved["hdr"] = BASE64.encode(deflated).into();
+        let refused = serde_json::from_value::<Histogram>(saved).unwrap_err().to_string();
+        assert!(refused.contains("no histogram"), "{refused}");
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 //! the library's own pool, and hands on a [`Measurement`].
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -33,6 +34,9 @@ pub use ready::until_it_answers;
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
+/// How often somebody who waits for something else looks at the flag.
+const GLANCE: Duration = Duration::from_millis(20);
+
 impl Stop {
     /// Asks the run to stop.
     pub fn set(&self) {
@@ -42,6 +46,17 @@ impl Stop {
     /// Whether it was asked to.
     pub fn is_set(&self) -> bool {
         self.0.load(Relaxed)
+    }
+
+    /// What comes of this, unless it is asked to stop before.
+    pub(crate) async fn unless_set<T>(&self, coming: impl Future<Output = T>) -> Option<T> {
+        let mut coming = pin!(coming);
+        while !self.is_set() {
+            if let Ok(come) = tokio::time::timeout(GLANCE, coming.as_mut()).await {
+                return Some(come);
+            }
+        }
+        None
     }
 
     fn flag(&self) -> Arc<AtomicBool> {

@@ -1,6 +1,8 @@
 //! What hyper itself costs a load tester: a closed loop on `hyper::client::conn::http1` that does no more than it must, and
 //! nothing of what keeplive measures. What an aim asks below this cannot be had through hyper.
 //!
+//! Over TLS with tokio-rustls, as keeplive.
+//!
 //! The connection is polled by the task that sends; the halves of hyper's channels are polled with a waker that does
 //! nothing; a response's header map is the next request's; one clock read and one histogram entry a request; responses that
 //! have come are read before the next request is sent, as wrk does.
@@ -24,24 +26,28 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
+use tokio_rustls::TlsConnector;
 
 use crate::support::now;
+use crate::{Scenario, tls};
 
 /// What all loops of the thread share.
 struct Shared {
     to: SocketAddr,
     keeps: bool,
+    tls: Option<TlsConnector>,
     path: Uri,
     host: HeaderValue,
     ends: Instant,
     taken: RefCell<Histogram<u64>>,
 }
 
-pub(crate) fn run(address: &str, keeps: bool, connections: usize, seconds: u64) {
+pub(crate) fn run(address: &str, scenario: Scenario, connections: usize, seconds: u64) {
     let to: SocketAddr = address.parse().expect("an address");
     let shared = Rc::new(Shared {
         to,
-        keeps,
+        keeps: scenario.keeps(),
+        tls: scenario.is_tls().then(|| TlsConnector::from(tls::config())),
         path: Uri::from_static("/"),
         host: HeaderValue::try_from(address).expect("an address is visible ASCII"),
         ends: now() + Duration::from_secs(seconds),
@@ -65,7 +71,13 @@ impl Shared {
         while began < self.ends {
             let tcp = TcpStream::connect(self.to).await.expect("nginx listens");
             tcp.set_nodelay(true).expect("a TCP socket");
-            began = self.converse(tcp, began).await;
+            began = match &self.tls {
+                None => self.converse(tcp, began).await,
+                Some(tls) => {
+                    let stream = tls.connect(self.to.ip().into(), tcp).await.expect("nginx shakes hands");
+                    self.converse(stream, began).await
+                }
+            };
         }
     }
 

@@ -36,8 +36,8 @@ pub(crate) struct Ran {
 use Scenario::{Off, On, TlsOffFull, TlsOffResumed, TlsOn};
 
 pub(crate) const CLIENTS: [Client; 7] = [
-    Client { name: "raw socket", version: &[], can: &[On, Off], words: floor },
-    Client { name: "hyper alone", version: &[], can: &[On, Off], words: bare },
+    Client { name: "raw socket", version: &[], can: &[On, Off, TlsOn], words: floor },
+    Client { name: "hyper alone", version: &[], can: &[On, Off, TlsOn, TlsOffFull], words: bare },
     Client {
         name: "keeplive load",
         version: &[],
@@ -108,8 +108,8 @@ fn own(words: &[String]) -> Vec<String> {
 }
 
 fn floor(scenario: Scenario, nginx: &Nginx, _: usize) -> Vec<String> {
-    let keeps = if scenario.keeps() { "on" } else { "off" };
-    own(&[this_program(), "floor".into(), nginx.address(false).to_string(), keeps.into()])
+    let address = nginx.address(scenario.is_tls());
+    own(&[this_program(), "floor".into(), address.to_string(), scenario.name().into()])
 }
 
 fn this_program() -> String {
@@ -117,12 +117,12 @@ fn this_program() -> String {
 }
 
 fn bare(scenario: Scenario, nginx: &Nginx, _: usize) -> Vec<String> {
-    bare_words(nginx, scenario.keeps(), CONNECTIONS, SECONDS)
+    bare_words(nginx, scenario, CONNECTIONS, SECONDS)
 }
 
-pub(crate) fn bare_words(nginx: &Nginx, keeps: bool, connections: usize, seconds: u64) -> Vec<String> {
-    let (address, keeps) = (nginx.address(false), if keeps { "on" } else { "off" });
-    let line = format!("{} bare {address} {keeps} {connections} {seconds}", this_program());
+pub(crate) fn bare_words(nginx: &Nginx, scenario: Scenario, connections: usize, seconds: u64) -> Vec<String> {
+    let (address, name) = (nginx.address(scenario.is_tls()), scenario.name());
+    let line = format!("{} bare {address} {name} {connections} {seconds}", this_program());
     line.split(' ').map(str::to_owned).collect()
 }
 

@@ -32,6 +32,7 @@ mod floor;
 mod memory;
 mod nginx;
 mod profile;
+mod tls;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -69,6 +70,10 @@ impl Scenario {
         }
     }
 
+    fn named(name: &str) -> Scenario {
+        Scenario::ALL.into_iter().find(|scenario| scenario.name() == name).expect("a scenario's name")
+    }
+
     fn keeps(self) -> bool {
         matches!(self, Scenario::On | Scenario::TlsOn)
     }
@@ -85,12 +90,12 @@ fn main() {
         return;
     }
     if words.first().is_some_and(|word| word == "floor") {
-        return floor::run(&words[1], words[2] == "on");
+        return floor::run(&words[1], Scenario::named(&words[2]));
     }
     if words.first().is_some_and(|word| word == "bare") {
         return bare::run(
             &words[1],
-            words[2] == "on",
+            Scenario::named(&words[2]),
             words[3].parse().expect("a number"),
             words[4].parse().expect("a number"),
         );

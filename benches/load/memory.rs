@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};
 
+use crate::Scenario;
 use crate::clients::{SECONDS, bare_words, keeplive_words};
 use crate::nginx::Nginx;
 
@@ -28,7 +29,7 @@ pub(crate) fn table(nginx: &Nginx) -> String {
     };
     let keeplive = |more: &str| keeplive_words(&url, &format!("{more} --threads 1 --warm-up 0"));
     row("keeplive load, 10,000 connections", keeplive("-c 10000 -z 4s"));
-    row("hyper alone, 10,000 connections", bare_words(nginx, true, 10_000, 2 * SECONDS));
+    row("hyper alone, 10,000 connections", bare_words(nginx, Scenario::On, 10_000, 2 * SECONDS));
     row(
         "wrk, 10,000 connections",
         format!("wrk -t1 -c10000 -d4s --latency {url}").split(' ').map(str::to_owned).collect(),

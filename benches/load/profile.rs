@@ -1,9 +1,9 @@
 //! Where the instructions of a load tester's request are, beside those of hyper alone.
 
-use crate::CONNECTIONS;
 use crate::callgrind::{self, Sums};
 use crate::clients::{bare_words, keeplive_words};
 use crate::nginx::Nginx;
+use crate::{CONNECTIONS, Scenario};
 
 /// Seconds of the shorter and the longer run.
 const RUNS: [u64; 2] = [1, 4];
@@ -12,16 +12,19 @@ const RUNS: [u64; 2] = [1, 4];
 type Words<'a> = &'a dyn Fn(u64) -> Vec<String>;
 
 pub(crate) fn table(nginx: &Nginx) -> String {
-    let keeplive = |keeps: &str, seconds: u64| {
+    let keeplive = |scenario: Scenario, seconds: u64| {
+        let keeps = if scenario.keeps() { "on" } else { "off" };
         let more = format!("-c {CONNECTIONS} -z {seconds}s --threads 1 --keep-alive {keeps} --warm-up 0");
-        keeplive_words(&nginx.url(false), &more)
+        keeplive_words(&nginx.url(scenario.is_tls()), &more)
     };
-    let bare = |keeps: bool, seconds: u64| bare_words(nginx, keeps, CONNECTIONS, seconds);
-    let contenders: [(&str, Words<'_>); 4] = [
-        ("hyper alone, on", &|seconds| bare(true, seconds)),
-        ("keeplive, on", &|seconds| keeplive("on", seconds)),
-        ("hyper alone, off", &|seconds| bare(false, seconds)),
-        ("keeplive, off", &|seconds| keeplive("off", seconds)),
+    let bare = |scenario: Scenario, seconds: u64| bare_words(nginx, scenario, CONNECTIONS, seconds);
+    let contenders: [(&str, Words<'_>); 6] = [
+        ("hyper alone, on", &|seconds| bare(Scenario::On, seconds)),
+        ("keeplive, on", &|seconds| keeplive(Scenario::On, seconds)),
+        ("hyper alone, off", &|seconds| bare(Scenario::Off, seconds)),
+        ("keeplive, off", &|seconds| keeplive(Scenario::Off, seconds)),
+        ("hyper alone, tls", &|seconds| bare(Scenario::TlsOn, seconds)),
+        ("keeplive, tls", &|seconds| keeplive(Scenario::TlsOn, seconds)),
     ];
     let names = contenders.map(|(name, _)| name);
     let profiles = contenders.map(|(_, words)| of(words, nginx));

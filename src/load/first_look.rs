@@ -1,11 +1,9 @@
 //! The first look: one or two requests per arm, before any load, to learn whether and how the target answers.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use super::request::Template;
 use super::{Refusal, Stop};
-use crate::clock;
 use crate::config::PoolConfig;
 use crate::error::{Error, ErrorKind};
 use crate::exchange::Exchange;
@@ -30,9 +28,6 @@ pub(super) struct FirstLook {
 
 /// A connection's third exchange is asked for only after this pause, so that TLS tickets have been read.
 const TICKET_PAUSE: Duration = Duration::from_millis(20);
-
-/// How often a wait looks at the stop flag.
-const GLANCE: Duration = Duration::from_millis(20);
 
 pub(super) fn look(
     target: &Target,
@@ -78,6 +73,8 @@ struct Pair {
 
 impl Looking<'_> {
     async fn ask_twice(&self, config: PoolConfig) -> Result<Pair, Refusal> {
+        // As long as a request may take, and no longer, whatever comes of it.
+        let config = config.total_timeout(Some(self.max_time));
         let pool =
             Pool::with_tls(config, self.tls.clone()).map_err(|error| Refusal::Usage(error.to_string()))?;
         let (facts, _) = self.ask(&pool).await?;
@@ -104,28 +101,10 @@ impl Looking<'_> {
             let exchange = response.into_body().finish().await?;
             Ok((status, server, exchange))
         };
-        match self.within_max_time(asking).await {
-            Ok(Ok((status, server, exchange))) => Ok((facts(status, server, &exchange), exchange)),
-            Ok(Err(error)) => Err(Refusal::Unreachable(self.advice(&error))),
-            Err(_) => Err(Refusal::Unreachable(format!(
-                "{} did not answer within {:?}: is it the right URL? raise --max-time if it is only slow",
-                self.target.url, self.max_time
-            ))),
-        }
-    }
-
-    /// Waits for an answer as long as a request may take, and no longer than until the run is asked to stop.
-    async fn within_max_time<T>(&self, asking: impl Future<Output = T>) -> Result<T, ()> {
-        let mut asking = pin!(asking);
-        let latest = clock::now() + self.max_time;
-        loop {
-            let now = clock::now();
-            if self.stop.is_set() || now >= latest {
-                return Err(());
-            }
-            if let Ok(answer) = tokio::time::timeout(GLANCE.min(latest - now), asking.as_mut()).await {
-                return Ok(answer);
-            }
+        match self.stop.unless_set(asking).await {
+            Some(Ok((status, server, exchange))) => Ok((facts(status, server, &exchange), exchange)),
+            Some(Err(error)) => Err(Refusal::Unreachable(self.advice(&error))),
+            None => Err(Refusal::Unreachable(format!("{}: stopped before it answered", self.target.url))),
         }
     }
 
@@ -145,6 +124,7 @@ impl Looking<'_> {
             // The error has said what to do.
             ErrorKind::Tls => "check the port and the host (plain HTTP/1.1 needs http://)",
             ErrorKind::Proxy => "check the proxy, its URL and what it allows",
+            ErrorKind::Timeout => "is it the right URL? raise --max-time if it is only slow",
             _ if !https => "does this port speak plain HTTP/1.1? Over TLS use https://",
             _ => "does this port speak HTTP/1.1?",
         };

@@ -60,7 +60,7 @@ async fn probe(
     watch: &mut dyn FnMut(Progress),
 ) -> Result<Findings, Refusal> {
     let (started, machine) = (clock::wall(), Machine::this());
-    let Ground { field, looked, heart: _heart } = Ground::reach(&probing, diag, watch).await?;
+    let Ground { field, looked, heart: _heart } = Ground::reach(&probing, diag, stop, watch).await?;
     let latest = field.began + probing.limits.budget();
     let mut crew = Crew::new(Arc::clone(&field), stop.clone(), latest, watch);
     let seen = experiments(&mut crew, &looked, &probing).await;
@@ -122,6 +122,7 @@ impl Ground {
     pub(super) async fn reach(
         probing: &Probing,
         diag: Option<Diag>,
+        stop: &Stop,
         watch: &mut dyn FnMut(Progress),
     ) -> Result<Ground, Refusal> {
         let (origin, speech) = target::read(&probing.target)?;
@@ -136,7 +137,11 @@ impl Ground {
         for &address in &addresses {
             let field = field(probing, &tls, &origin, &speech, &pulse, address);
             let field = Arc::new(Field { diag: diag.clone(), ..field });
-            match first_look::look(&field, url).await {
+            let Some(looked) = stop.unless_set(first_look::look(&field, url)).await else {
+                let text = format!("{url}: stopped before it had answered: nothing was measured");
+                return Err(Refusal::Unreachable(text));
+            };
+            match looked {
                 Ok(mut looked) => {
                     watch(Progress::Reached { address: address.to_string() });
                     let others = addresses.iter().filter(|other| **other != address);

@@ -73,7 +73,7 @@ async fn hold(
     let round = soaking.idle + probing.limits.max_time * 2 + probing.limits.connect_timeout;
     let all = round.saturating_mul(soaking.rounds).saturating_add(opening);
     let budget = probing.limits.budget.unwrap_or(all);
-    let ground = Ground::reach(&probing, Diag::new(), watch).await?;
+    let ground = Ground::reach(&probing, Diag::new(), stop, watch).await?;
     if !ground.field.speech.can_ask() {
         return Err(Refusal::Usage("a soak of tcp:// has to --send something, to ask who lives".into()));
     }

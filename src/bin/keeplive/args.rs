@@ -80,9 +80,9 @@ pub(crate) struct CompareArgs {
     /// then comparable, latencies are not
     #[arg(long)]
     pub(crate) closed: bool,
-    /// Rounds; each visits every arm once, in a fresh random order
-    #[arg(long, default_value_t = 20, value_name = "N")]
-    pub(crate) rounds: u32,
+    /// Rounds; each visits every arm once, in a fresh random order [default: 20; 12 against the embedded server]
+    #[arg(long, value_name = "N")]
+    pub(crate) rounds: Option<u32>,
     /// How long an arm is measured in each round [unit: s, or with a suffix: ms, s, m]
     #[arg(long, default_value = "500ms", value_name = "TIME", value_parser = duration)]
     pub(crate) slot: Duration,

@@ -12,6 +12,12 @@ use crate::targets::Asked;
 use crate::watch::{Kind, Watcher};
 use crate::{command, interrupt, setup, shape, targets};
 
+/// How often each arm is visited.
+const ROUNDS: u32 = 20;
+
+/// The embedded server is for a first impression, which is not to take long: as few as give the 99th percentile an interval.
+const ROUNDS_EMBEDDED: u32 = 12;
+
 pub(crate) fn run(args: CompareArgs) -> io::Result<Exit> {
     let stop = Stop::default();
     interrupt::listen(&stop);
@@ -50,7 +56,7 @@ fn comparing(args: &CompareArgs, embedded: Option<&Running>) -> io::Result<Compa
         arms: arms(&target.url, &setup::limits(&args.pool)),
         target,
         model: Model::Closed,
-        rounds: args.rounds,
+        rounds: args.rounds.unwrap_or(if embedded.is_some() { ROUNDS_EMBEDDED } else { ROUNDS }),
         slot: args.slot,
         washout: args.washout,
         connections: args.connections,

@@ -54,7 +54,14 @@ struct Signals {
     terminate: tokio::signal::unix::Signal,
     /// The terminal has gone, and nobody can stop us any more; `None` where whoever started us wants it ignored (nohup).
     hangup: Option<tokio::signal::unix::Signal>,
+    /// Nobody waits for it. It is listened for so that a file that outgrows what the shell allows (`ulimit -f`) is an error of
+    /// its writing, and not this program's end before anything was printed.
+    _file_size: Option<tokio::signal::unix::Signal>,
 }
+
+/// SIGXFSZ, on Linux, macOS and the BSDs.
+#[cfg(unix)]
+const FILE_SIZE: i32 = 25;
 
 #[cfg(unix)]
 impl Signals {
@@ -63,6 +70,7 @@ impl Signals {
         Ok(Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            _file_size: signal(SignalKind::from_raw(FILE_SIZE)).ok(),
             hangup: if is_hangup_ignored() { None } else { Some(signal(SignalKind::hangup())?) },
         })
     }

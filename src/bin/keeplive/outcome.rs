@@ -8,6 +8,7 @@ use keeplive::expect::Outcome;
 use keeplive::findings::Findings;
 use keeplive::gate::Verdict;
 use keeplive::gate::result::Gate;
+use keeplive::load::{Refusal, Stop};
 use keeplive::measurement::Measurement;
 use keeplive::report::export::{self, Form};
 use keeplive::report::side_by_side::SideBySide;
@@ -17,6 +18,15 @@ use keeplive::saved;
 use crate::args::{AdviceArgs, FormatArg, GateFormatArg, ProbeFormatArg, SideFormatArg};
 use crate::exit::Exit;
 use crate::say::say;
+
+/// A probe that has seen nothing: because it could not, or because it was asked to stop before it did.
+pub(crate) fn refused(refusal: &Refusal, stop: &Stop) -> io::Result<Exit> {
+    if !stop.is_set() {
+        return Err(io::Error::other(refusal.to_string()));
+    }
+    say(&format!("keeplive: {refusal}"));
+    Ok(Exit::Interrupted)
+}
 
 /// Prints the report. Of an invalid measurement it is only that it is, and why, unless its numbers are allowed; of one
 /// that was interrupted all that there is, marked.

@@ -31,7 +31,10 @@ pub(crate) fn run(args: &ProbeArgs) -> io::Result<Exit> {
     let watcher = Watcher::new();
     let found = probe::run(probing, &stop, &mut |progress| watcher.tell_probe(&progress));
     watcher.finish();
-    let findings = found.map_err(|refusal| io::Error::other(refusal.to_string()))?;
+    let findings = match found {
+        Ok(findings) => findings,
+        Err(refusal) => return outcome::refused(&refusal, &stop),
+    };
     // Saved first: a report that cannot be printed must not lose it.
     let saved = if args.output.no_save { Ok(()) } else { save(&findings, &args.output.out) };
     let exit = outcome::print_probe(&findings, args.format, &args.advice)?;

@@ -11,7 +11,7 @@ use keeplive::report::soak as report;
 use crate::args_probe::{BoundsArgs, SoakArgs, SoakFormatArg};
 use crate::exit::Exit;
 use crate::interrupt;
-use crate::outcome::finished;
+use crate::outcome::{self, finished};
 use crate::probe::probing;
 use crate::progress::Watcher;
 use crate::say::say;
@@ -33,7 +33,10 @@ pub(crate) fn run(args: &SoakArgs) -> io::Result<Exit> {
     let watcher = Watcher::new();
     let soaked = probe::soak(probing, soaking, &stop, &mut |progress| watcher.tell_probe(&progress));
     watcher.finish();
-    let soak = soaked.map_err(|refusal| io::Error::other(refusal.to_string()))?;
+    let soak = match soaked {
+        Ok(soak) => soak,
+        Err(refusal) => return outcome::refused(&refusal, &stop),
+    };
     // Saved first: a report that cannot be printed must not lose it.
     let saved = if args.output.no_save { Ok(()) } else { save(&soak, &args.output.out) };
     let exit = show(&soak, args.format)?;

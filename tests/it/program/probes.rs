@@ -145,6 +145,27 @@ fn an_interrupted_soak_prints_and_saves_what_is_known() {
 }
 
 #[test]
+fn ctrl_c_before_the_first_answer_ends_a_probe_and_a_soak_at_once() {
+    for verb in [&["probe"][..], &["soak", "--idle", "1s"]] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let child = program()
+            .args(verb)
+            .args(["--max-time", "60s", "--no-save", &format!("http://{}/", listener.local_addr().unwrap())])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It is connected to, and asks.
+        let _connection = listener.accept().unwrap();
+        signal(&child, Signal::SIGINT);
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(130), "{stderr}");
+        assert!(stderr.contains("stopped before it had answered"), "{stderr}");
+    }
+}
+
+#[test]
 fn a_soak_is_shown_as_a_page_and_as_junit() {
     let server = server(ms(500));
     let url = format!("http://{}/", server.addr());

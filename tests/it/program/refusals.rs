@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use keeplive::server::{Behaviour, Server, ServerTls};
 
 use super::program;
+use crate::support::scripted::Scripted;
 
 /// What `compare` says on stderr when it refuses.
 fn refusal(words: &[&str]) -> String {
@@ -77,7 +78,19 @@ fn a_name_that_does_not_resolve_is_named_with_what_to_do() {
 fn a_target_that_accepts_and_never_answers_is_given_up_after_max_time() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
-    says(&[&url, "--max-time", "300ms"], &["did not answer within 300ms", "--max-time"]);
+    says(&[&url, "--max-time", "300ms"], &["no complete response within", "300ms", "raise --max-time"]);
+}
+
+#[test]
+fn a_target_that_answers_without_end_is_given_up_after_max_time() {
+    let peer = Scripted::start(|connection| {
+        connection.read_request();
+        connection.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let chunks = b"1\r\nx\r\n".repeat(10_000);
+        while std::io::Write::write_all(&mut connection.tcp(), &chunks).is_ok() {}
+    });
+    let url = format!("http://{}/", peer.addr());
+    says(&[&url, "--max-time", "300ms"], &["no complete response within", "300ms", "`receive`"]);
 }
 
 #[test]
@@ -97,7 +110,7 @@ fn https_on_a_plain_port_and_http_on_a_tls_port_are_told_apart() {
 #[test]
 fn a_rate_beyond_the_local_ports_is_refused_before_anything_is_measured() {
     // A server that never closes leaves TIME_WAIT to the client, in numbers that no machine's ports carry.
-    let peer = crate::support::scripted::Scripted::start(|connection| {
+    let peer = Scripted::start(|connection| {
         while connection.read_request().is_some() {
             connection.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
         }
@@ -136,4 +149,23 @@ fn a_file_that_is_no_result_is_refused_by_report() {
         assert_eq!(output.status.code(), Some(2), "{content}: {text}");
         assert!(text.contains(words), "{content}: {text}");
     }
+}
+
+#[test]
+fn a_file_that_outgrows_what_the_shell_allows_loses_no_report() {
+    let server = Server::new(Behaviour::default()).start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!(
+        "ulimit -f 1; exec '{}' load '{}' -n 2000 --allow-invalid --out '{}'",
+        env!("CARGO_BIN_EXE_keeplive"),
+        server.url(),
+        folder.path().display()
+    );
+    let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+    let (text, errors) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(text.contains("p99"), "{text}");
+    assert!(errors.contains("File too large"), "{errors}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "whole or not at all");
 }
