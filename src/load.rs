@@ -12,7 +12,7 @@ use crate::plan::{Arrivals, Model, Plan};
 use crate::tls::TlsConfig;
 
 mod driver;
-mod first_look;
+pub(crate) mod first_look;
 mod highest;
 pub mod live;
 mod network;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::metric::Metric;
+use super::share::Count;
 use super::{Demand, Evidence, FALSE_ALARMS, Finding, LOOKS, Scale, Verdict, look, planner};
 use crate::duration::say;
 use crate::measurement::Slot;
@@ -149,10 +150,14 @@ fn pairs(slots: &[Slot]) -> impl Iterator<Item = (&Slot, &Slot)> {
     whole(BASE).into_iter().filter_map(move |(round, base)| Some((base, *head.get(&round)?)))
 }
 
-/// The middle of an arm's slots in a metric.
+/// The middle of an arm's slots in a metric; of a share that of all of them together, for its change is a mean.
 pub fn middle(metric: Metric, arm: &str, slots: &[Slot]) -> Option<f64> {
-    let values = slots.iter().filter(|slot| slot.arm == arm && slot.flags.is_empty());
-    planner::median(values.filter_map(|slot| metric.of(slot)).collect())
+    let slots = slots.iter().filter(|slot| slot.arm == arm && slot.flags.is_empty());
+    let together = slots.clone().filter_map(|slot| metric.counted(slot)).reduce(Count::and);
+    match together {
+        Some(count) => count.share(),
+        None => planner::median(slots.filter_map(|slot| metric.of(slot)).collect()),
+    }
 }
 
 /// What is gated when nobody says, for the load at hand: in an open loop response times, in a closed one requests per
@@ -240,6 +245,13 @@ mod tests {
             Slot { reuse, ..slot(round, HEAD, 0, 10) }
         });
         assert_eq!(verdicts(&ALL, &slots), [Verdict::Pass, Verdict::Pass, Verdict::Regressed]);
+    }
+
+    #[test]
+    fn a_share_is_shown_of_all_rounds_together_as_its_change_is() {
+        let slots = rounds(10, |round| slot(round, HEAD, if round == 3 { 1000 } else { 0 }, 10));
+        assert_eq!(middle(Metric::Errors, HEAD, &slots), Some(0.1));
+        assert_eq!(middle(Metric::Errors, BASE, &slots), Some(0.0));
     }
 
     #[test]

@@ -110,25 +110,28 @@ impl Looking<'_> {
 
     /// The error with what to do about it.
     fn advice(&self, error: &Error) -> String {
-        let url = &self.target.url;
-        let https = self.template.origin.scheme() == Scheme::Https;
-        let text = error.to_string();
-        let cure = match error.kind() {
-            ErrorKind::ConnectRefused => "start the server, or correct host and port",
-            ErrorKind::Dns => "correct the host name, or give an address with --resolve HOST:PORT:ADDRESS",
-            ErrorKind::ConnectTimeout => "check the address, or raise --connect-timeout",
-            ErrorKind::Tls if text.contains("that is trusted") || text.contains("(CA:TRUE)") => {
-                "give the server's root certificate with --cacert FILE, or -k to trust any"
-            }
-            ErrorKind::Tls if text.contains("the certificate of") => "or trust any certificate with -k",
-            // The error has said what to do.
-            ErrorKind::Tls => "check the port and the host (plain HTTP/1.1 needs http://)",
-            ErrorKind::Proxy => "check the proxy, its URL and what it allows",
-            ErrorKind::Timeout => "is it the right URL? raise --max-time if it is only slow",
-            _ if !https => "does this port speak plain HTTP/1.1? Over TLS use https://",
-            _ => "does this port speak HTTP/1.1?",
-        };
-        format!("{url}: {text}\n  {cure}")
+        let cure = cure(error, self.template.origin.scheme() == Scheme::Https);
+        format!("{}: {error}\n  {cure}", self.target.url)
+    }
+}
+
+/// What to do about a target that gave no answer.
+pub(crate) fn cure(error: &Error, https: bool) -> &'static str {
+    let text = error.to_string();
+    match error.kind() {
+        ErrorKind::ConnectRefused => "start the server, or correct host and port",
+        ErrorKind::Dns => "correct the host name, or give an address with --resolve HOST:PORT:ADDRESS",
+        ErrorKind::ConnectTimeout => "check the address, or raise --connect-timeout",
+        ErrorKind::Tls if text.contains("that is trusted") || text.contains("(CA:TRUE)") => {
+            "give the server's root certificate with --cacert FILE, or -k to trust any"
+        }
+        ErrorKind::Tls if text.contains("the certificate of") => "or trust any certificate with -k",
+        // The error has said what to do.
+        ErrorKind::Tls => "check the port and the host (plain HTTP/1.1 needs http://)",
+        ErrorKind::Proxy => "check the proxy, its URL and what it allows",
+        ErrorKind::Timeout => "is it the right URL? raise --max-time if it is only slow",
+        _ if !https => "does this port speak plain HTTP/1.1? Over TLS use https://",
+        _ => "does this port speak HTTP/1.1?",
     }
 }
 

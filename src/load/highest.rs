@@ -37,6 +37,7 @@ impl Seen {
     pub(super) fn of(slot: &Slot, goal: &Goal) -> Seen {
         let errors = slot.failed() as f64 / slot.scheduled.max(1) as f64;
         let unmet = goal.unmet(&slot.response, errors).or_else(|| backlog(slot));
+        let unmet = unmet.map(|why| why + &commonest_error(slot));
         match (unmet, generator_limit(slot)) {
             (None, _) => Seen::Passes,
             (Some(_), Some(why)) => Seen::Generator(why),
@@ -52,6 +53,13 @@ pub(super) fn unmet(goal: &Goal, slots: &[Slot]) -> Option<String> {
     let failed: u64 = slots.iter().map(Slot::failed).sum();
     let scheduled: u64 = slots.iter().map(|slot| slot.scheduled).sum();
     goal.unmet(&response, failed as f64 / scheduled.max(1) as f64)
+}
+
+/// What made the most requests fail, if any did: a rate is not to blame for a wrong path.
+fn commonest_error(slot: &Slot) -> String {
+    let commonest = slot.errors.iter().max_by_key(|(_, n)| **n);
+    commonest
+        .map_or_else(String::new, |(kind, n)| format!("; {n} of {} failed with `{kind}`", slot.scheduled))
 }
 
 /// Requests that are not answered, or wait ever longer for a connection: what is offered is not carried. A backlog that
@@ -246,6 +254,14 @@ mod tests {
         });
         let ceiling = found.ceiling.unwrap();
         assert!(ceiling.generator && ceiling.rate > 3_000.0 && found.passes_at.unwrap() <= 3_000.0);
+    }
+
+    #[test]
+    fn a_look_at_failures_names_the_commonest() {
+        let errors = [("status_4xx".to_owned(), 9), ("reset".to_owned(), 1)].into();
+        let slot = Slot { scheduled: 10, errors, ..Slot::default() };
+        let Seen::Fails(why) = Seen::of(&slot, &goal()) else { panic!("it met its goal") };
+        assert_eq!(why, "no request was answered; 9 of 10 failed with `status_4xx`");
     }
 
     #[test]

@@ -7,10 +7,10 @@ use super::answer::{Head, keep_alive};
 use super::field::Field;
 use super::line::{Line, Reply};
 use crate::config::Resolve;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::findings::{Advertised, Probed};
-use crate::load::Refusal;
-use crate::origin::{Origin, Scheme};
+use crate::load::{Refusal, first_look};
+use crate::origin::Origin;
 
 /// What the first look told.
 #[derive(Debug, Default)]
@@ -127,19 +127,6 @@ async fn ask(
 
 /// The error with what to do about it.
 fn refused(field: &Field, url: &str, error: &Error) -> Refusal {
-    let text = error.to_string();
-    let cure = match error.kind() {
-        ErrorKind::ConnectRefused => "start the server, or correct host and port",
-        ErrorKind::ConnectTimeout => "check the address, or raise --connect-timeout",
-        ErrorKind::Tls if text.contains("UnknownIssuer") || text.contains("invalid peer certificate") => {
-            "give the server's root certificate with --cacert FILE, or -k to trust any"
-        }
-        ErrorKind::Tls if text.contains("corrupt message") || text.contains("InvalidContentType") => {
-            "this port does not speak TLS: use http://"
-        }
-        ErrorKind::Tls => "check that this port speaks TLS (else use http://) and which versions it allows",
-        _ if field.origin.scheme() == Scheme::Https => "check host, port and TLS",
-        _ => "check host and port",
-    };
-    Refusal::Unreachable(format!("{url}: {text}\n  {cure}"))
+    let cure = first_look::cure(error, field.is_tls());
+    Refusal::Unreachable(format!("{url}: {error}\n  {cure}"))
 }

@@ -35,13 +35,22 @@ pub fn headline(measurement: &Measurement, comparison: &Comparison) -> String {
 }
 
 fn answer(measurement: &Measurement, comparison: &Comparison) -> String {
-    let words = Words::of(measurement);
+    let bracket = measurement
+        .search
+        .as_ref()
+        .map_or_else(String::new, |searched| bracket(searched, measurement.interrupted));
+    bracket + &ran(measurement, comparison)
+}
+
+/// What the run told, which a search may have preceded.
+fn ran(measurement: &Measurement, comparison: &Comparison) -> String {
     if measurement.slots.is_empty() {
         return "Nothing was measured.".into();
     }
     if comparison.arms.iter().all(|arm| arm.completed == 0) {
         return nothing_answered(&comparison.arms);
     }
+    let words = Words::of(measurement);
     if words.others.is_empty() {
         return comparison.control().map_or_else(String::new, |arm| alone(measurement, arm));
     }
@@ -52,7 +61,7 @@ fn answer(measurement: &Measurement, comparison: &Comparison) -> String {
 fn alone(measurement: &Measurement, arm: &ArmSummary) -> String {
     let load = match measurement.plan.model {
         Model::Closed => {
-            format!("{} connections in a closed loop", count(measurement.plan.connections as u64))
+            format!("{} in a closed loop", connections(measurement.plan.connections))
         }
         Model::Open { rate, .. } => {
             let average = if measurement.plan.stages.is_empty() { "" } else { " on average" };
@@ -79,11 +88,7 @@ fn alone(measurement: &Measurement, arm: &ArmSummary) -> String {
             time(points.max)
         )
     });
-    let bracket = measurement
-        .search
-        .as_ref()
-        .map_or_else(String::new, |searched| bracket(searched, measurement.interrupted));
-    format!("{bracket}{} answers/s with {load}{times}; {failures}.", three_digits(arm.requests_per_s))
+    format!("{} answers/s with {load}{times}; {failures}.", three_digits(arm.requests_per_s))
 }
 
 /// Between which rates the highest lies that holds a goal.
@@ -121,6 +126,10 @@ fn bracket(searched: &Searched, stopped: bool) -> String {
         }
         (None, None) => format!("{goal}: the search was stopped before it had an answer. "),
     }
+}
+
+fn connections(n: usize) -> String {
+    if n == 1 { "one connection".into() } else { format!("{} connections", count(n as u64)) }
 }
 
 /// Every request failed: how, and what to do about it.
@@ -260,10 +269,7 @@ impl<'a> Words<'a> {
             })
             .collect();
         let with = if self.subject == "Keep-alive" { "keep-alive" } else { "the control" };
-        let connections = match self.connections {
-            1 => "one connection".into(),
-            n => format!("{} connections", count(n as u64)),
-        };
+        let connections = connections(self.connections);
         let rates = format!("With {with}, {connections} make {}.", clauses.join("; "));
         match self.others.first().and_then(|arm| self.processor(comparison, arm)) {
             Some(processor) => format!("{rates} {processor}"),

@@ -7,12 +7,13 @@ use serde::Serialize;
 
 use super::export::escape;
 use super::html::{Page, section, unbroken};
-use super::json::{Summary, summary};
+use super::json::{self, Summary};
 use super::measured::distribution;
 use super::page::{Page as Lines, Paint, Style};
 use super::table::Table;
 use super::tables::{label, saved, shown};
 use super::units::{count, percent, three_digits, time};
+use super::withheld;
 use crate::compare::side_by_side::{Differing, Kind, differing};
 use crate::compare::{self, ArmSummary, Comparison};
 use crate::measurement::Measurement;
@@ -24,35 +25,65 @@ const NOTHING: &str = "–";
 
 /// Several measurements with their names.
 pub struct SideBySide {
-    all: Vec<(String, Measurement, Comparison)>,
+    all: Vec<One>,
     differing: Vec<Differing>,
 }
 
+struct One {
+    name: String,
+    measurement: Measurement,
+    comparison: Comparison,
+    /// It is invalid, so its numbers are not shown.
+    withheld: bool,
+}
+
+impl One {
+    fn new((name, measurement): (String, Measurement), allow_invalid: bool) -> One {
+        let mut comparison = compare::arms(&measurement);
+        let withheld = withheld::is_withheld(&measurement, &comparison, allow_invalid);
+        if withheld {
+            (comparison.arms, comparison.differences) = (Vec::new(), Vec::new());
+        }
+        One { name, measurement, comparison, withheld }
+    }
+
+    fn headline(&self) -> String {
+        if self.withheld {
+            withheld::HEADLINE.into()
+        } else {
+            super::headline(&self.measurement, &self.comparison)
+        }
+    }
+
+    fn summary(&self) -> Summary<'_> {
+        let of = if self.withheld { json::withheld } else { json::summary };
+        of(&self.measurement, &self.comparison)
+    }
+}
+
 impl SideBySide {
-    /// Sets measurements side by side, each under a name.
-    pub fn new(all: Vec<(String, Measurement)>) -> SideBySide {
+    /// Sets measurements side by side, each under a name. Those that are invalid show no numbers, unless that is allowed.
+    pub fn new(all: Vec<(String, Measurement)>, allow_invalid: bool) -> SideBySide {
         let differing = differing(&all.iter().map(|(_, measurement)| measurement).collect::<Vec<_>>());
-        let compared = |(name, measurement): (String, Measurement)| {
-            let comparison = compare::arms(&measurement);
-            (name, measurement, comparison)
-        };
-        SideBySide { all: all.into_iter().map(compared).collect(), differing }
+        SideBySide { all: all.into_iter().map(|one| One::new(one, allow_invalid)).collect(), differing }
     }
 
     /// Whether each of them can be trusted by itself.
     pub fn is_valid(&self) -> bool {
-        self.all.iter().all(|(_, _, comparison)| comparison.validity.ok)
+        self.all.iter().all(|one| one.comparison.validity.ok)
     }
 
     /// Whether they may be set against each other, in a sentence.
     pub fn headline(&self) -> String {
         let n = self.all.len();
-        let invalid: Vec<&str> =
-            self.all.iter().filter(|(_, _, it)| !it.validity.ok).map(|(name, ..)| name.as_str()).collect();
-        let distrust = match invalid.as_slice() {
-            [] => String::new(),
-            names => format!(" Not to be trusted by themselves: {}.", names.join(", ")),
+        let invalid = self.all.iter().filter(|one| !one.comparison.validity.ok);
+        let (withheld, shown): (Vec<&One>, Vec<&One>) = invalid.partition(|one| one.withheld);
+        let of = |said: &str, all: &[&One]| {
+            let names: Vec<&str> = all.iter().map(|one| one.name.as_str()).collect();
+            if names.is_empty() { String::new() } else { format!(" {said}: {}.", names.join(", ")) }
         };
+        let distrust = of("Not to be trusted by themselves", &shown)
+            + &of("Invalid, and shown without numbers unless --allow-invalid is given", &withheld);
         let mut kinds: Vec<Kind> = self.differing.iter().map(|one| one.kind).collect();
         kinds.dedup();
         let is_meant = |kind: &Kind| *kind == Kind::Target;
@@ -79,13 +110,13 @@ impl SideBySide {
     }
 
     fn names(&self) -> impl Iterator<Item = String> {
-        self.all.iter().map(|(name, ..)| name.clone())
+        self.all.iter().map(|one| one.name.clone())
     }
 
     /// Every arm that occurs, once.
     fn arms(&self) -> Vec<&str> {
         let mut arms: Vec<&str> = Vec::new();
-        for arm in self.all.iter().flat_map(|(_, _, comparison)| &comparison.arms) {
+        for arm in self.all.iter().flat_map(|one| &one.comparison.arms) {
             if !arms.contains(&arm.name.as_str()) {
                 arms.push(&arm.name);
             }
@@ -105,7 +136,7 @@ impl SideBySide {
         let mut table = Table::new(&format!("Arm `{arm}`"), self.names());
         let mut row = |name: &str, of: &dyn Fn(&ArmSummary) -> Option<String>| {
             let value = |it: &Comparison| it.arm(arm).and_then(of).unwrap_or_else(|| NOTHING.into());
-            table.row(name, self.all.iter().map(|(_, _, comparison)| value(comparison)));
+            table.row(name, self.all.iter().map(|one| value(&one.comparison)));
         };
         row("  p50", &|arm| arm.response.map(|it| time(it.p50)));
         row("  p90", &|arm| arm.response.map(|it| time(it.p90)));
@@ -128,7 +159,7 @@ impl SideBySide {
                 shown(it).find(|one| *one == metric)?;
                 it.difference(arm, metric).and_then(saved)
             };
-            let values: Vec<_> = self.all.iter().map(|(_, _, comparison)| value(comparison)).collect();
+            let values: Vec<_> = self.all.iter().map(|one| value(&one.comparison)).collect();
             if values.iter().any(Option::is_some) {
                 let shown = values.into_iter().map(|value| value.unwrap_or_else(|| NOTHING.into()));
                 table.row(&format!("  {}", label(metric)), shown);
@@ -183,9 +214,9 @@ impl SideBySide {
             }
             (section("The results", &html! {
                 dl {
-                    @for (name, measurement, comparison) in &self.all {
-                        dt { (name) ", " (measurement.started) }
-                        dd { (unbroken(&super::headline(measurement, comparison))) }
+                    @for one in &self.all {
+                        dt { (one.name) ", " (one.measurement.started) }
+                        dd { (unbroken(&one.headline())) }
                     }
                 }
             }))
@@ -204,8 +235,8 @@ impl SideBySide {
 
     /// One arm of all measurements, under the names of the measurements.
     fn same(&self, arm: &str) -> Vec<ArmSummary> {
-        let named = |(name, _, comparison): &(String, Measurement, Comparison)| {
-            comparison.arm(arm).map(|summary| ArmSummary { name: name.clone(), ..summary.clone() })
+        let named = |one: &One| {
+            one.comparison.arm(arm).map(|summary| ArmSummary { name: one.name.clone(), ..summary.clone() })
         };
         self.all.iter().filter_map(named).collect()
     }
@@ -220,14 +251,7 @@ impl SideBySide {
                 .iter()
                 .map(|one| Differs { kind: one.kind.as_str(), key: &one.key, values: &one.values })
                 .collect(),
-            results: self
-                .all
-                .iter()
-                .map(|(name, measurement, comparison)| Named {
-                    name,
-                    summary: summary(measurement, comparison),
-                })
-                .collect(),
+            results: self.all.iter().map(|one| Named { name: &one.name, summary: one.summary() }).collect(),
         }
     }
 }
@@ -267,7 +291,42 @@ mod tests {
         let run = || samples::run(8, 200).arm("on", 1.0).arm("off", 4.0).measurement();
         let mut other = run();
         change(&mut other);
-        SideBySide::new(vec![("before".into(), run()), ("after".into(), other)])
+        SideBySide::new(vec![("before".into(), run()), ("after".into(), other)], false)
+    }
+
+    #[test]
+    fn an_invalid_one_shows_no_numbers_unless_that_is_allowed() {
+        let run = || samples::run(8, 200).arm("on", 1.0).arm("off", 4.0).measurement();
+        let invalid = || {
+            let mut measurement = run();
+            measurement.slots.iter_mut().for_each(|slot| slot.pure = false);
+            measurement
+        };
+        let text = |all: &SideBySide| {
+            let mut text = Vec::new();
+            all.write_markdown(&mut text).unwrap();
+            String::from_utf8(text).unwrap()
+        };
+        let both =
+            |allowed| SideBySide::new(vec![("good".into(), run()), ("bad".into(), invalid())], allowed);
+        let withheld = both(false);
+        assert!(
+            withheld.headline().ends_with("unless --allow-invalid is given: bad."),
+            "{}",
+            withheld.headline()
+        );
+        let p50 = |text: String| text.lines().find(|line| line.contains("p50")).unwrap().to_owned();
+        assert!(p50(text(&withheld)).ends_with("| – |"), "{}", text(&withheld));
+        let json = serde_json::to_value(withheld.document()).unwrap();
+        assert_eq!(json["results"][1]["summary"]["arms"], serde_json::json!([]));
+        assert!(!withheld.is_valid() && withheld.page().contains(withheld::HEADLINE));
+        let allowed = both(true);
+        assert!(
+            allowed.headline().ends_with("Not to be trusted by themselves: bad."),
+            "{}",
+            allowed.headline()
+        );
+        assert!(!p50(text(&allowed)).contains('–'), "{}", text(&allowed));
     }
 
     #[test]

@@ -20,6 +20,11 @@ pub const HEADLINE: &str =
 /// How to see the numbers all the same.
 pub const CURE: &str = "--allow-invalid prints them, marked as invalid; `keeplive report --allow-invalid FILE` does so with a saved result";
 
+/// Whether an invalid measurement's numbers stay unsaid. Of one that was interrupted all that there is is shown, marked.
+pub fn is_withheld(measurement: &Measurement, comparison: &Comparison, allow_invalid: bool) -> bool {
+    !comparison.validity.ok && !measurement.interrupted && !allow_invalid
+}
+
 /// For a terminal.
 ///
 /// # Errors

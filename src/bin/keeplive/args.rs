@@ -71,7 +71,7 @@ pub(crate) struct CompareArgs {
     pub(crate) threads: usize,
     /// Open loop: requests per second, the same for every arm [default: half of the smallest capacity of any
     /// arm, found in a short closed-loop search at full speed]
-    #[arg(short, long, value_name = "R", conflicts_with = "closed", allow_negative_numbers = true)]
+    #[arg(short, long, value_name = "R", conflicts_with = "closed", allow_negative_numbers = true, value_parser = per_second)]
     pub(crate) rate: Option<f64>,
     /// How arrivals of the open loop are spaced
     #[arg(long, value_enum, default_value_t = ArrivalsArg::Poisson)]
@@ -132,7 +132,7 @@ pub(crate) struct LoadArgs {
     #[arg(short = 'n', long, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) requests: Option<u64>,
     /// Open loop: requests per second [default: closed loop]
-    #[arg(short, long, value_name = "R", allow_negative_numbers = true)]
+    #[arg(short, long, value_name = "R", allow_negative_numbers = true, value_parser = per_second)]
     pub(crate) rate: Option<f64>,
     /// Open loop in stages, one after another: TIME:RATE, or TIME:FROM..TO for a straight line; may be given more than
     /// once
@@ -467,6 +467,12 @@ pub(crate) fn folder(text: &str) -> Result<PathBuf, String> {
         }
         _ => Ok(path),
     }
+}
+
+/// A rate; `/s` may stand behind it. Whether it can be offered is seen with all that it depends on.
+pub(crate) fn per_second(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix("/s").unwrap_or(text);
+    number.parse().map_err(|_| "write requests per second as a number, such as 500 or 0.5".into())
 }
 
 /// The server has its body in memory.

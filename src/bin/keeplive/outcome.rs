@@ -32,7 +32,7 @@ pub(crate) fn refused(refusal: &Refusal, stop: &Stop) -> io::Result<Exit> {
 /// that was interrupted all that there is, marked.
 pub(crate) fn print(measurement: &Measurement, format: FormatArg, allow_invalid: bool) -> io::Result<Exit> {
     let comparison = compare::arms(measurement);
-    if is_withheld(measurement, &comparison, allow_invalid) {
+    if withheld::is_withheld(measurement, &comparison, allow_invalid) {
         return print_withheld(measurement, &comparison, format);
     }
     let mut out = anstream::AutoStream::auto(io::stdout().lock());
@@ -58,10 +58,6 @@ pub(crate) fn print(measurement: &Measurement, format: FormatArg, allow_invalid:
         (false, true) => Exit::Done,
         (false, false) => Exit::Invalid,
     })
-}
-
-fn is_withheld(measurement: &Measurement, comparison: &Comparison, allow_invalid: bool) -> bool {
-    !comparison.validity.ok && !measurement.interrupted && !allow_invalid
 }
 
 /// Forms that hold nothing but numbers stay empty.
@@ -125,7 +121,7 @@ pub(crate) fn print_side_by_side(all: &SideBySide, format: SideFormatArg) -> io:
 /// Writes the report as a file for a browser.
 pub(crate) fn write_page(measurement: &Measurement, file: &Path, allow_invalid: bool) -> io::Result<()> {
     let comparison = compare::arms(measurement);
-    let page = if is_withheld(measurement, &comparison, allow_invalid) {
+    let page = if withheld::is_withheld(measurement, &comparison, allow_invalid) {
         withheld::page(measurement, &comparison)
     } else {
         measured::page(measurement, &comparison)

@@ -72,5 +72,5 @@ fn side_by_side(args: &ReportArgs) -> io::Result<Exit> {
         Ok((name, measurement))
     };
     let all = files.iter().map(named).collect::<io::Result<Vec<_>>>()?;
-    outcome::print_side_by_side(&SideBySide::new(all), format)
+    outcome::print_side_by_side(&SideBySide::new(all, args.allow_invalid), format)
 }

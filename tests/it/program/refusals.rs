@@ -29,6 +29,7 @@ fn says(words: &[&str], cures: &[&str]) {
 #[test]
 fn numbers_that_cannot_work_are_refused() {
     says(&["http://127.0.0.1:1/", "--rate", "0"], &["--rate must be above 0"]);
+    says(&["http://127.0.0.1:1/", "--rate", "many"], &["requests per second as a number"]);
     says(&["http://127.0.0.1:1/", "--rate", "-5"], &["--rate must be above 0"]);
     says(&["http://127.0.0.1:1/", "--rate", "nan"], &["--rate must be above 0"]);
     says(&["http://127.0.0.1:1/", "--rate", "1e9"], &["between 0.001 and 1000000"]);

@@ -126,7 +126,7 @@ pub(crate) struct LoadArgs {
     pub(crate) threads: usize,
     /// Open loop: requests per second, the same for both [default: half of the smaller capacity of the two, found in
     /// a short closed-loop search at full speed]
-    #[arg(short, long, value_name = "R", conflicts_with = "closed", allow_negative_numbers = true)]
+    #[arg(short, long, value_name = "R", conflicts_with = "closed", allow_negative_numbers = true, value_parser = super::per_second)]
     pub(crate) rate: Option<f64>,
     /// How arrivals of the open loop are spaced
     #[arg(long, value_enum, default_value_t = ArrivalsArg::Poisson)]
