@@ -21,7 +21,13 @@ pub(crate) struct AgeClock {
     /// What both clocks showed when it was made; `None`: this system has but the one.
     start: Option<(Instant, Duration)>,
     ahead: AtomicU64,
+    /// When the last look was, in nanoseconds of the monotonic clock since the start.
+    looked: AtomicU64,
 }
+
+/// Between two looks so close to each other there was no suspend: all processes are frozen before it and thawed after it,
+/// while the monotonic clock runs, and that takes longer.
+const BRIEF: Duration = Duration::from_millis(1);
 
 /// A suspend takes longer than that to go and to come back; a thread that was interrupted between the reading of two
 /// clocks was not suspended.
@@ -32,17 +38,22 @@ impl AgeClock {
         AgeClock {
             start: with_suspends().map(|with_suspends| (now(), with_suspends)),
             ahead: AtomicU64::new(0),
+            looked: AtomicU64::new(0),
         }
     }
 
     /// Looks, at a moment that the monotonic clock has just shown, whether there was a suspend since the last look.
     pub(crate) fn look(&self, now: Instant) -> bool {
-        let (Some((start, start_with_suspends)), Some(now_with_suspends)) = (self.start, with_suspends())
-        else {
+        let Some((start, start_with_suspends)) = self.start else { return false };
+        let awake = now.saturating_duration_since(start);
+        let looks = awake.as_nanos() as u64;
+        if looks < self.looked.load(Relaxed).saturating_add(BRIEF.as_nanos() as u64) {
             return false;
-        };
+        }
+        self.looked.store(looks, Relaxed);
+        let Some(now_with_suspends) = with_suspends() else { return false };
         let passed = now_with_suspends.saturating_sub(start_with_suspends);
-        self.put_forward(passed.saturating_sub(now.saturating_duration_since(start)))
+        self.put_forward(passed.saturating_sub(awake))
     }
 
     /// All suspends together have lasted so long.

@@ -221,8 +221,9 @@ impl Connection {
 
     /// Reads and writes what can be. Answers whether the conversation goes on.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) -> bool {
-        self.wire.begin_turn();
+        self.wire.begin_turn_for_one();
         let ended = self.conversation.drive(cx);
+        self.wire.end_turn();
         self.note(ended);
         !self.conversation.is_over()
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Retry};
 use crate::hint::Hint;
@@ -141,6 +141,8 @@ pub struct Exchange {
     pub bytes_out: u64,
     /// Bytes read for the response, TLS framing included.
     pub bytes_in: u64,
+    /// When it was over.
+    pub(crate) done: Instant,
 }
 
 impl Exchange {

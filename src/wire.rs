@@ -26,6 +26,7 @@ pub(crate) struct WireFacts {
     blocked: AtomicBool,
     broken: AtomicBool,
     listening: AtomicBool,
+    turn: AtomicU8,
     end: AtomicU8,
     read: AtomicU64,
     heard: AtomicU64,
@@ -33,6 +34,13 @@ pub(crate) struct WireFacts {
     written: AtomicU64,
     last_write: AtomicU64,
 }
+
+/// No turn that is for one waker.
+const OUTSIDE: u8 = 0;
+/// A turn in which there may be something to read,
+const FOR_ONE: u8 = 1;
+/// and one in which there is nothing any more.
+const EXHAUSTED: u8 = 2;
 
 /// How the peer ended the stream, as far as we have read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +58,7 @@ impl WireFacts {
             blocked: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             listening: AtomicBool::new(false),
+            turn: AtomicU8::new(OUTSIDE),
             end: AtomicU8::new(0),
             read: AtomicU64::new(0),
             heard: AtomicU64::new(0),
@@ -87,6 +96,32 @@ impl WireFacts {
     pub(crate) fn begin_turn(&self) {
         self.turn_ends.store(self.read().saturating_add(TURN), Relaxed);
         self.listening.store(false, Relaxed);
+    }
+
+    /// A turn of which all reads are for one waker, until [`WireFacts::end_turn`].
+    ///
+    /// *Design.* hyper asks five times for each exchange whether there is something to read, and through TLS each of these
+    /// is a long way. Once the answer was that there is nothing, and who asked will be woken, it stays so for the turn:
+    /// tokio has told this waker, and tells it of what comes meanwhile.
+    pub(crate) fn begin_turn_for_one(&self) {
+        self.begin_turn();
+        self.turn.store(FOR_ONE, Relaxed);
+    }
+
+    pub(crate) fn end_turn(&self) {
+        self.turn.store(OUTSIDE, Relaxed);
+    }
+
+    /// There was nothing to read, in TLS neither.
+    pub(crate) fn found_nothing(&self) {
+        if self.turn.load(Relaxed) == FOR_ONE {
+            self.turn.store(EXHAUSTED, Relaxed);
+        }
+    }
+
+    /// Whether there is nothing to read for the rest of this turn, unless somebody wants the socket looked at.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.turn.load(Relaxed) == EXHAUSTED && !self.look.load(Relaxed)
     }
 
     /// Whether the reads of this turn ended because there was nothing more, and the reactor tells of what comes next.

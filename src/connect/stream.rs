@@ -96,10 +96,14 @@ impl Stream {
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.wire().facts().is_exhausted() {
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         let result = Pin::new(&mut this.0).poll_read(cx, buf);
         let facts = this.wire().facts();
         match &result {
+            Poll::Pending => facts.found_nothing(),
             Poll::Ready(Ok(())) if buf.filled().len() > before => {
                 facts.add_heard(buf.filled().len() - before);
             }

@@ -249,6 +249,7 @@ mod tests {
             hint: Some(Hint { timeout: Some(ms(60_000)), max: Some(9) }),
             bytes_out: 10,
             bytes_in: 20,
+            done: crate::clock::now(),
         };
         let (origin, collected): (Origin, _) = ("https://example.com".parse().unwrap(), Collected::default());
         tracing::subscriber::with_default(collected.clone(), || {

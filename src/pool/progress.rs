@@ -92,6 +92,7 @@ impl Progress {
             bytes_out: connection.wire().written() - self.stamps.written_before,
             bytes_in: connection.wire().read() - self.stamps.read_before,
             connection: connection.facts().clone(),
+            done,
         }
     }
 }
