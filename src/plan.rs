@@ -55,7 +55,7 @@ pub struct Plan {
     pub max_time: Duration,
     /// What the order of the arms and the arrivals are drawn from.
     pub seed: u64,
-    /// In a closed loop, the most requests of a slot; `None`: as many as its time allows.
+    /// How many requests a slot has, which in an open loop become due within it; `None`: as many as its time allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<u64>,
     /// The statuses that count as a good answer; `None`: those below 400.
@@ -320,6 +320,18 @@ pub struct Pacer {
     worker: usize,
     workers: usize,
     random: Xoshiro256PlusPlus,
+    exactly: Option<Exactly>,
+}
+
+/// Poisson arrivals whose number is given.
+#[derive(Clone, Copy, Debug)]
+struct Exactly {
+    /// Of all workers.
+    requests: f64,
+    /// Of this worker, those that are still to come.
+    left: u64,
+    /// The last moment at which one may be due.
+    latest: Duration,
 }
 
 /// What is never due, in a time that can be added to any.
@@ -335,23 +347,61 @@ impl Pacer {
     /// The same for stages, one after another; past the last nothing is due for more than a hundred years.
     pub fn staged(stages: Vec<Stage>, arrivals: Arrivals, worker: usize, workers: usize, seed: u64) -> Pacer {
         let random = Xoshiro256PlusPlus::seed_from_u64(seed);
-        Pacer { curve: Curve::new(stages), arrivals, nth: 0, level: 0.0, worker, workers, random }
+        Pacer {
+            curve: Curve::new(stages),
+            arrivals,
+            nth: 0,
+            level: 0.0,
+            worker,
+            workers,
+            random,
+            exactly: None,
+        }
+    }
+
+    /// The same, with exactly so many requests of all workers within the time in which there are as many on average. Constant
+    /// arrivals are so anyway. Poisson's, given their number, lie each anywhere, independently (Ross, *Introduction to
+    /// Probability Models*, theorem 5.2): so they are drawn, in their order.
+    pub fn of_exactly(mut self, requests: u64) -> Pacer {
+        let end = self.curve.clone().due(requests as f64).map_or(NEVER, Duration::from_secs_f64);
+        self.exactly = Some(Exactly {
+            requests: requests as f64,
+            left: share_of(requests, self.worker, self.workers),
+            latest: end.saturating_sub(Duration::from_nanos(1)),
+        });
+        self
     }
 
     /// When the next request is due, from the beginning.
     pub fn next_due(&mut self) -> Duration {
         let workers = self.workers as f64;
-        let level = match self.arrivals {
+        let mut latest = NEVER;
+        let level = match (self.arrivals, &mut self.exactly) {
             // From the count, so that rounding never adds up.
-            Arrivals::Constant => self.nth as f64 * workers + self.worker as f64 + 0.5,
-            Arrivals::Poisson => {
-                self.level -= unit(&mut self.random).ln() * workers;
-                self.level
+            (Arrivals::Constant, _) => self.nth as f64 * workers + self.worker as f64 + 0.5,
+            (Arrivals::Poisson, None) => self.level - unit(&mut self.random).ln() * workers,
+            (Arrivals::Poisson, Some(exactly)) => {
+                if exactly.left == 0 {
+                    return NEVER;
+                }
+                // The least of so many that lie anywhere in what is left.
+                let beyond = exactly.requests - self.level;
+                let share = unit(&mut self.random).powf(1.0 / exactly.left as f64);
+                exactly.left -= 1;
+                latest = exactly.latest;
+                exactly.requests - beyond * share
             }
         };
         self.nth += 1;
-        self.curve.due(level).map_or(NEVER, Duration::from_secs_f64)
+        self.level = level;
+        self.curve.due(level).map_or(NEVER, Duration::from_secs_f64).min(latest)
     }
+}
+
+/// A worker's share of what all have to do.
+pub(crate) fn share_of(all: u64, worker: usize, workers: usize) -> u64 {
+    let workers = workers as u64;
+    all / workers + u64::from((worker as u64) < all % workers)
 }
 
 /// Uniform in (0, 1]: 53 random bits, and never the zero whose logarithm is infinite.
@@ -438,25 +488,62 @@ mod tests {
         }
     }
 
-    /// Kolmogorov and Smirnov's test at 1 % against the exponential distribution; the seed is fixed.
+    /// The greatest distance of the values' distribution from this one, and what 1 % of samples exceed (Kolmogorov, Smirnov).
+    fn distance(mut values: Vec<f64>, cumulative: impl Fn(f64) -> f64) -> (f64, f64) {
+        values.sort_by(f64::total_cmp);
+        let n = values.len() as f64;
+        let far = |(value, rank): (&f64, i32)| (cumulative(*value) - f64::from(rank) / n).abs();
+        (values.iter().zip(1..).map(far).fold(0.0, f64::max), 1.63 / n.sqrt())
+    }
+
     #[test]
     fn poisson_gaps_are_exponential() {
         let mut pacer = Pacer::new(1000.0, Arrivals::Poisson, 0, 1, 99);
         let mut last = Duration::ZERO;
-        let mut gaps: Vec<f64> = (0..10_000)
+        let gaps: Vec<f64> = (0..10_000)
             .map(|_| {
                 let due = pacer.next_due();
                 (due - std::mem::replace(&mut last, due)).as_secs_f64() * 1000.0
             })
             .collect();
-        gaps.sort_by(f64::total_cmp);
-        let n = gaps.len() as f64;
-        let farthest = gaps
-            .iter()
-            .zip(1..)
-            .map(|(gap, rank)| (1.0 - (-gap).exp() - f64::from(rank) / n).abs())
-            .fold(0.0, f64::max);
-        assert!(farthest < 1.63 / n.sqrt(), "{farthest}");
+        let (farthest, critical) = distance(gaps, |gap| 1.0 - (-gap).exp());
+        assert!(farthest < critical, "{farthest}");
+    }
+
+    fn exactly(requests: u64, arrivals: Arrivals, workers: usize, seed: u64) -> Vec<Duration> {
+        let of = |worker| {
+            let seed = mix(seed, 1, worker as u64);
+            let mut pacer = Pacer::new(1e5, arrivals, worker, workers, seed).of_exactly(requests);
+            let end = Duration::from_secs_f64(requests as f64 / 1e5);
+            std::iter::from_fn(move || Some(pacer.next_due()).filter(|&due| due < end)).collect::<Vec<_>>()
+        };
+        let all: Vec<Vec<Duration>> = (0..workers).map(of).collect();
+        assert!(all.iter().all(|dues| dues.is_sorted()));
+        all.concat()
+    }
+
+    #[test]
+    fn a_number_of_requests_is_due_exactly_among_any_number_of_workers() {
+        for seed in 0..200 {
+            for (requests, workers) in [(1, 1), (1, 4), (5, 2), (16, 16), (1000, 3)] {
+                for arrivals in [Arrivals::Poisson, Arrivals::Constant] {
+                    let due = exactly(requests, arrivals, workers, seed).len() as u64;
+                    assert_eq!(due, requests, "{arrivals:?}, {workers} workers, seed {seed}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn poisson_arrivals_of_a_given_number_lie_anywhere_with_gaps_as_others_have_them() {
+        let mut dues: Vec<f64> =
+            exactly(10_000, Arrivals::Poisson, 2, 7).iter().map(|due| due.as_secs_f64() * 1e5).collect();
+        let (farthest, critical) = distance(dues.clone(), |due| due / 10_000.0);
+        assert!(farthest < critical, "{farthest}");
+        dues.sort_by(f64::total_cmp);
+        let gaps = dues.windows(2).map(|two| two[1] - two[0]).collect();
+        let (farthest, critical) = distance(gaps, |gap| 1.0 - (-gap).exp());
+        assert!(farthest < critical, "{farthest}");
     }
 
     #[test]

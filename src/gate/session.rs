@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::metric::Metric;
-use super::share::Count;
-use super::{Demand, Evidence, FALSE_ALARMS, Finding, LOOKS, Scale, Verdict, look, planner};
+use super::{Demand, Evidence, FALSE_ALARMS, Finding, LOOKS, Scale, Verdict, look, planner, share};
 use crate::duration::say;
 use crate::measurement::Slot;
 
@@ -150,13 +149,13 @@ fn pairs(slots: &[Slot]) -> impl Iterator<Item = (&Slot, &Slot)> {
     whole(BASE).into_iter().filter_map(move |(round, base)| Some((base, *head.get(&round)?)))
 }
 
-/// The middle of an arm's slots in a metric; of a share that of all of them together, for its change is a mean.
+/// What an arm shows in a metric over the rounds that are compared: the middle, and of a share the mean, as its change is.
 pub fn middle(metric: Metric, arm: &str, slots: &[Slot]) -> Option<f64> {
-    let slots = slots.iter().filter(|slot| slot.arm == arm && slot.flags.is_empty());
-    let together = slots.clone().filter_map(|slot| metric.counted(slot)).reduce(Count::and);
-    match together {
-        Some(count) => count.share(),
-        None => planner::median(slots.filter_map(|slot| metric.of(slot)).collect()),
+    let compared = pairs(slots).map(|(base, head)| if arm == HEAD { head } else { base });
+    let values: Vec<f64> = compared.filter_map(|slot| metric.of(slot)).collect();
+    match metric.scale() {
+        Scale::Share => share::mean(&values),
+        Scale::Logarithm => planner::median(values),
     }
 }
 
@@ -248,10 +247,12 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_shown_of_all_rounds_together_as_its_change_is() {
-        let slots = rounds(10, |round| slot(round, HEAD, if round == 3 { 1000 } else { 0 }, 10));
+    fn a_share_is_shown_as_its_change_is_judged_each_round_like_the_others() {
+        let many = |round: u32| Slot { scheduled: 50_000, ..slot(round, HEAD, 50_000, 10) };
+        let mut slots = rounds(10, |round| if round == 3 { many(round) } else { slot(round, HEAD, 0, 10) });
+        slots.push(slot(10, BASE, 1000, 10));
         assert_eq!(middle(Metric::Errors, HEAD, &slots), Some(0.1));
-        assert_eq!(middle(Metric::Errors, BASE, &slots), Some(0.0));
+        assert_eq!(middle(Metric::Errors, BASE, &slots), Some(0.0), "a round without a head is none");
     }
 
     #[test]

@@ -22,7 +22,9 @@ use crate::measurement::{
     Capacity, Ledger, Measurement, Offered, PANICKED, SCHEMA, Searched, Slot, TargetFacts, Tool,
 };
 use crate::origin::Scheme;
-use crate::plan::{Arm, Arrivals, Chooser, Model, Pacer, Plan, Schedule, Search, Stage, Target, Visit, mix};
+use crate::plan::{
+    Arm, Arrivals, Chooser, Model, Pacer, Plan, Schedule, Search, Stage, Target, Visit, mix, share_of,
+};
 use crate::ports::{self, Demand, PortFacts};
 use crate::saved;
 use crate::tls::{TlsClient, TlsConfig};
@@ -74,8 +76,8 @@ struct Shape {
     model: Model,
     washout: Duration,
     window: Duration,
-    /// How many requests all workers send together, where that is bounded.
-    most: Option<u64>,
+    /// The most requests of all workers together, in a closed loop.
+    most: u64,
     stages: Vec<Stage>,
     /// What targets are drawn for: all arms of a round ask for the same, however many looks there were before.
     draw: u64,
@@ -327,7 +329,7 @@ impl Driver {
             model: Model::Open { rate, arrivals },
             washout: look / 4,
             window: look,
-            most: None,
+            most: u64::MAX,
             stages: Vec::new(),
             draw: u64::MAX,
         };
@@ -385,8 +387,7 @@ impl Driver {
                 1 => (self.first_response * 5).min(self.plan.slot),
                 _ => self.first_response * 5,
             }),
-            // A rate bounds itself.
-            most: if model == Model::Closed { self.most_in_search(arm) } else { None },
+            most: self.most_in_search(arm),
             stages: Vec::new(),
             draw: u64::MAX,
         };
@@ -396,12 +397,12 @@ impl Driver {
     }
 
     /// A look may not use up the ports that the run will need.
-    fn most_in_search(&self, arm: usize) -> Option<u64> {
+    fn most_in_search(&self, arm: usize) -> u64 {
         if self.plan.arms[arm].keep_alive {
-            return None;
+            return u64::MAX;
         }
         let ports = PortFacts::read(false).ephemeral;
-        Some(u64::from(ports.end() - ports.start()) / 5)
+        u64::from(ports.end() - ports.start()) / 5
     }
 
     /// Settles when requests start, and refuses what this machine's ports cannot carry.
@@ -529,7 +530,7 @@ impl Driver {
             model: self.plan.model,
             washout: self.plan.washout,
             window: self.plan.slot,
-            most: self.plan.requests,
+            most: self.plan.requests.unwrap_or(u64::MAX),
             stages: self.plan.stages.clone(),
             draw: u64::from(visit.round),
         };
@@ -549,7 +550,9 @@ impl Driver {
             slot.flags.extend(purity::faults(arm, &slot, self.is_https(visit.arm)));
         }
         slot.pure = slot.flags.is_empty();
-        if self.stop.is_set() && (slot.duration < self.plan.slot || slot.censored > 0) {
+        let is_whole =
+            self.plan.requests.map_or(slot.duration >= self.plan.slot, |requests| slot.scheduled >= requests);
+        if self.stop.is_set() && (!is_whole || slot.censored > 0) {
             slot.flags.push(INTERRUPTED.into());
         }
         Ok(slot)
@@ -581,14 +584,21 @@ impl Driver {
         let connections = share(self.plan.connections, worker, threads);
         let seed = mix(self.plan.seed, self.visits_run, worker as u64);
         let source = match shape.model {
-            Model::Closed => Source::Closed,
+            Model::Closed => Source::Closed { most: share_of(shape.most, worker, threads) },
             Model::Open { arrivals, .. } if !shape.stages.is_empty() => {
                 // What flows before the window is as at its beginning.
                 let mut stages = vec![Stage::constant(shape.washout, shape.stages[0].from)];
                 stages.extend(&shape.stages);
                 Source::Open(Pacer::staged(stages, arrivals, worker, threads, seed))
             }
-            Model::Open { rate, arrivals } => Source::Open(Pacer::new(rate, arrivals, worker, threads, seed)),
+            Model::Open { rate, arrivals } => {
+                let pacer = Pacer::new(rate, arrivals, worker, threads, seed);
+                let requests = self.plan.requests.filter(|_| shape.measured);
+                Source::Open(match requests {
+                    Some(requests) => pacer.of_exactly(requests),
+                    None => pacer,
+                })
+            }
         };
         let templates = Arc::clone(&self.templates[shape.arm]);
         let chooser = match &self.plan.several {
@@ -613,7 +623,6 @@ impl Driver {
             opens_ahead: self.warms_up || !shape.measured,
             washout: shape.washout,
             window: shape.window,
-            most: shape.most.map(|most| share_of(most, worker, threads)),
             max_time: self.plan.max_time,
             good: self.plan.expect_status.clone(),
             stages: shape.stages.clone(),
@@ -687,10 +696,6 @@ fn check(plan: &Plan, load: Load, warms_up: bool) -> Result<(), Refusal> {
     if plan.rounds == 0 {
         return usage("--rounds is 0: at least 1 is needed, and 6 for an interval");
     }
-    if plan.slot.is_zero() {
-        let option = if plan.arms.len() == 1 { "--duration" } else { "--slot" };
-        return usage(&format!("{option} is 0: give a duration such as 500ms"));
-    }
     if plan.max_time.is_zero() {
         return usage("--max-time is 0: give a duration such as 5s");
     }
@@ -702,6 +707,13 @@ fn check(plan: &Plan, load: Load, warms_up: bool) -> Result<(), Refusal> {
         Load::Rate(rate, _) if !(MIN_RATE..=MAX_RATE).contains(&rate) => {
             usage("--rate must lie between 0.001 and 1000000 requests per second")
         }
+        _ if plan.slot.is_zero() => {
+            let option = if plan.arms.len() == 1 { "--duration" } else { "--slot" };
+            usage(&format!("{option} is 0: give a duration such as 500ms"))
+        }
+        _ if plan.slot > LONGEST_SLOT => {
+            usage("so many requests take more than 31 years: give fewer, or a higher --rate")
+        }
         _ => Ok(()),
     }
 }
@@ -710,14 +722,11 @@ fn check(plan: &Plan, load: Load, warms_up: bool) -> Result<(), Refusal> {
 const MIN_RATE: f64 = 0.001;
 const MAX_RATE: f64 = 1e6;
 const MAX_ROUNDS: u32 = 100_000;
+/// As long as a duration may be where it is written.
+const LONGEST_SLOT: Duration = Duration::from_nanos(1_000_000_000_000_000_000);
 
 fn share(all: usize, worker: usize, workers: usize) -> usize {
     all / workers + usize::from(worker < all % workers)
-}
-
-fn share_of(all: u64, worker: usize, workers: usize) -> u64 {
-    let workers = workers as u64;
-    all / workers + u64::from((worker as u64) < all % workers)
 }
 
 fn rate_of(model: Model) -> Option<f64> {

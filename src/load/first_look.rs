@@ -42,7 +42,7 @@ pub(super) fn look(
         .build()
         .map_err(|error| Refusal::Usage(format!("could not start a runtime: {error}")))?;
     let looking = Looking { target, max_time, template, tls, stop };
-    runtime.block_on(async {
+    let looked = runtime.block_on(async {
         let kept = looking.ask_twice(pool.clone().keep_alive(true)).await?;
         let fresh = looking.ask_twice(pool.clone().keep_alive(false)).await?;
         let mut ledger = kept.ledger;
@@ -54,7 +54,10 @@ pub(super) fn look(
             facts: kept.facts,
             ledger,
         })
-    })
+    });
+    // A resolver that does not answer is not waited for.
+    runtime.shutdown_background();
+    looked
 }
 
 struct Looking<'a> {
@@ -121,7 +124,10 @@ pub(crate) fn cure(error: &Error, https: bool) -> &'static str {
     match error.kind() {
         ErrorKind::ConnectRefused => "start the server, or correct host and port",
         ErrorKind::Dns => "correct the host name, or give an address with --resolve HOST:PORT:ADDRESS",
+        ErrorKind::Connect => "check the address and what filters the way to it",
         ErrorKind::ConnectTimeout => "check the address, or raise --connect-timeout",
+        ErrorKind::NoPorts => "wait until sockets have left TIME_WAIT, or widen net.ipv4.ip_local_port_range",
+        ErrorKind::NoFiles => "raise `ulimit -n`",
         ErrorKind::Tls if text.contains("that is trusted") || text.contains("(CA:TRUE)") => {
             "give the server's root certificate with --cacert FILE, or -k to trust any"
         }

@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn a_look_at_failures_names_the_commonest() {
         let errors = [("status_4xx".to_owned(), 9), ("reset".to_owned(), 1)].into();
-        let slot = Slot { scheduled: 10, errors, ..Slot::default() };
+        let slot = Slot { scheduled: 10, issued: 10, errors, ..Slot::default() };
         let Seen::Fails(why) = Seen::of(&slot, &goal()) else { panic!("it met its goal") };
         assert_eq!(why, "no request was answered; 9 of 10 failed with `status_4xx`");
     }

@@ -42,10 +42,8 @@ pub(super) struct Job {
     pub(super) opens_ahead: bool,
     /// How long requests flow uncounted.
     pub(super) washout: Duration,
-    /// For how long they are counted then; where so many are to be sent, an open loop takes as long as that takes.
+    /// For how long they are counted then.
     pub(super) window: Duration,
-    /// How many requests to send, where that is bounded.
-    pub(super) most: Option<u64>,
     pub(super) max_time: Duration,
     /// The statuses that are good; `None`: those below 400.
     pub(super) good: Option<Statuses>,
@@ -92,8 +90,8 @@ impl Drop for Gate {
 /// When requests start.
 #[derive(Debug)]
 pub(super) enum Source {
-    /// Each loop sends its next request when its last is done.
-    Closed,
+    /// Each loop sends its next request when its last is done, `most` requests in all.
+    Closed { most: u64 },
     /// As the schedule says, from the visit's beginning.
     Open(Pacer),
 }
@@ -141,8 +139,6 @@ struct Worker {
     use_before: Cell<Option<(ThreadUse, Instant)>>,
     random: RefCell<Xoshiro256PlusPlus>,
     chooser: RefCell<Chooser>,
-    /// When another request would be due, in an open loop.
-    next_due: Cell<Instant>,
     opened: Cell<Opened>,
     panicked: Cell<bool>,
 }
@@ -168,10 +164,7 @@ struct Hours {
 impl Hours {
     fn from(begin: Instant, job: &Job) -> Hours {
         let counted_from = begin + job.washout;
-        // Poisson's so many may come late; twenty times as late as on average even one of one does once in 500 million.
-        let is_counted = matches!(job.source, Source::Open(_)) && job.most.is_some();
-        let window = if is_counted { job.window.saturating_mul(20) } else { job.window };
-        Hours { begin, counted_from, end: counted_from + window }
+        Hours { begin, counted_from, end: counted_from + job.window }
     }
 }
 
@@ -197,7 +190,6 @@ impl Worker {
             use_before: Cell::new(None),
             random,
             chooser,
-            next_due: Cell::new(clock::now()),
             opened,
             panicked: Cell::new(false),
         }
@@ -220,17 +212,18 @@ impl Worker {
             .collect();
         match &self.job.source {
             Source::Open(pacer) => self.pace(pacer.clone(), timer).await?,
-            Source::Closed => self.let_them_run(timer).await?,
+            Source::Closed { .. } => self.let_them_run(timer).await?,
         }
         let (mut window_end, ran_out) = (self.window_end(), self.has_run_out());
-        let client = self.client_use();
+        let mut client = self.client_use();
         if self.is_stopped() {
             self.record(|recorder| recorder.close(window_end));
         }
         self.tickets.end();
         self.drain(loops).await;
         if ran_out {
-            window_end = self.last_done.get().max(self.next_due.get()).min(end);
+            window_end = self.last_done.get().min(end);
+            client = self.client_use();
         }
         Ok(self.account(window_end, client).await)
     }
@@ -261,17 +254,15 @@ impl Worker {
     async fn pace(&self, mut pacer: Pacer, timer: &Timer) -> std::io::Result<()> {
         let Hours { begin, end, .. } = self.hours.get();
         let mut due = begin + pacer.next_due();
-        while due < end && !self.is_stopped() && !self.has_sent_all() {
+        while due < end && !self.is_stopped() {
             // A short wait is exact; a long one looks at the stop flag now and then.
             let now = timer.wait_until(due.min(clock::now() + GLANCE)).await?;
             self.glance(now);
-            while due <= now && due < end && !self.has_sent_all() {
-                self.sent.set(self.sent.get() + 1);
+            while due <= now && due < end {
                 self.issue(Ticket { due, issued: now, target: self.next_target() });
                 due = begin + pacer.next_due();
             }
         }
-        self.next_due.set(due);
         Ok(())
     }
 
@@ -309,13 +300,9 @@ impl Worker {
     }
 
     /// Whether as many requests were sent as may be: then the window ends with the last response, and not when somebody
-    /// looks; nor, in an open loop, before another would be due, for so many arrivals take so long.
+    /// looks.
     fn has_run_out(&self) -> bool {
-        !self.is_stopped() && self.has_sent_all()
-    }
-
-    fn has_sent_all(&self) -> bool {
-        self.job.most.is_some_and(|most| self.sent.get() >= most)
+        !self.is_stopped() && matches!(self.job.source, Source::Closed { most } if self.sent.get() >= most)
     }
 
     /// What is looked at now and then while requests flow.
@@ -356,7 +343,8 @@ impl Worker {
             self.in_hand[place].set(Some((ticket, started)));
             self.job.desks.counted.started();
             let outcome = self.attempt(ticket.target, started, &mut spare).await;
-            let sample = Sample { ticket, started, done: clock::now(), outcome };
+            let done = outcome.as_ref().map_or_else(|_| clock::now(), |answer| answer.exchange.done);
+            let sample = Sample { ticket, started, done, outcome };
             self.in_hand[place].set(None);
             self.last_done.set(sample.done);
             self.job.desks.counted.ended();
@@ -383,14 +371,14 @@ impl Worker {
 
     /// What to send next, and the instant at which it is sent.
     async fn next_ticket(&self) -> Option<(Ticket, Instant)> {
-        if let Source::Open(_) = self.job.source {
+        let Source::Closed { most } = self.job.source else {
             let ticket = self.tickets.next().await?;
             self.job.desks.counted.taken();
             return Some((ticket, clock::now()));
-        }
+        };
         after_those_at_hand().await;
         let now = clock::now();
-        if now >= self.hours.get().end || self.tickets.is_over() || self.has_sent_all() {
+        if now >= self.hours.get().end || self.tickets.is_over() || self.sent.get() >= most {
             self.tickets.end();
             return None;
         }
@@ -558,8 +546,7 @@ mod tests {
             pool: pool.keep_alive(false),
             tls: TlsConfig::default().build().expect("TLS"),
             connections: 1,
-            source: Source::Closed,
-            most: Some(1),
+            source: Source::Closed { most: 1 },
             opens_ahead: true,
             washout: Duration::ZERO,
             window: Duration::from_secs(10),

@@ -43,10 +43,18 @@ pub(super) fn run(
     if let Some(fault) = probing.limits.fault() {
         return Err(Refusal::Usage(fault));
     }
-    runtime()?.block_on(probe(probing, Diag::new(), stop, watch))
+    on_this_thread(probe(probing, Diag::new(), stop, watch))
 }
 
-pub(super) fn runtime() -> Result<Runtime, Refusal> {
+/// Runs this on a runtime of its own. A resolver that does not answer is not waited for when all else is done.
+pub(super) fn on_this_thread<T>(work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    let runtime = runtime()?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    done
+}
+
+fn runtime() -> Result<Runtime, Refusal> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -132,16 +140,17 @@ impl Ground {
         let beating = Arc::clone(&pulse);
         let heart = Heart(tokio::spawn(async move { beating.beat().await }));
         let url = url(&probing.target);
-        let addresses = first_look::addresses(&origin, &probing.resolve).await?;
+        let stopped = || {
+            let text = format!("{url}: stopped before it had answered: nothing was measured");
+            Refusal::Unreachable(text)
+        };
+        let resolving = stop.unless_set(first_look::addresses(&origin, &probing.resolve));
+        let addresses = resolving.await.unwrap_or_else(|| Err(stopped()))?;
         let mut refusal = None;
         for &address in &addresses {
             let field = field(probing, &tls, &origin, &speech, &pulse, address);
             let field = Arc::new(Field { diag: diag.clone(), ..field });
-            let Some(looked) = stop.unless_set(first_look::look(&field, url)).await else {
-                let text = format!("{url}: stopped before it had answered: nothing was measured");
-                return Err(Refusal::Unreachable(text));
-            };
-            match looked {
+            match stop.unless_set(first_look::look(&field, url)).await.ok_or_else(stopped)? {
                 Ok(mut looked) => {
                     watch(Progress::Reached { address: address.to_string() });
                     let others = addresses.iter().filter(|other| **other != address);

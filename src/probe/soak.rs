@@ -34,7 +34,7 @@ pub(super) fn soak(
     if let Some(fault) = fault(&probing, soaking) {
         return Err(Refusal::Usage(fault));
     }
-    run::runtime()?.block_on(hold(probing, soaking, stop, watch))
+    run::on_this_thread(hold(probing, soaking, stop, watch))
 }
 
 /// Whatever the range of local ports.

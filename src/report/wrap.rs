@@ -50,7 +50,7 @@ pub fn plain(text: &str) -> String {
 
 /// Whether it has what follows shown from right to left, as if it were something else (Unicode, UAX #9).
 fn turns(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The words of a text; a unit stays with its number.

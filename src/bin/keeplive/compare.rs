@@ -15,7 +15,8 @@ use crate::{command, interrupt, setup, shape, targets};
 /// How often each arm is visited.
 const ROUNDS: u32 = 20;
 
-/// The embedded server is for a first impression, which is not to take long: as few as give the 99th percentile an interval.
+/// The embedded server is for a first impression, which is not to take long: at a thousand requests a second these are as few
+/// as give the 99th percentile an interval.
 const ROUNDS_EMBEDDED: u32 = 12;
 
 pub(crate) fn run(args: CompareArgs) -> io::Result<Exit> {

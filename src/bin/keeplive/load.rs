@@ -102,15 +102,15 @@ fn warm_up(args: &LoadArgs) -> Duration {
     args.warm_up.unwrap_or(if args.requests.is_some() { Duration::ZERO } else { WARM_UP })
 }
 
-/// In an open loop the rate says how long a number of requests takes, more or less.
+/// In an open loop the rate says how long a number of requests takes.
 fn duration(args: &LoadArgs) -> Duration {
     match (args.requests, args.rate) {
         _ if !args.stage.is_empty() => stages_duration(&args.stage),
         (None, _) => args.duration,
         (Some(_), None) => LONGEST,
         (Some(requests), Some(rate)) => {
-            // A rate that is none is refused with all that the plan must hold.
-            Duration::try_from_secs_f64(requests as f64 / rate).unwrap_or(LONGEST)
+            // A rate that is none, and a time that is too long, are refused with all that the plan must hold.
+            Duration::try_from_secs_f64(requests as f64 / rate).unwrap_or(Duration::MAX)
         }
     }
 }

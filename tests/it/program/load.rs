@@ -108,7 +108,7 @@ fn who_asks_for_five_requests_gets_five_and_the_first_looks_four() {
     for (words, warms_up) in [
         (["-n", "5"].as_slice(), false),
         (&["-n", "5", "-r", "100"], false),
-        // Poisson's arrivals within 50 ms would be three to eight, whatever the seed is.
+        // Of Poisson's arrivals within 50 ms, left to chance, there would be others with these.
         (&["-n", "5", "-r", "100", "--seed", "2"], false),
         (&["-n", "5", "-r", "100", "--seed", "4"], false),
         (&["-n", "5", "-r", "100", "-t", "2", "-c", "2", "--seed", "6"], false),
@@ -119,11 +119,28 @@ fn who_asks_for_five_requests_gets_five_and_the_first_looks_four() {
         let before = server.counts().requests;
         let ran = run(&mut loading(folder.path(), &server.url(), words), folder.path());
         assert_eq!(ran.arm("on")["completed"], 5);
+        if words.contains(&"-r") {
+            assert_eq!(
+                ran.result["slots"][0]["duration_ns"], 50_000_000,
+                "{words:?}: five at a hundred a second"
+            );
+        }
         let asked = server.counts().requests - before;
         assert_eq!(asked == 5 + 4, !warms_up, "{words:?}: {asked}");
         let notes = ran.result["notes"].to_string();
         assert_eq!(notes.contains("no warm-up"), !warms_up, "{notes}");
     }
+}
+
+#[test]
+fn a_number_of_requests_that_takes_more_than_a_lifetime_is_refused() {
+    let output = program()
+        .args(["load", "http://127.0.0.1:1/", "--no-save", "-r", "1", "-n", "10000000000000000000"])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("more than 31 years"), "{stderr}");
 }
 
 #[test]
