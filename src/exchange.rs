@@ -141,8 +141,8 @@ pub struct Exchange {
     pub bytes_out: u64,
     /// Bytes read for the response, TLS framing included.
     pub bytes_in: u64,
-    /// When it was over.
-    pub(crate) done: Instant,
+    /// When its last byte had been read, or it had failed.
+    pub done: Instant,
 }
 
 impl Exchange {
