@@ -315,7 +315,7 @@ pub struct Pacer {
     curve: Curve,
     arrivals: Arrivals,
     nth: u64,
-    /// Where Poisson arrivals have got to, in requests of all workers.
+    /// Where arrivals have got to, in requests of all workers.
     level: f64,
     worker: usize,
     workers: usize,

@@ -6,25 +6,25 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::client::{ClientSessionStore, Resumption};
-use tokio_rustls::rustls::crypto::{self, CryptoProvider};
+use tokio_rustls::rustls::crypto;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{
-    self, ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, RootCertStore,
-    SignatureScheme, SupportedProtocolVersion,
+    self, ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SupportedProtocolVersion,
 };
 
 use crate::error::{Error, ErrorKind};
 use crate::exchange::TlsFacts;
 use crate::phase::Phase;
 
+mod anyone;
 mod failure;
 mod sessions;
 
 pub(crate) use failure::refusal;
 
+use anyone::TrustAnyone;
 use sessions::Sessions;
 
 /// A version of TLS that a handshake may agree on.
@@ -134,7 +134,7 @@ impl TlsConfig {
             let trusts_nobody = roots.is_empty();
             (builder.with_root_certificates(roots), trusts_nobody)
         } else {
-            let anyone = Arc::new(TrustAnyone(provider));
+            let anyone = Arc::new(TrustAnyone::with(provider));
             (builder.dangerous().with_custom_certificate_verifier(anyone), false)
         };
         let sessions = Arc::new(Sessions::new(self.resume));
@@ -270,46 +270,5 @@ pub(crate) fn facts(connection: &ClientConnection) -> TlsFacts {
         cipher_suite: suite.map(|suite| format!("{:?}", suite.suite())).unwrap_or_default(),
         alpn: connection.alpn_protocol().map(|protocol| String::from_utf8_lossy(protocol).into_owned()),
         resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
-    }
-}
-
-/// `-k`: any certificate passes; signatures are still checked, so that what is measured is a whole handshake.
-#[derive(Debug)]
-struct TrustAnyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for TrustAnyone {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

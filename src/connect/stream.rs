@@ -133,3 +133,48 @@ impl AsyncWrite for Stream {
         Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::sync::Arc;
+    use std::task::Waker;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::clock;
+    use crate::wire::Socket;
+
+    #[tokio::test]
+    async fn a_socket_that_had_nothing_is_asked_again_in_the_next_turn_or_when_it_is_to_be_looked_at() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let tcp = tokio::net::TcpStream::connect(address).await.expect("a peer");
+        let (mut peer, _) = listener.accept().expect("a client");
+        let mut stream = Stream(Pipe::Plain(Wire::new(Socket::Tcp(tcp), clock::now())));
+        let facts = Arc::clone(stream.wire().facts());
+        let heard = |stream: &mut Stream| {
+            let mut bytes = [0_u8; 8];
+            let mut buf = ReadBuf::new(&mut bytes);
+            let polled = Pin::new(stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut buf);
+            polled.map(|read| read.map(|()| buf.filled().len()).expect("the peer is there"))
+        };
+        facts.begin_turn_for_one();
+        assert_eq!((heard(&mut stream), facts.is_exhausted()), (Poll::Pending, true));
+        peer.write_all(b"one").expect("the client is there");
+        assert_eq!(heard(&mut stream), Poll::Pending, "in this turn there was nothing");
+        facts.look_before_write();
+        assert_eq!(heard(&mut stream), Poll::Ready(3), "a look sees what the kernel has");
+        stream.write_all(b"!").await.expect("the peer is there");
+        facts.begin_turn_for_one();
+        assert_eq!((heard(&mut stream), facts.is_exhausted()), (Poll::Pending, true));
+        facts.end_turn();
+        peer.write_all(b"two").expect("the client is there");
+        let mut bytes = [0; 8];
+        let read = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut bytes)).await;
+        assert_eq!(read.expect("it is told of it").expect("the peer is there"), 3);
+    }
+}

@@ -13,6 +13,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 use tokio::task::{JoinHandle, LocalSet};
 
+use super::GLANCE;
 use super::live::{Live, Window};
 use super::recorder::{Answer, Desks, Recorder, Sample};
 use super::request::Template;
@@ -98,9 +99,6 @@ pub(super) enum Source {
 
 /// How long after the workers are ready the first request may be due.
 const LEAD: Duration = Duration::from_millis(1);
-
-/// How often a wait looks at the stop flag.
-const GLANCE: Duration = Duration::from_millis(20);
 
 /// How often the connections that the pool has opened are told.
 const TELL: Duration = Duration::from_millis(100);
