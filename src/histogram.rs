@@ -1,5 +1,8 @@
 //! [`Histogram`]: a latency distribution in nanoseconds, with its exact extremes and sum beside it.
 
+mod counts;
+
+use std::borrow::Cow;
 use std::io::Read as _;
 use std::time::Duration;
 
@@ -10,17 +13,19 @@ use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer}
 use serde::{Deserialize, Serialize};
 
 use crate::duration::nanoseconds;
+use counts::{Buckets, Counts};
 
 /// Largest value that keeps its place; anything longer is counted at it, and in `overflow`.
 const HIGHEST: u64 = 3_600_000_000_000;
 
 /// A distribution of durations: one nanosecond to one hour, three significant digits (HdrHistogram).
 ///
-/// All memory is taken when it is made (about 130 kB): recording neither allocates nor fails. HdrHistogram's
-/// own extremes are only as exact as its buckets, so the exact ones and the sum are kept beside it.
+/// All memory is taken when it is made (about 130 kB): recording neither allocates nor fails. One to which nothing more is
+/// added can be [settled](Histogram::settle). HdrHistogram's own extremes are only as exact as its buckets, so the exact
+/// ones and the sum are kept beside it.
 #[derive(Clone, Debug)]
 pub struct Histogram {
-    counts: hdrhistogram::Histogram<u32>,
+    counts: Counts,
     min: u64,
     max: u64,
     sum: u128,
@@ -45,9 +50,18 @@ impl Histogram {
     }
 
     fn with_digits(digits: u8) -> Histogram {
-        let counts = hdrhistogram::Histogram::new_with_bounds(1, HIGHEST, digits)
-            .expect("the bounds are constants that HdrHistogram accepts");
-        Histogram { counts, min: u64::MAX, max: 0, sum: 0, overflow: 0 }
+        Histogram { counts: Counts::new(digits), min: u64::MAX, max: 0, sum: 0, overflow: 0 }
+    }
+
+    /// Keeps only the buckets that hold something, 16 bytes each: nothing more is to come, or seldom. It tells the same as
+    /// before, and what comes nevertheless makes it as large again.
+    pub fn settle(&mut self) {
+        self.counts.settle();
+    }
+
+    /// Whether it is [settled](Histogram::settle).
+    pub(crate) fn is_settled(&self) -> bool {
+        matches!(self.counts, Counts::Settled(_))
     }
 
     /// Counts one duration.
@@ -57,12 +71,12 @@ impl Histogram {
         self.max = self.max.max(ns);
         self.sum += u128::from(ns);
         self.overflow += u64::from(ns > HIGHEST);
-        self.counts.saturating_record(ns.min(HIGHEST));
+        self.counts.open().saturating_record(ns.min(HIGHEST));
     }
 
     /// Adds everything that another distribution holds.
     pub fn merge(&mut self, other: &Histogram) {
-        self.counts.add(&other.counts).expect("both have the same bounds");
+        self.counts.add(&other.counts);
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
         self.sum += other.sum;
@@ -82,7 +96,7 @@ impl Histogram {
     /// The value at or below which the share `q` (0 to 1) of all lies, to three digits; `None` when empty.
     /// It never exceeds the exact maximum.
     pub fn quantile(&self, q: f64) -> Option<Duration> {
-        (!self.is_empty()).then(|| Duration::from_nanos(self.counts.value_at_quantile(q).min(self.max)))
+        (!self.is_empty()).then(|| Duration::from_nanos(self.counts.value_at(q).min(self.max)))
     }
 
     /// The exact mean; `None` when empty.
@@ -107,8 +121,8 @@ impl Histogram {
     }
 
     /// The counts by bucket, for the forms that HdrHistogram's own tools read.
-    pub(crate) fn counts(&self) -> &hdrhistogram::Histogram<u32> {
-        &self.counts
+    pub(crate) fn counts(&self) -> Cow<'_, Buckets> {
+        self.counts.whole()
     }
 
     /// The median of those that lie in `low..high`, to the width of a bucket.
@@ -126,12 +140,7 @@ impl Histogram {
 
     /// How many lie in `low..high`, to the width of a bucket.
     pub fn count_between(&self, low: Duration, high: Duration) -> u64 {
-        let (low, high) = (nanoseconds(low), nanoseconds(high));
-        self.counts
-            .iter_recorded()
-            .filter(|bucket| (low..high).contains(&bucket.value_iterated_to()))
-            .map(|bucket| bucket.count_since_last_iteration())
-            .sum()
+        self.counts.between(nanoseconds(low), nanoseconds(high))
     }
 }
 
@@ -178,7 +187,9 @@ fn is_zero(n: &u64) -> bool {
 impl Serialize for Histogram {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut bytes = Vec::new();
-        V2DeflateSerializer::new().serialize(&self.counts, &mut bytes).map_err(serde::ser::Error::custom)?;
+        V2DeflateSerializer::new()
+            .serialize(&self.counts(), &mut bytes)
+            .map_err(serde::ser::Error::custom)?;
         Saved {
             count: self.len(),
             min_ns: if self.is_empty() { 0 } else { self.min },
@@ -199,13 +210,14 @@ impl<'de> Deserialize<'de> for Histogram {
         if says_len(&bytes).is_none_or(|len| len > LONGEST) {
             return Err(D::Error::custom("`hdr` is no histogram in HdrHistogram's V2 form, deflated"));
         }
-        let read: hdrhistogram::Histogram<u32> =
+        let read: Buckets =
             Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(D::Error::custom)?;
         if read.len() != saved.count {
             return Err(D::Error::custom("a histogram's count does not agree with its buckets"));
         }
         let mut whole = Histogram::new();
-        whole.counts.add(&read).map_err(D::Error::custom)?;
+        whole.counts.open().add(&read).map_err(D::Error::custom)?;
+        whole.settle();
         whole.min = if saved.count == 0 { u64::MAX } else { saved.min_ns };
         whole.max = saved.max_ns;
         whole.sum = u128::from(saved.sum_ns);

@@ -329,6 +329,16 @@ impl PhaseSums {
 }
 
 impl Slot {
+    /// Nothing more is to come: what is kept until the run is over takes as little room as it may.
+    pub(crate) fn settle(&mut self) {
+        [&mut self.response, &mut self.service, &mut self.lag].into_iter().for_each(Histogram::settle);
+        let accounts = self.timeline.iter_mut().flat_map(|line| &mut line.intervals);
+        accounts
+            .chain(&mut self.stages)
+            .chain(&mut self.targets)
+            .for_each(|account| account.response.settle());
+    }
+
     /// Adds what another worker saw of the same visit.
     pub fn merge(&mut self, other: &Slot) {
         // Each worker's ends with its own last response where so many requests were to be sent.

@@ -10,6 +10,9 @@ use crate::histogram::Histogram;
 /// A slot is cut into so many intervals at most: each holds a histogram.
 const MOST: u64 = 120;
 
+/// So many intervals settle when one begins, at most, so that nobody waits for it: settling takes some ten microseconds.
+const AT_ONCE: usize = 2;
+
 /// A slot, interval by interval.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -76,9 +79,18 @@ impl Timeline {
         }
         let nth = nth as usize;
         if self.intervals.len() <= nth {
+            self.settle_some();
             self.intervals.resize_with(nth + 1, Interval::coarse);
         }
         &mut self.intervals[nth]
+    }
+
+    /// An interval begins, so those before the last are over, but for what comes late: they settle, or a long run would
+    /// hold a hundred times what a short one holds.
+    fn settle_some(&mut self) {
+        let over = self.intervals.len().saturating_sub(1);
+        let open = self.intervals[..over].iter_mut().filter(|one| !one.response.is_settled());
+        open.take(AT_ONCE).for_each(|one| one.response.settle());
     }
 
     fn coarsen(&mut self) {
@@ -135,6 +147,22 @@ mod tests {
             assert_eq!((line.interval.as_secs(), counts.len()), (4, 76));
             assert_eq!((counts[0], counts[75]), (1, 1));
         }
+    }
+
+    #[test]
+    fn what_is_over_has_settled_and_what_comes_late_is_counted_there_all_the_same() {
+        let mut line = Timeline::over(Duration::from_secs(3_600)).unwrap();
+        let answered = |line: &mut Timeline, second| {
+            line.at(Duration::from_secs(second)).response.record(Duration::from_millis(1));
+        };
+        (0..100).for_each(|second| answered(&mut line, second));
+        let open = |line: &Timeline| line.intervals.iter().filter(|one| !one.response.is_settled()).count();
+        assert_eq!(open(&line), 2);
+        (0..100).for_each(|second| answered(&mut line, second));
+        assert!(line.intervals.iter().all(|one| one.response.len() == 2));
+        // As many intervals settle in each as may, until none is left to.
+        (100..200).for_each(|second| answered(&mut line, second));
+        assert_eq!(open(&line), 2);
     }
 
     #[test]

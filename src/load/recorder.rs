@@ -296,6 +296,7 @@ impl Recorder {
             }
         }
         slot.connections.exchanges = self.exchanges;
+        slot.settle();
         slot
     }
 }

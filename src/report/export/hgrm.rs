@@ -20,7 +20,8 @@ fn distribution(arm: &ArmSummary, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "# arm {}, response time in milliseconds", arm.name)?;
     writeln!(out, "{:>12} {:>14} {:>10} {:>14}\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)")?;
     let mut so_far = 0;
-    for bucket in histogram.counts().iter_quantiles(STEPS_PER_HALVING) {
+    let counts = histogram.counts();
+    for bucket in counts.iter_quantiles(STEPS_PER_HALVING) {
         let value = ms(Some(Duration::from_nanos(bucket.value_iterated_to())).min(histogram.max()));
         let quantile = bucket.quantile_iterated_to();
         so_far += bucket.count_since_last_iteration();
@@ -31,9 +32,9 @@ fn distribution(arm: &ArmSummary, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "{:>14}", "inf")?;
         }
     }
-    let deviation = histogram.counts().stdev() / 1e6;
+    let deviation = counts.stdev() / 1e6;
     writeln!(out, "#[Mean    = {:>12.3}, StdDeviation   = {deviation:>12.3}]", ms(histogram.mean()))?;
     writeln!(out, "#[Max     = {:>12.3}, Total count    = {:>12}]", ms(histogram.max()), histogram.len())?;
-    let (buckets, sub_buckets) = (histogram.counts().buckets(), 1 << 11);
+    let (buckets, sub_buckets) = (counts.buckets(), 1 << 11);
     writeln!(out, "#[Buckets = {buckets:>12}, SubBuckets     = {sub_buckets:>12}]\n")
 }

@@ -25,7 +25,7 @@ pub(super) fn write(measurement: &Measurement, mut out: &mut dyn Write) -> io::R
     for slot in &measurement.slots {
         let tag = slot.arm.replace([',', ' ', '\r', '\n'], "-");
         let start = Duration::from_nanos(slot.start_unix_ns.saturating_sub(began));
-        log.write_histogram(slot.response.counts(), start, slot.duration, Tag::new(&tag))
+        log.write_histogram(&slot.response.counts(), start, slot.duration, Tag::new(&tag))
             .map_err(io_error)?;
     }
     Ok(())
