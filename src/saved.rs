@@ -1,7 +1,7 @@
 //! Results as files: one JSON document each, written whole or not at all, never over another one, and read back
 //! by its `schema`.
 
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -92,11 +92,18 @@ pub(crate) struct Document<'p> {
     schema: String,
 }
 
+/// More bytes than a result has: a slot takes some kilobytes.
+const LONGEST: u64 = 1 << 30;
+
 /// Reads a file as far as its `schema`.
 pub(crate) fn open<'p>(path: &'p Path, expected: &str) -> io::Result<Document<'p>> {
-    let bytes = std::fs::read(path).map_err(|error| {
-        io::Error::new(error.kind(), format!("could not read {}: {error}", path.display()))
-    })?;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes)).map_err(
+        |error| io::Error::new(error.kind(), format!("could not read {}: {error}", path.display())),
+    )?;
+    if bytes.len() as u64 == LONGEST {
+        return Err(invalid(path, "not a keeplive result: it has a gigabyte or more".to_owned()));
+    }
     let schema = head(&bytes, expected).map_err(|text| invalid(path, text))?;
     Ok(Document { path, bytes, schema })
 }

@@ -204,12 +204,17 @@ impl Fields<'_> {
         if to_head || status == 204 || status == 304 {
             return Ok(Body::Length(0));
         }
-        if self.has_token("transfer-encoding", "chunked") {
-            return Ok(Body::Chunked(Chunk::Size));
-        }
-        match self.all("content-length").next() {
-            Some(length) => length.trim().parse().map(Body::Length).map_err(|_| NotHttp),
-            None => Ok(Body::UntilEnd),
+        let lengths: Vec<_> = self.all("content-length").collect();
+        // Two lengths, which two readers may take for two answers: refused, as the pool refuses them.
+        let is_ambiguous = lengths.iter().any(|length| *length != lengths[0]);
+        match (self.text("transfer-encoding"), lengths.first()) {
+            (Some(_), Some(_)) => Err(NotHttp),
+            (Some(_), None) if self.has_token("transfer-encoding", "chunked") => {
+                Ok(Body::Chunked(Chunk::Size))
+            }
+            (None, Some(_)) if is_ambiguous => Err(NotHttp),
+            (None, Some(length)) => length.trim().parse().map(Body::Length).map_err(|_| NotHttp),
+            (_, None) => Ok(Body::UntilEnd),
         }
     }
 }
@@ -247,6 +252,19 @@ mod tests {
         }
         assert_eq!(read("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi"), Ok(None));
         assert_eq!(read("SSH-2.0-OpenSSH\r\n"), Err(NotHttp));
+    }
+
+    #[test]
+    fn an_answer_with_two_lengths_is_none() {
+        for fields in [
+            "Transfer-Encoding: chunked\r\nContent-Length: 2",
+            "Content-Length: 2\r\nTransfer-Encoding: gzip",
+            "Content-Length: 2\r\nContent-Length: 3",
+        ] {
+            assert_eq!(read(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n")), Err(NotHttp), "{fields}");
+        }
+        let twice = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi";
+        assert_eq!(whole(twice).status, 200);
     }
 
     #[test]

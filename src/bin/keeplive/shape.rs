@@ -57,10 +57,7 @@ fn is_like_a_duration(data: &str) -> bool {
 fn text_or_file(data: &str) -> io::Result<Vec<u8>> {
     match data.strip_prefix('@') {
         None => Ok(data.as_bytes().to_vec()),
-        Some("-") => {
-            let mut bytes = Vec::new();
-            io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-        }
+        Some("-") => read_stdin(),
         Some(file) => read(Path::new(file)),
     }
 }
@@ -186,7 +183,25 @@ fn percent_encoded(text: &str) -> String {
     text.bytes().map(byte).collect()
 }
 
+/// More bytes than anything that is read here has, for it is kept in memory, and sent by as many loops as there are.
+const LONGEST: u64 = 1 << 30;
+
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    std::fs::read(path)
+    std::fs::File::open(path)
+        .and_then(read_all)
         .map_err(|error| io::Error::new(error.kind(), format!("could not read {}: {error}", path.display())))
+}
+
+pub(crate) fn read_stdin() -> io::Result<Vec<u8>> {
+    read_all(io::stdin().lock())
+        .map_err(|error| io::Error::new(error.kind(), format!("could not read stdin: {error}")))
+}
+
+/// All that comes. What has no end, as /dev/zero, is not waited for.
+fn read_all(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    match from.take(LONGEST + 1).read_to_end(&mut bytes)? as u64 {
+        ..=LONGEST => Ok(bytes),
+        _ => Err(io::Error::new(io::ErrorKind::FileTooLarge, "it has more than 1 GiB: give a smaller one")),
+    }
 }

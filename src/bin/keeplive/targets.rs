@@ -1,6 +1,6 @@
 //! What is asked for: one URL, several, or a file of targets, into plain data.
 
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use keeplive::plan::{Order, Several, Target};
@@ -49,9 +49,7 @@ fn of_urls(urls: &[String], request: &RequestArgs) -> io::Result<Vec<Target>> {
 /// The targets of a file, and their weights.
 fn of_file(file: &Path, request: &RequestArgs) -> io::Result<(Vec<Target>, Vec<u32>)> {
     let (name, bytes) = if file == Path::new("-") {
-        let mut bytes = Vec::new();
-        io::stdin().read_to_end(&mut bytes)?;
-        ("stdin".to_owned(), bytes)
+        ("stdin".to_owned(), shape::read_stdin()?)
     } else {
         (file.display().to_string(), shape::read(file)?)
     };
