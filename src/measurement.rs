@@ -131,6 +131,13 @@ pub struct Slot {
     /// How long the measured window was.
     #[serde(rename = "duration_ns", with = "crate::plan::ns")]
     pub duration: Duration,
+    /// How long it took to open the connections with which a kept pool begins, or for how long that was waited for. 0 in
+    /// results of before this was kept, as the next.
+    #[serde(rename = "opening_ns", default, with = "crate::plan::ns")]
+    pub opening: Duration,
+    /// For how long answers were waited for after the window.
+    #[serde(rename = "drain_ns", default, with = "crate::plan::ns")]
+    pub drain: Duration,
     /// Requests due in the window.
     pub scheduled: u64,
     /// Of those, issued to the pool.
@@ -343,6 +350,8 @@ impl Slot {
     pub fn merge(&mut self, other: &Slot) {
         // Each worker's ends with its own last response where so many requests were to be sent.
         self.duration = self.duration.max(other.duration);
+        self.opening = self.opening.max(other.opening);
+        self.drain = self.drain.max(other.drain);
         self.scheduled += other.scheduled;
         self.issued += other.issued;
         self.completed += other.completed;
@@ -376,9 +385,9 @@ impl Slot {
         self.lag.merge(&other.lag);
     }
 
-    /// Requests without a good answer.
+    /// Requests without a good answer: those that failed, and those that had none by the end.
     pub fn failed(&self) -> u64 {
-        self.errors.values().sum()
+        self.errors.values().sum::<u64>() + self.censored
     }
 
     /// Answers to be divided by the time for which the window was open.

@@ -50,6 +50,12 @@ impl Interval {
         Interval { scheduled: 0, completed: 0, failed: 0, opened: 0, answered: 0, response }
     }
 
+    /// Whether the share `q` of its response times lies within one that is known only to be at least so long: requests that
+    /// had no answer when their time was up are among them.
+    pub(crate) fn is_at_least(&self, q: f64) -> bool {
+        q * self.response.len() as f64 > self.completed as f64
+    }
+
     /// Adds another account of the same time.
     pub fn merge(&mut self, other: &Interval) {
         self.scheduled += other.scheduled;

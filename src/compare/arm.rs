@@ -61,7 +61,7 @@ pub struct SlotCounts {
 }
 
 /// The points of a distribution that reports show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quantiles {
     /// The median.
     pub p50: Duration,
@@ -75,12 +75,19 @@ pub struct Quantiles {
     pub max: Duration,
     /// The mean, exactly.
     pub mean: Duration,
+    /// How many times there are.
+    pub count: u64,
+    /// The share of these times at whose end there was an answer. The others ended without one, and are known only to be no
+    /// shorter.
+    pub answered: f64,
 }
 
 impl Quantiles {
-    /// The points of `histogram`; `None` when it is empty.
-    pub fn of(histogram: &Histogram) -> Option<Quantiles> {
+    /// The points of `histogram`, of which so many are of answers; `None` when it is empty.
+    pub fn of(histogram: &Histogram, answers: u64) -> Option<Quantiles> {
         Some(Quantiles {
+            count: histogram.len(),
+            answered: (answers as f64 / histogram.len().max(1) as f64).min(1.0),
             p50: histogram.quantile(0.5)?,
             p90: histogram.quantile(0.9)?,
             p99: histogram.quantile(0.99)?,
@@ -88,6 +95,17 @@ impl Quantiles {
             max: histogram.max()?,
             mean: histogram.mean()?,
         })
+    }
+
+    /// Whether at least one of the times lies beyond the share `q`, so that it is more than another name for the largest.
+    pub fn reaches(&self, q: f64) -> bool {
+        q == 1.0 || (1.0 - q) * self.count as f64 >= 0.999
+    }
+
+    /// Whether the share `q` was answered within a time that is known only to be at least what the point says: had those
+    /// that had no answer waited for ever, it would be endless. The largest and the mean are of all, as of `q` = 1.
+    pub fn is_at_least(&self, q: f64) -> bool {
+        q > self.answered
     }
 }
 
@@ -103,9 +121,9 @@ impl ArmSummary {
             requests_per_s: requests_per_s(&visits.counted).unwrap_or(0.0),
             errors: errors(visits),
             censored: visits.count(|slot| slot.censored),
-            response: Quantiles::of(&total.response),
-            service: Quantiles::of(&total.service),
-            lag: Quantiles::of(&total.lag),
+            response: Quantiles::of(&total.response, total.completed),
+            service: Quantiles::of(&total.service, total.completed),
+            lag: Quantiles::of(&total.lag, total.lag.len()),
             response_histogram: total.response.clone(),
             phases: total.phases,
             connections: connections(visits),
@@ -122,7 +140,7 @@ impl ArmSummary {
         }
     }
 
-    /// Requests without a good answer.
+    /// Requests that failed. Those [still unanswered](ArmSummary::censored) are not among them.
     pub fn failed(&self) -> u64 {
         self.errors.values().sum()
     }
@@ -160,4 +178,23 @@ fn avoided(control: &Visits<'_>, arm: &Visits<'_>) -> f64 {
         visits.per_second(if over_tls { tls(reuse) } else { reuse.opened })
     };
     handshakes(arm) - handshakes(control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_among_those_without_an_answer_is_at_least_what_is_said() {
+        let mut times = Histogram::new();
+        (0..392).for_each(|nth| times.record(Duration::from_millis(if nth < 19 { 500 } else { 1 })));
+        let points = Quantiles::of(&times, 373).unwrap();
+        assert_eq!(
+            [0.5, 0.9, 0.95, 0.99, 1.0].map(|q| points.is_at_least(q)),
+            [false, false, false, true, true]
+        );
+        assert_eq!([0.5, 0.99, 0.999, 1.0].map(|q| points.reaches(q)), [true, true, false, true]);
+        let all = Quantiles::of(&times, 392).unwrap();
+        assert!(!all.is_at_least(1.0));
+    }
 }

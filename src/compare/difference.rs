@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use super::arm::Quantiles;
 use super::visits::Visits;
 use super::{CONFIDENCE, saved_share};
 use crate::estimate::{Interval, hodges_lehmann, paired_log_ratios, rounds_needed};
@@ -246,6 +247,13 @@ fn difference(
         rounds_per_block: 1,
         comparable: latencies_comparable || !metric.is_latency(),
     };
+    if let Some(name) = unended(metric, [control, arm]) {
+        let why = format!(
+            "in arm {name} so many requests had no answer when their time was up that this is known only to be at least what \
+             stands above; raise --max-time, or lower --rate"
+        );
+        return Difference { ratio: None, reason: Some(why), ..blank };
+    }
     match estimate(metric, rounds) {
         Ok(found) => Difference {
             ratio: Some(found.ratio),
@@ -257,6 +265,14 @@ fn difference(
         },
         Err(reason) => Difference { reason: Some(reason), ..blank },
     }
+}
+
+/// The arm whose quantile lies among requests that had no answer, so that nobody knows it.
+fn unended<'a>(metric: Metric, arms: [&'a Visits<'_>; 2]) -> Option<&'a str> {
+    let (q, _) = metric.quantile()?;
+    let total = |visits: &Visits<'_>| Quantiles::of(&visits.total.response, visits.total.completed);
+    let is_one = |visits: &&Visits<'_>| total(visits).is_some_and(|points| points.is_at_least(q));
+    arms.into_iter().find(is_one).map(|visits| visits.arm.name.as_str())
 }
 
 struct Found {

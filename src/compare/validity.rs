@@ -41,6 +41,10 @@ const BLOCKED_NOTE: f64 = 0.25;
 /// A queue in which requests wait on average for this share of a slot grew while it lasted: it is what a target that
 /// carries nine tenths of the rate builds up, and its times are those of the slot's length.
 const QUEUE_INVALID: f64 = 0.05;
+/// A wait between two slots that is no longer than this beyond the usual is no stand-still.
+const ORDINARY_WAIT: Duration = Duration::from_millis(20);
+/// So long may a target stand still between slots, as a share of the slots.
+const STOOD_STILL_NOTE: f64 = 0.02;
 /// Slots that were not what their arm's name says.
 const IMPURE_INVALID: f64 = 0.5;
 
@@ -121,12 +125,16 @@ impl Validity {
             reasons.purity(visits);
             reasons.lag(visits, facts);
             reasons.load(measurement.plan.model, facts, all.len() == 1);
+            reasons.threads(measurement.plan.threads, facts);
             if measurement.plan.model == Model::Closed {
                 reasons.short_slots(visits, all.len() == 1);
             }
             reasons.processor(measurement.plan.model, visits, facts);
             reasons.failures(visits, facts, all.len() == 1);
             reasons.sockets(facts);
+            if all.len() > 1 {
+                reasons.between_slots(visits);
+            }
         }
         reasons.surroundings(measurement, complete_rounds);
         let Reasons(mut reasons) = reasons;
@@ -178,7 +186,7 @@ fn ledger(visits: &Visits<'_>) -> Ledger {
 /// How long a request waited for a free connection, on average, as a share of the slots in which it waited.
 fn queue(visits: &Visits<'_>) -> Option<f64> {
     let waited_ns = share(visits.total.phases.blocked_ns, visits.total.scheduled)?;
-    let slot = visits.total.duration.as_secs_f64() / visits.slots.len().max(1) as f64;
+    let slot = visits.total.duration.as_secs_f64() / visits.counted.len().max(1) as f64;
     (slot > 0.0).then(|| waited_ns / 1e9 / slot)
 }
 
@@ -286,6 +294,17 @@ impl Reasons {
         }
     }
 
+    /// Each thread has a queue of its own, and it is longer than its share of one queue for all.
+    fn threads(&mut self, threads: usize, facts: &ArmFacts) {
+        if threads > 1 && facts.blocked.is_some_and(|blocked| blocked > BLOCKED_NOTE) {
+            self.note(format!(
+                "each of the {threads} threads has its own part of the connections, for which requests of arm `{}` waited \
+                 while others may have been free: with --threads 1 they wait less",
+                facts.arm
+            ));
+        }
+    }
+
     /// In a closed loop whole requests are counted, so a slot of few responses counts in coarse steps. Who measures one arm
     /// asked for no more.
     fn short_slots(&mut self, visits: &Visits<'_>, alone: bool) {
@@ -312,11 +331,14 @@ impl Reasons {
 
     fn processor(&mut self, model: Model, visits: &Visits<'_>, facts: &ArmFacts) {
         let name = &facts.arm;
+        let waited = facts.run_queue.unwrap_or(0.0);
         match facts.busy {
-            Some(busy) if busy > BUSY_INVALID && model != Model::Closed => self.invalid(format!(
-                "the sending threads were {} busy in arm `{name}`: the generator was the limit; lower --rate or \
-                 raise --threads",
-                percent(busy)
+            // What it wanted of the processor and did not get was no time to spare.
+            Some(busy) if busy + waited > BUSY_INVALID && model != Model::Closed => self.invalid(format!(
+                "the sending threads were {} busy in arm `{name}` and waited {} of the time for a processor: the \
+                 generator was the limit; lower --rate or raise --threads",
+                percent(busy),
+                percent(waited)
             )),
             Some(busy) if busy > BUSY_INVALID => self.note(format!(
                 "the sending threads were {} busy in arm `{name}`: its requests per second are the limit of client \
@@ -328,7 +350,6 @@ impl Reasons {
             }
             _ => {}
         }
-        let waited = facts.run_queue.unwrap_or(0.0);
         if waited > RUN_QUEUE_NOTE {
             let text = format!(
                 "in arm `{name}` the sending threads waited {} of the time for a processor",
@@ -336,10 +357,12 @@ impl Reasons {
             );
             if waited > RUN_QUEUE_INVALID {
                 let cure = match model {
-                    Model::Closed => "end it, or measure from another machine",
-                    Model::Open { .. } => "end it, or lower --rate",
+                    Model::Closed => "measure from another machine, or end it",
+                    Model::Open { .. } => "lower --rate, measure from another machine, or end it",
                 };
-                self.invalid(format!("{text}: something else uses this machine; {cure}"));
+                self.invalid(format!(
+                    "{text}: the target, if it runs here, or something else uses it; {cure}"
+                ));
             } else {
                 self.note(text);
             }
@@ -388,6 +411,27 @@ impl Reasons {
             self.note(format!(
                 "{censored} requests of arm `{name}` were still unanswered when their slot was over: they count at \
                  their age then"
+            ));
+        }
+    }
+
+    /// What is not due while a slot's last answers, or the next one's connections, are waited for is not measured. That takes
+    /// about as long each time, unless the target stands still.
+    fn between_slots(&mut self, visits: &Visits<'_>) {
+        let mut waits: Vec<Duration> = visits.counted.iter().map(|slot| slot.opening + slot.drain).collect();
+        waits.sort_unstable();
+        let Some(&usual) = waits.get(waits.len() / 2) else { return };
+        let longer = waits.iter().map(|wait| wait.saturating_sub(usual * 3));
+        let longer: Vec<Duration> = longer.filter(|&longer| longer > ORDINARY_WAIT).collect();
+        let stood: Duration = longer.iter().sum();
+        if stood > visits.total.duration.mul_f64(STOOD_STILL_NOTE) {
+            self.note(format!(
+                "between {} of {} slots of arm `{}` its target stood still, for {:.1} s in all: what would have been due then \
+                 is not measured, so that its slowest times are seldom seen; a longer --slot, or `load`, sees them",
+                longer.len(),
+                visits.counted.len(),
+                visits.arm.name,
+                stood.as_secs_f64()
             ));
         }
     }
@@ -553,8 +597,13 @@ mod tests {
         says(
             &arms(&busy(0.97)).validity,
             Severity::Invalid,
-            "97 % busy in arm `on`: the generator was the limit",
+            "97 % busy in arm `on` and waited 0.0 % of the time for a processor: the generator was the limit",
         );
+        let starved = changed(|slot| {
+            slot.client.cpu_ns = slot.client.wall_ns * 90 / 100;
+            slot.client.run_queue_ns = slot.client.wall_ns * 8 / 100;
+        });
+        says(&starved, Severity::Invalid, "90 % busy in arm `on` and waited 8 % of the time for a processor");
         says(&arms(&busy(0.90)).validity, Severity::Note, "90 % busy");
         let closed =
             Measurement { plan: crate::plan::Plan { model: Model::Closed, ..busy(0.0).plan }, ..busy(0.97) };
@@ -588,6 +637,40 @@ mod tests {
             Severity::Note,
             "24 requests of arm `on` were still unanswered",
         );
+    }
+
+    #[test]
+    fn a_target_that_stands_still_between_slots_is_told_of_and_one_that_is_slow_is_not() {
+        let slow = changed(|slot| slot.drain = Duration::from_secs(1));
+        assert!(slow.reasons.is_empty(), "{:?}", slow.reasons);
+        let stands = |slot: &mut Slot| {
+            let ms = if slot.arm == "on" && slot.round == 3 { 500 } else { 2 };
+            (slot.opening, slot.drain) = (Duration::from_millis(ms), Duration::from_millis(1));
+        };
+        let text = "between 1 of 8 slots of arm `on` its target stood still, for 0.5 s in all";
+        says(&changed(stands), Severity::Note, text);
+    }
+
+    #[test]
+    fn several_threads_with_a_queue_each_are_told_of() {
+        let waits = |slot: &mut Slot| slot.phases.blocked_ns = slot.response.sum().as_nanos() as u64 / 2;
+        let mut measurement = measured(8, waits);
+        measurement.plan.threads = 4;
+        says(&arms(&measurement).validity, Severity::Note, "each of the 4 threads has its own part");
+        measurement.plan.threads = 1;
+        assert!(arms(&measurement).validity.texts(Severity::Note).all(|text| !text.contains("threads")));
+    }
+
+    #[test]
+    fn how_long_requests_waited_is_of_the_slots_that_count() {
+        let waits =
+            |slot: &mut Slot| slot.phases.blocked_ns = slot.scheduled * slot.duration.as_nanos() as u64 / 50;
+        let impure = |slot: &mut Slot| {
+            waits(slot);
+            slot.pure = slot.arm == "on" || slot.round > 3;
+        };
+        let queue = |change: &dyn Fn(&mut Slot)| changed(change).facts[1].queue.unwrap();
+        assert!((queue(&waits) - queue(&impure)).abs() < 1e-9);
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub(super) struct Driver {
     outside: Ledger,
     notes: Vec<String>,
     visits_run: u64,
+    /// For each arm, the least that a visit took to open its connections.
+    opened_in: Vec<Option<Duration>>,
     /// How long the first look's slowest response took.
     first_response: Duration,
     searched: Option<Searched>,
@@ -67,6 +69,13 @@ const INTERRUPTED: &str = "interrupted";
 fn is_cut(slot: &Slot) -> bool {
     slot.flags.iter().any(|flag| flag == INTERRUPTED)
 }
+
+/// A look lasts at most so many times as long as asked for to have enough requests.
+const LONGER: u32 = 10;
+
+/// Connections are waited for before a visit begins for so many times as long as they took at best, and a little longer.
+const OPENING: u32 = 3;
+const OPENING_MARGIN: Duration = Duration::from_millis(5);
 
 /// A visit to an arm, of the plan or before it.
 struct Shape {
@@ -96,6 +105,7 @@ impl Driver {
             return Err(Refusal::Usage(text.into()));
         }
         let mut driver = Driver {
+            opened_in: vec![None; plan.arms.len()],
             plan,
             load,
             templates,
@@ -305,7 +315,8 @@ impl Driver {
             if let Err(refusal) = self.afford(&self.port_facts(facts), rate) {
                 return Some(Seen::Generator(refusal.to_string()));
             }
-            match self.look_at_rate(rate, arrivals, look) {
+            let enough = Duration::from_secs_f64(goal.samples() / rate);
+            match self.look_at_rate(rate, arrivals, enough.clamp(look, look * LONGER)) {
                 Ok(slot) => (!self.stop.is_set()).then(|| Seen::of(&slot, &goal)),
                 Err(error) => {
                     failure = Some(error);
@@ -570,6 +581,10 @@ impl Driver {
             threads.into_iter().map(thread::ScopedJoinHandle::join).collect()
         });
         let mut slot = whole(parts)?;
+        if !slot.opening.is_zero() {
+            let least = &mut self.opened_in[shape.arm];
+            *least = Some(least.map_or(slot.opening, |least| least.min(slot.opening)));
+        }
         slot.client.time_wait_before = time_wait_before;
         slot.client.time_wait_after = usage::time_wait();
         slot.client.throttled_ns = usage::throttled_ns().saturating_sub(throttled_before);
@@ -621,6 +636,7 @@ impl Driver {
             connections,
             source,
             opens_ahead: self.warms_up || !shape.measured,
+            opens_within: self.opened_in[shape.arm].map(|least| least * OPENING + OPENING_MARGIN),
             washout: shape.washout,
             window: shape.window,
             max_time: self.plan.max_time,

@@ -16,6 +16,9 @@ const MOST: f64 = 1e6;
 /// The bracket is narrow enough when its upper end is above the lower by no more than this.
 const NARROW: f64 = 1.05;
 
+/// Below what fails, a tenth of it is tried.
+const DESCENT: f64 = 10.0;
+
 /// So many looks at a rate that say the same decide; among three verdicts some does after so many.
 const AGREE: usize = 2;
 
@@ -52,7 +55,7 @@ pub(super) fn unmet(goal: &Goal, slots: &[Slot]) -> Option<String> {
     slots.iter().for_each(|slot| response.merge(&slot.response));
     let failed: u64 = slots.iter().map(Slot::failed).sum();
     let scheduled: u64 = slots.iter().map(|slot| slot.scheduled).sum();
-    goal.unmet(&response, failed as f64 / scheduled.max(1) as f64)
+    goal.unmet(&response, failed as f64 / scheduled.max(1) as f64).or_else(|| slots.iter().find_map(backlog))
 }
 
 /// What made the most requests fail, if any did: a rate is not to blame for a wrong path.
@@ -88,8 +91,8 @@ fn generator_limit(slot: &Slot) -> Option<String> {
         Some("no file descriptor was left".into())
     } else if slot.scheduled > 0 && share(slot.issued, slot.scheduled) < 0.999 {
         Some("not every request that was due was issued".into())
-    } else if share(client.cpu_ns, client.wall_ns) > 0.95 {
-        Some("its threads were busy all the time".into())
+    } else if share(client.cpu_ns + client.run_queue_ns, client.wall_ns) > 0.95 {
+        Some("its threads had no time to spare".into())
     } else if share(client.run_queue_ns, client.wall_ns) > 0.25 {
         Some("its threads waited for a processor".into())
     } else if late && share(phases.lag_ns, response) > 0.25 {
@@ -121,7 +124,7 @@ struct Search<L> {
 impl<L: FnMut(f64) -> Option<Seen>> Search<L> {
     fn run(&mut self) -> Option<()> {
         self.double()?;
-        self.halve()?;
+        self.descend()?;
         loop {
             self.bisect()?;
             let Some(&best) = self.passed.last() else { return Some(()) };
@@ -129,7 +132,7 @@ impl<L: FnMut(f64) -> Option<Seen>> Search<L> {
             if self.decide(best)? {
                 return Some(());
             }
-            self.halve()?;
+            self.descend()?;
         }
     }
 
@@ -141,11 +144,12 @@ impl<L: FnMut(f64) -> Option<Seen>> Search<L> {
         Some(())
     }
 
-    /// Below what failed, as long as nothing is known to pass.
-    fn halve(&mut self) -> Option<()> {
+    /// Far below what failed, as long as nothing is known to pass: who holds the goal at no rate is soon told so, and what
+    /// lies between is bisected.
+    fn descend(&mut self) -> Option<()> {
         while self.passed.is_empty() {
             let ceiling = self.ceiling().filter(|&ceiling| ceiling > LEAST)?;
-            self.decide((ceiling / 2.0).max(LEAST))?;
+            self.decide((ceiling / DESCENT).max(LEAST))?;
         }
         Some(())
     }

@@ -15,6 +15,7 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use super::GLANCE;
 use super::live::{Live, Window};
+use super::pauses::Pauses;
 use super::recorder::{Answer, Desks, Recorder, Sample};
 use super::request::Template;
 use super::tickets::{Ticket, Tickets};
@@ -41,6 +42,8 @@ pub(super) struct Job {
     pub(super) source: Source,
     /// Whether a kept pool begins with all its connections open.
     pub(super) opens_ahead: bool,
+    /// For how long that is waited for; `None`: for as long as it takes.
+    pub(super) opens_within: Option<Duration>,
     /// How long requests flow uncounted.
     pub(super) washout: Duration,
     /// For how long they are counted then.
@@ -136,6 +139,7 @@ struct Worker {
     last_done: Cell<Instant>,
     use_before: Cell<Option<(ThreadUse, Instant)>>,
     random: RefCell<Xoshiro256PlusPlus>,
+    pauses: Pauses,
     chooser: RefCell<Chooser>,
     opened: Cell<Opened>,
     panicked: Cell<bool>,
@@ -187,6 +191,7 @@ impl Worker {
             last_done: Cell::new(clock::now()),
             use_before: Cell::new(None),
             random,
+            pauses: Pauses::default(),
             chooser,
             opened,
             panicked: Cell::new(false),
@@ -194,9 +199,12 @@ impl Worker {
     }
 
     async fn run(self: Rc<Self>) -> std::io::Result<Slot> {
-        self.open_ahead().await;
-        self.job.ready.pass();
         let timer = &Timer::new()?;
+        if self.job.think.is_some() {
+            self.keep_the_pauses(Timer::new()?);
+        }
+        let opening = self.open_ahead().await;
+        self.job.ready.pass();
         self.hours.set(Hours::from(clock::now() + LEAD, &self.job));
         let Hours { begin, counted_from, end } = self.hours.get();
         self.record(|recorder| recorder.open(counted_from..end, &self.job.stages));
@@ -218,34 +226,49 @@ impl Worker {
             self.record(|recorder| recorder.close(window_end));
         }
         self.tickets.end();
+        let drained_from = clock::now();
         self.drain(loops).await;
+        let drain = clock::now() - drained_from;
         if ran_out {
             window_end = self.last_done.get().min(end);
             client = self.client_use();
         }
-        Ok(self.account(window_end, client).await)
+        let slot = self.account(window_end, client).await;
+        Ok(Slot { opening, drain, ..slot })
     }
 
     /// A kept pool begins with all its connections open, as one does that has been at work for a while: else a
     /// slot of few requests would show the pool's growth and not its steady state. Each is opened by a request, which
-    /// who wants no warm-up would not have sent.
-    async fn open_ahead(self: &Rc<Self>) {
+    /// who wants no warm-up would not have sent. Answers with how long that took.
+    ///
+    /// A target that stands still meanwhile is not waited for: what is due then waits with the rest, and counts. Else a visit
+    /// would never begin while its target stands still, and a target that does so for half of its time would look well.
+    async fn open_ahead(self: &Rc<Self>) -> Duration {
         if !(self.job.opens_ahead && self.job.pool.keep_alive) {
-            return;
+            return Duration::ZERO;
         }
+        let begun = clock::now();
         let mut chooser = self.job.chooser.clone();
         let asking: Vec<_> = (0..self.job.connections)
             .map(|_| {
                 let (worker, target) = (Rc::clone(self), chooser.choose());
-                let asking =
-                    async move { worker.attempt(target, clock::now(), &mut HeaderMap::new()).await.is_ok() };
+                let asking = async move {
+                    let asked = worker.attempt(target, clock::now(), &mut HeaderMap::new()).await;
+                    worker.record(|recorder| recorder.passed(asked.is_ok().then(clock::now)));
+                };
                 tokio::task::spawn_local(asking)
             })
             .collect();
-        for asked in asking {
-            let answered = asked.await.unwrap_or(false).then(clock::now);
-            self.record(|recorder| recorder.passed(answered));
+        let all = async {
+            for asked in asking {
+                let _ = asked.await;
+            }
+        };
+        match self.job.opens_within {
+            None => all.await,
+            Some(patience) => _ = tokio::time::timeout(patience, all).await,
         }
+        clock::now() - begun
     }
 
     /// Issues every ticket when it is due, several at once when several are.
@@ -260,6 +283,11 @@ impl Worker {
                 self.issue(Ticket { due, issued: now, target: self.next_target() });
                 due = begin + pacer.next_due();
             }
+        }
+        // What was due last is still to be worked on, and counts as much as what was due first.
+        while clock::now() < end && !self.is_stopped() {
+            let now = timer.wait_until(end.min(clock::now() + GLANCE)).await?;
+            self.glance(now);
         }
         Ok(())
     }
@@ -361,10 +389,19 @@ impl Worker {
         }
     }
 
+    /// Until the worker's end. A timer that worked once fails no more.
+    fn keep_the_pauses(self: &Rc<Self>, timer: Timer) {
+        let worker = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let _ = worker.pauses.keep(&timer).await;
+        });
+    }
+
     /// Thinks, but not beyond the end.
     async fn pause(&self, pause: Duration) {
-        let left = self.hours.get().end.saturating_duration_since(clock::now());
-        tokio::time::sleep(pause.min(left)).await;
+        let end = self.hours.get().end;
+        let until = clock::now().checked_add(pause).map_or(end, |until| until.min(end));
+        self.pauses.until(until).await;
     }
 
     /// What to send next, and the instant at which it is sent.
@@ -530,7 +567,8 @@ fn ledger(stats: &PoolStats) -> Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Target;
+    use crate::plan::{Arrivals, Target};
+    use crate::server::{Behaviour, Server};
     use crate::tls::TlsConfig;
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
@@ -546,6 +584,7 @@ mod tests {
             connections: 1,
             source: Source::Closed { most: 1 },
             opens_ahead: true,
+            opens_within: None,
             washout: Duration::ZERO,
             window: Duration::from_secs(10),
             max_time: Duration::from_millis(50),
@@ -604,6 +643,31 @@ mod tests {
         let slot = run(job(url, PoolConfig::default())).expect("a slot");
         peer.join().expect("no panic");
         slot
+    }
+
+    /// The slowest response of a visit to a target that stands still for its first 400 ms.
+    fn slowest_of_a_visit_that_waits_for_its_connections(opens_within: Option<Duration>) -> Duration {
+        let stands_still = "once:0s,400ms".parse().expect("a profile");
+        let server = Server::new(Behaviour::default().profile(stands_still)).start().expect("a server");
+        let job = Job {
+            pool: PoolConfig::default().max_connections_per_origin(Some(2)),
+            connections: 2,
+            source: Source::Open(Pacer::new(100.0, Arrivals::Constant, 0, 1, 1)),
+            opens_within,
+            window: Duration::from_millis(100),
+            max_time: Duration::from_secs(5),
+            ..job(server.url(), PoolConfig::default())
+        };
+        let slot = run(job).expect("a slot");
+        assert_eq!((slot.completed, slot.reuse.opened), (slot.scheduled, 0));
+        slot.response.max().expect("responses")
+    }
+
+    #[test]
+    fn a_target_that_stands_still_as_a_visit_begins_is_waited_for_by_requests_that_are_due() {
+        let waited_for = slowest_of_a_visit_that_waits_for_its_connections(None);
+        let seen = slowest_of_a_visit_that_waits_for_its_connections(Some(Duration::from_millis(20)));
+        assert!(seen >= Duration::from_millis(300) && waited_for < seen, "{waited_for:?} {seen:?}");
     }
 
     #[test]

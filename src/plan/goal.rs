@@ -40,7 +40,19 @@ enum Term {
 /// The share of errors that no goal allows unless it says so.
 const ERRORS: f64 = 0.01;
 
+/// A quantile of fewer than so many beyond it is little more than chance.
+const TAIL_SAMPLES: f64 = 10.0;
+
 impl Goal {
+    /// So many requests have [`TAIL_SAMPLES`] beyond its farthest quantile.
+    pub(crate) fn samples(&self) -> f64 {
+        let beyond = |term: &Term| match *term {
+            Term::Quantile(q, _) => TAIL_SAMPLES / (1.0 - q),
+            _ => 0.0,
+        };
+        self.terms.iter().map(beyond).fold(0.0, f64::max)
+    }
+
     /// What of it does not hold; `None`: all holds. Without an answer nothing does.
     pub fn unmet(&self, response: &Histogram, errors: f64) -> Option<String> {
         if response.is_empty() {
@@ -126,6 +138,12 @@ impl From<Goal> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_goal_wants_ten_requests_beyond_its_farthest_quantile() {
+        let samples = |text: &str| text.parse::<Goal>().unwrap().samples().round();
+        assert_eq!(["p50<1s", "p99<5ms,p90<1ms", "mean<1s"].map(samples), [20.0, 1_000.0, 0.0]);
+    }
 
     #[test]
     fn a_goal_names_the_first_of_its_terms_that_does_not_hold() {

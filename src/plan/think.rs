@@ -1,5 +1,6 @@
 //! [`Think`]: the pause of a closed loop between a response and the next request.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{ns, unit};
 
 /// The pause of a closed loop between a response and the connection's next request, written as `100ms` or
-/// `exp:100ms`. It is kept to the millisecond.
+/// `exp:100ms`. On Linux it is kept to a tenth of a millisecond, elsewhere to two milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Think {
@@ -29,6 +30,14 @@ impl Think {
     /// The pause before a connection's first: some part of one, so that connections do not ask in step.
     pub(crate) fn first(&self, random: &mut Xoshiro256PlusPlus) -> Duration {
         if self.exponential { self.pause(random) } else { self.mean.mul_f64(unit(random)) }
+    }
+}
+
+impl fmt::Display for Think {
+    /// In a sentence: `10 ms`, or `10 ms on average`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let drawn = if self.exponential { " on average" } else { "" };
+        write!(f, "{}{drawn}", crate::duration::say(self.mean))
     }
 }
 

@@ -61,7 +61,9 @@ fn ran(measurement: &Measurement, comparison: &Comparison) -> String {
 fn alone(measurement: &Measurement, arm: &ArmSummary) -> String {
     let load = match measurement.plan.model {
         Model::Closed => {
-            format!("{} in a closed loop", connections(measurement.plan.connections))
+            let pause =
+                measurement.plan.think.map_or(String::new(), |think| format!(", thinking for {think}"));
+            format!("{} in a closed loop{pause}", connections(measurement.plan.connections))
         }
         Model::Open { rate, .. } => {
             let average = if measurement.plan.stages.is_empty() { "" } else { " on average" };
@@ -81,12 +83,14 @@ fn alone(measurement: &Measurement, arm: &ArmSummary) -> String {
         }
     };
     let times = arm.response.map_or_else(String::new, |points| {
-        format!(
-            ", half of them within {}, 99 % within {}, the slowest in {}",
-            time(points.p50),
-            time(points.p99),
-            time(points.max)
-        )
+        let within = |least, q| if points.is_at_least(q) { time(least) + " or more" } else { time(least) };
+        let parts = [
+            ("half of them within", points.p50, 0.5),
+            ("99 % within", points.p99, 0.99),
+            ("the slowest in", points.max, 1.0),
+        ];
+        let told = parts.into_iter().filter(|(_, _, q)| points.reaches(*q));
+        told.map(|(what, least, q)| format!(", {what} {}", within(least, q))).collect()
     });
     format!("{} answers/s with {load}{times}; {failures}.", three_digits(arm.requests_per_s))
 }
@@ -143,6 +147,13 @@ fn nothing_answered(arms: &[ArmSummary]) -> String {
         }
     }
     let Some((kind, n)) = kinds.into_iter().max_by_key(|(_, n)| *n) else {
+        if arms.iter().any(|arm| arm.requests_per_s > 0.0) {
+            return format!(
+                "None of the {} requests that were due was answered by the end; what was answered meanwhile had been due \
+                 before: lower --rate.",
+                count(requests)
+            );
+        }
         return format!("None of {} requests was answered: is the target overloaded?", count(requests));
     };
     format!(

@@ -62,6 +62,9 @@ struct Arm<'a> {
     errors: &'a BTreeMap<String, u64>,
     censored: u64,
     response_ns: Option<Points>,
+    /// The share of the response times at whose end there was an answer: a quantile beyond it, and below 1 the largest and
+    /// the mean, are at least what is said.
+    response_answered: Option<f64>,
     service_ns: Option<Points>,
     lag_ns: Option<Points>,
     phases_mean_ns: BTreeMap<&'static str, u64>,
@@ -194,6 +197,7 @@ fn arm(arm: &ArmSummary) -> Arm<'_> {
         errors: &arm.errors,
         censored: arm.censored,
         response_ns: arm.response.map(points),
+        response_answered: arm.response.map(|points| points.answered),
         service_ns: arm.service.map(points),
         lag_ns: arm.lag.map(points),
         phases_mean_ns: arm
@@ -212,7 +216,7 @@ fn arm(arm: &ArmSummary) -> Arm<'_> {
 }
 
 fn points(of: Quantiles) -> Points {
-    let Quantiles { p50, p90, p99, p99_9, max, mean } = of;
+    let Quantiles { p50, p90, p99, p99_9, max, mean, .. } = of;
     Points {
         p50: nanoseconds(p50),
         p90: nanoseconds(p90),

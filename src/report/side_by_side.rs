@@ -11,7 +11,7 @@ use super::json::{self, Summary};
 use super::measured::distribution;
 use super::page::{Page as Lines, Paint, Style};
 use super::table::Table;
-use super::tables::{label, saved, shown};
+use super::tables::{POINTS, label, saved, shown};
 use super::units::{count, percent, three_digits, time};
 use super::withheld;
 use crate::compare::side_by_side::{Differing, Kind, differing};
@@ -138,11 +138,9 @@ impl SideBySide {
             let value = |it: &Comparison| it.arm(arm).and_then(of).unwrap_or_else(|| NOTHING.into());
             table.row(name, self.all.iter().map(|one| value(&one.comparison)));
         };
-        row("  p50", &|arm| arm.response.map(|it| time(it.p50)));
-        row("  p90", &|arm| arm.response.map(|it| time(it.p90)));
-        row("  p99", &|arm| arm.response.map(|it| time(it.p99)));
-        row("  p99.9", &|arm| arm.response.map(|it| time(it.p99_9)));
-        row("  max", &|arm| arm.response.map(|it| time(it.max)));
+        for point in POINTS.iter().filter(|point| point.name != "mean") {
+            row(&format!("  {}", point.name), &|arm| point.of(arm));
+        }
         row("  requests/s", &|arm| Some(three_digits(arm.requests_per_s)));
         row("  client CPU/request", &|arm| arm.client_cpu_per_request.map(time));
         row("  on a used connection", &|arm| arm.reuse_ratio.map(percent));

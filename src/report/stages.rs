@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::units::{count, three_digits, time};
+use super::units::{count, three_digits, time, time_or_more};
 use crate::measurement::Measurement;
 use crate::plan::Stage;
 use crate::timeline::Interval;
@@ -55,7 +55,10 @@ fn line(stage: &Stage, seen: &Interval) -> String {
     } else {
         format!("{} to {}/s", three_digits(stage.from), three_digits(stage.to))
     };
-    let point = |q| seen.response.quantile(q).map_or_else(|| "-".into(), time);
+    let point = |q| {
+        let least = seen.response.quantile(q);
+        least.map_or_else(|| "-".into(), |least| time_or_more(least, seen.is_at_least(q)))
+    };
     format!(
         "  {:>7} {rates:<18} {:>9} due, {:>9} answered, {} failed, p50 {}, p99 {}",
         time(stage.duration),

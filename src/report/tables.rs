@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::table::Table;
 use super::units::{
     count, factor_range, nanoseconds, percent, percent_beside, percent_range, three_digits, time,
+    time_or_more,
 };
 use crate::compare::{ArmSummary, Comparison, Difference, Metric, Quantiles};
 use crate::measurement::{Ledger, PhaseSums};
@@ -23,16 +24,34 @@ fn names(comparison: &Comparison) -> impl Iterator<Item = String> {
 
 pub(super) fn times(comparison: &Comparison) -> Table {
     let mut table = Table::new("Response time", names(comparison));
-    let mut row = |name: &str, of: fn(&Quantiles) -> Duration| {
-        table.row(name, each(comparison, |arm| arm.response.as_ref().map(|response| time(of(response)))));
-    };
-    row("  p50", |of| of.p50);
-    row("  p90", |of| of.p90);
-    row("  p99", |of| of.p99);
-    row("  p99.9", |of| of.p99_9);
-    row("  max", |of| of.max);
-    row("  mean", |of| of.mean);
+    for point in &POINTS {
+        table.row(&format!("  {}", point.name), each(comparison, |arm| point.of(arm)));
+    }
     table
+}
+
+/// A point of the response times.
+pub(super) struct Point {
+    pub(super) name: &'static str,
+    /// The share that lies at or below it.
+    q: f64,
+    of: fn(&Quantiles) -> Duration,
+}
+
+pub(super) const POINTS: [Point; 6] = [
+    Point { name: "p50", q: 0.5, of: |points| points.p50 },
+    Point { name: "p90", q: 0.9, of: |points| points.p90 },
+    Point { name: "p99", q: 0.99, of: |points| points.p99 },
+    Point { name: "p99.9", q: 0.999, of: |points| points.p99_9 },
+    Point { name: "max", q: 1.0, of: |points| points.max },
+    Point { name: "mean", q: 1.0, of: |points| points.mean },
+];
+
+impl Point {
+    pub(super) fn of(&self, arm: &ArmSummary) -> Option<String> {
+        let points = arm.response.filter(|points| points.reaches(self.q))?;
+        Some(time_or_more((self.of)(&points), points.is_at_least(self.q)))
+    }
 }
 
 /// A value of every arm, or a dash.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::units::{count, time};
+use super::units::{count, time_or_more};
 use crate::measurement::{Measurement, TARGETS_APART};
 use crate::plan::Plan;
 use crate::timeline::Interval;
@@ -22,6 +22,9 @@ pub(super) struct TargetLine<'a> {
     errors: u64,
     response_p50_ns: Option<u64>,
     response_p99_ns: Option<u64>,
+    /// Whether each of the two is known only to be at least so long.
+    #[serde(skip)]
+    at_least: [bool; 2],
 }
 
 /// What a run asks for, in a few words.
@@ -59,6 +62,7 @@ pub(super) fn values(measurement: &Measurement) -> Vec<TargetLine<'_>> {
         errors: seen.failed,
         response_p50_ns: ns(seen.response.quantile(0.5)),
         response_p99_ns: ns(seen.response.quantile(0.99)),
+        at_least: [0.5, 0.99].map(|q| seen.is_at_least(q)),
     };
     let arm = |(name, seen): (_, Vec<Interval>)| {
         (0..).zip(&seen).map(|(nth, seen)| line(name, nth, seen)).collect::<Vec<_>>()
@@ -85,13 +89,15 @@ fn line(of: &TargetLine<'_>, arms: usize) -> String {
         (Some(method), Some(url)) => format!("{method} {url}"),
         _ => "all others".to_owned(),
     };
-    let point = |ns: Option<u64>| ns.map_or_else(|| "-".into(), |ns| time(Duration::from_nanos(ns)));
+    let point = |ns: Option<u64>, is_at_least| {
+        ns.map_or_else(|| "-".into(), |ns| time_or_more(Duration::from_nanos(ns), is_at_least))
+    };
     format!(
         "{name}{arm}: {} requests, {} answered, {} failed, p50 {}, p99 {}",
         count(of.requests),
         count(of.completed),
         count(of.errors),
-        point(of.response_p50_ns),
-        point(of.response_p99_ns)
+        point(of.response_p50_ns, of.at_least[0]),
+        point(of.response_p99_ns, of.at_least[1])
     )
 }

@@ -157,7 +157,8 @@ pub(super) fn several(n: u64, what: &str) -> String {
 /// The load and how it was chosen.
 pub(super) fn load(measurement: &Measurement) -> String {
     let Plan { model: Model::Open { rate, arrivals }, .. } = &measurement.plan else {
-        return "closed loop".into();
+        let pause = measurement.plan.think.map_or(String::new(), |think| format!(", thinking for {think}"));
+        return format!("closed loop{pause}");
     };
     let arrivals = match arrivals {
         Arrivals::Poisson => "Poisson",

@@ -12,6 +12,11 @@ pub(super) fn time(time: Duration) -> String {
     nanoseconds(time.as_nanos() as f64)
 }
 
+/// The same, with a mark where it is known only to be at least so long.
+pub(super) fn time_or_more(least: Duration, is_at_least: bool) -> String {
+    if is_at_least { format!("≥ {}", time(least)) } else { time(least) }
+}
+
 /// The same from nanoseconds, which may be negative or a fraction: `−1.20 ms`.
 pub(super) fn nanoseconds(ns: f64) -> String {
     let sign = if ns < 0.0 { "−" } else { "" };

@@ -142,7 +142,8 @@ pub(crate) struct LoadArgs {
     /// meant), found by doubling and bisection and then measured for --duration
     #[arg(long, value_name = "GOAL", conflicts_with_all = ["rate", "stage", "think", "requests"])]
     pub(crate) search: Option<Goal>,
-    /// How long each look of --search at a rate lasts [unit: s, or with a suffix]
+    /// How long each look of --search at a rate lasts; up to ten times as long where fewer than ten requests would lie beyond
+    /// the goal's quantile [unit: s, or with a suffix]
     #[arg(long, default_value = "2s", value_name = "TIME", value_parser = duration, requires = "search")]
     pub(crate) look: Duration,
     /// Closed loop: the pause of a connection after each response, TIME or exp:TIME for exponential ones of that mean

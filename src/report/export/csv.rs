@@ -1,5 +1,5 @@
 //! CSV: one row for each slot, in the order in which they were run. Names that end in `_ns` are whole nanoseconds;
-//! what there is none of is an empty field.
+//! what there is none of is an empty field. `failed` are those without a good answer, of which `censored` had none by the end.
 
 use std::io::{self, Write};
 use std::time::Duration;

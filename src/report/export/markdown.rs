@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use crate::compare::{ArmSummary, Comparison, Metric, Severity};
 use crate::measurement::Measurement;
+use crate::report::tables::POINTS;
 use crate::report::{headline, units};
 
 pub(super) fn write(
@@ -40,11 +41,9 @@ fn table(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
         let cells: Vec<String> = arms.iter().map(|arm| value(arm).unwrap_or_else(|| "–".into())).collect();
         writeln!(out, "| {name} | {} |", cells.join(" | "))
     };
-    row("p50", &|arm| arm.response.map(|points| units::time(points.p50)))?;
-    row("p90", &|arm| arm.response.map(|points| units::time(points.p90)))?;
-    row("p99", &|arm| arm.response.map(|points| units::time(points.p99)))?;
-    row("p99.9", &|arm| arm.response.map(|points| units::time(points.p99_9)))?;
-    row("max", &|arm| arm.response.map(|points| units::time(points.max)))?;
+    for point in POINTS.iter().filter(|point| point.name != "mean") {
+        row(point.name, &|arm| point.of(arm))?;
+    }
     row("answers/s", &|arm| Some(units::three_digits(arm.requests_per_s)))?;
     row("client CPU/request", &|arm| arm.client_cpu_per_request.map(units::time))?;
     row("connections opened", &|arm| Some(units::count(arm.connections.opened)))?;

@@ -32,7 +32,7 @@ pub(super) fn write(comparison: &Comparison, out: &mut dyn Write) -> io::Result<
     let counters: [Counter; 4] = [
         ("keeplive_requests_total", "Requests that were due.", |arm| arm.requests),
         ("keeplive_completed_total", "Requests answered completely.", |arm| arm.completed),
-        ("keeplive_failed_total", "Requests without a good answer.", |arm| arm.errors.values().sum()),
+        ("keeplive_failed_total", "Requests without a good answer.", |arm| arm.failed() + arm.censored),
         ("keeplive_connections_opened_total", "Connections opened, washouts included.", |arm| {
             arm.connections.opened
         }),

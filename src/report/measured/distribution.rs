@@ -11,7 +11,7 @@ use crate::report::chart::{
 };
 use crate::report::html::Figure;
 use crate::report::table::Table;
-use crate::report::units::{count, time};
+use crate::report::units::{count, time, time_or_more};
 
 /// The height of one arm's histogram in pixels.
 const ROW: u32 = 92;
@@ -162,9 +162,9 @@ pub(in crate::report) fn percentiles(all: &[ArmSummary]) -> Option<Markup> {
             Some(format!(
                 "{} goes from {} at p50 to {} at p99 and {} at most",
                 arm.name,
-                time(points.p50),
-                time(points.p99),
-                time(points.max)
+                time_or_more(points.p50, points.is_at_least(0.5)),
+                time_or_more(points.p99, points.is_at_least(0.99)),
+                time_or_more(points.max, points.is_at_least(1.0))
             ))
         })
         .collect();
