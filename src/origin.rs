@@ -121,6 +121,12 @@ impl Origin {
         if host.contains(['[', ']']) || host.contains(':') != bracketed.is_some() {
             return invalid(format!("`{authority}` is no host: brackets are for an IPv6 address alone"));
         }
+        if host.strip_suffix('.').unwrap_or(host).len() > LONGEST_NAME {
+            return invalid(format!(
+                "the URL has a host of more than {LONGEST_NAME} bytes, and no name is as long: check what stands \
+                 before its path"
+            ));
+        }
         let port = match authority.port() {
             Some(port) => port.as_u16(),
             None if authority.as_str().len() > authority.host().len() + 1 => {
@@ -177,6 +183,10 @@ impl Origin {
         if self.port == self.scheme.default_port() { bracketed } else { format!("{bracketed}:{}", self.port) }
     }
 }
+
+/// What the 255 bytes of a name in the DNS, with the length of each label and the root, leave for its text (RFC 1035,
+/// section 2.3.4).
+const LONGEST_NAME: usize = 253;
 
 /// Lower case but for the zone of an IPv6 address: an interface's name may have capitals. In a URI the zone stands
 /// behind `%25` (RFC 6874, section 2); a bare `%` is what people write (RFC 9844).
@@ -253,6 +263,18 @@ mod tests {
             let origin: Origin = text.parse().unwrap();
             assert_eq!(origin.host(), "fe80::1%Eth0");
             assert_eq!(origin.host_header(), "[fe80::1]:8080");
+        }
+    }
+
+    #[test]
+    fn a_host_is_no_longer_than_a_name_can_be() {
+        let host = |length: usize| format!("http://{}/", "a".repeat(length)).parse::<Origin>();
+        assert_eq!(host(253).unwrap().host().len(), 253);
+        assert!(format!("http://{}./", "a".repeat(253)).parse::<Origin>().is_ok(), "the root's dot");
+        for length in [254, 256, 600] {
+            let error = host(length).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+            assert!(error.to_string().contains("more than 253 bytes"), "{error}");
         }
     }
 

@@ -22,7 +22,7 @@ pub(super) enum Target<'a> {
 pub(super) async fn dig(pipe: Pipe, proxy: &Proxy, target: Target<'_>) -> Result<Pipe, Error> {
     let (to, target) = match target {
         Target::Address(address) => (address.to_string(), TargetAddr::Ip(address)),
-        Target::Name(host, port) => (format!("{host}:{port}"), TargetAddr::Domain(host.into(), port)),
+        Target::Name(host, port) => (format!("{host}:{port}"), named(host, port)?),
     };
     let dug = match &proxy.credentials {
         None => Socks5Stream::connect_with_socket(pipe, target).await,
@@ -31,6 +31,18 @@ pub(super) async fn dig(pipe: Pipe, proxy: &Proxy, target: Target<'_>) -> Result
         }
     };
     dug.map(Socks5Stream::into_inner).map_err(|error| explain(proxy, &to, error))
+}
+
+/// One byte tells the name's length (RFC 1928, section 5). A longer one would be cut by it, and the proxy asked for
+/// another host; no [`Origin`](crate::Origin) has one, and tokio-socks does not look.
+fn named(host: &str, port: u16) -> Result<TargetAddr<'_>, Error> {
+    if host.len() > usize::from(u8::MAX) {
+        return Err(failed(format!(
+            "a SOCKS proxy can be asked for a name of 255 bytes, not of {}",
+            host.len()
+        )));
+    }
+    Ok(TargetAddr::Domain(host.into(), port))
 }
 
 fn explain(proxy: &Proxy, to: &str, error: SocksError) -> Error {
@@ -49,5 +61,16 @@ fn explain(proxy: &Proxy, to: &str, error: SocksError) -> Error {
             failed(format!("the proxy {proxy} does not speak SOCKS 5: is it an HTTP proxy (http://)?"))
         }
         _ => failed(format!("the proxy {proxy} refused the tunnel to {to}")).with_source(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_is_cut_by_its_length() {
+        let is_named = |length: usize| named(&"a".repeat(length), 80).is_ok();
+        assert!(is_named(255) && !is_named(256) && !is_named(600));
     }
 }

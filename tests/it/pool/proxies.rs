@@ -360,6 +360,18 @@ async fn socks5h_leaves_the_name_to_the_proxy() {
 }
 
 #[tokio::test]
+async fn a_host_too_long_for_its_length_byte_is_asked_of_no_proxy() {
+    let (proxy, asked) = socks(false, 0, None);
+    let pool = pool(by(&url_of("socks5h", proxy.addr())));
+    // Of 269 bytes a byte tells the first 13.
+    for host in [format!("internal.host{}.good.test", "a".repeat(246)), "b".repeat(600)] {
+        let error = send(&pool, &format!("http://{host}/")).await.expect_err("no name is as long");
+        assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{error}");
+    }
+    assert_eq!((asked.lock().expect("no script panics").len(), pool.stats().busy), (0, 0));
+}
+
+#[tokio::test]
 async fn socks5_resolves_the_name_here() {
     let server = server(Behaviour::default());
     let (proxy, asked) = socks(false, 0, Some(server.addr()));
