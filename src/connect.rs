@@ -32,7 +32,7 @@ mod stream;
 mod tunnel;
 mod unix;
 
-pub(crate) use forward::Forward;
+pub(crate) use forward::{Addressed, Forward};
 pub(crate) use stream::Stream;
 
 use account::Account;

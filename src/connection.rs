@@ -172,6 +172,11 @@ impl Connection {
         &self.wire
     }
 
+    /// How its requests are to be addressed, where its peer is a proxy that passes them on.
+    pub(crate) fn forward(&self) -> Option<&Forward> {
+        self.forward.as_ref()
+    }
+
     /// Exchanges begun so far.
     pub(crate) fn exchanges(&self) -> u32 {
         self.exchanges
@@ -269,9 +274,6 @@ impl Connection {
             return Some(Err(Error::new(ErrorKind::Protocol).with_source(source).into()));
         }
         let request = place.as_mut().expect("there is a request to send");
-        if let Some(forward) = &self.forward {
-            forward.address(request);
-        }
         let began = limits.began;
         let (written_before, read_before) = (self.wire.written(), self.wire.read());
         let heard_before = self.wire.heard();

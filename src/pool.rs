@@ -24,6 +24,7 @@ use crate::tls::TlsClient;
 
 mod closing;
 mod drain;
+mod fitted;
 mod hand_off;
 mod held;
 mod lease;

@@ -1,7 +1,7 @@
 //! [`Forward`]: requests for a proxy that passes them on, as opposed to one that makes a tunnel.
 
 use base64::Engine as _;
-use http::header::{HeaderValue, PROXY_AUTHORIZATION};
+use http::header::{Entry, HeaderValue, PROXY_AUTHORIZATION};
 use http::uri::{Authority, Scheme};
 use http::{Request, Uri};
 
@@ -23,9 +23,9 @@ impl Forward {
         Forward { authority, authorization: authorization(proxy) }
     }
 
-    /// Puts the request into absolute-form (RFC 9112, section 3.2.2), which a request that comes back from another
-    /// connection to the proxy has already. `OPTIONS *` stays what it is.
-    pub(crate) fn address(&self, request: &mut Request<RequestBody>) {
+    /// Puts the request into absolute-form (RFC 9112, section 3.2.2), unless it is already. `OPTIONS *` stays what it is.
+    pub(crate) fn address(&self, request: &mut Request<RequestBody>) -> Addressed {
+        let mut addressed = Addressed::default();
         if request.uri().scheme().is_none()
             && let Some(path) = request.uri().path_and_query()
             && path != "*"
@@ -33,9 +33,35 @@ impl Forward {
             let uri = Uri::builder().scheme(Scheme::HTTP).authority(self.authority.clone());
             let uri = uri.path_and_query(path.clone()).build();
             *request.uri_mut() = uri.expect("its three parts are valid, and it has all three");
+            addressed.in_absolute_form = true;
         }
-        if let Some(authorization) = &self.authorization {
-            request.headers_mut().entry(PROXY_AUTHORIZATION).or_insert_with(|| authorization.clone());
+        if let Some(authorization) = &self.authorization
+            && let Entry::Vacant(vacant) = request.headers_mut().entry(PROXY_AUTHORIZATION)
+        {
+            vacant.insert(authorization.clone());
+            addressed.with_authorization = true;
+        }
+        addressed
+    }
+}
+
+/// What [`Forward::address`] has changed in a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Addressed {
+    in_absolute_form: bool,
+    with_authorization: bool,
+}
+
+impl Addressed {
+    /// Changes that back, and no more: what the caller wrote stays.
+    pub(crate) fn undo(self, request: &mut Request<RequestBody>) {
+        if self.in_absolute_form
+            && let Some(path) = request.uri().path_and_query().cloned()
+        {
+            *request.uri_mut() = path.into();
+        }
+        if self.with_authorization {
+            request.headers_mut().remove(PROXY_AUTHORIZATION);
         }
     }
 }

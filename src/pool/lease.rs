@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Method, Request, StatusCode};
 
+use super::fitted::Fitted;
 use super::hand_off::{Given, Place, Waiter};
 use super::held::Held;
 use super::opening::{open, open_beside};
@@ -250,9 +250,7 @@ impl Lease {
     ) -> Result<Response, LeaseError> {
         let mut held = self.held;
         let connects = request.as_ref().is_some_and(|request| request.method() == Method::CONNECT);
-        if let Some(request) = request {
-            announce_the_end(&held, request);
-        }
+        let fitted = request.as_mut().map(|request| Fitted::fit(&held, request));
         let (config, asked) = (held.config(), held.progress().asked());
         let limits = Limits { asked, began, total: config.total_timeout, response: config.response_timeout };
         let latest = config.latest(asked);
@@ -269,20 +267,16 @@ impl Lease {
                 let switches = status == StatusCode::SWITCHING_PROTOCOLS || (connects && status.is_success());
                 Ok(Body::response(head, held, switches))
             }
-            Some(Err(failure)) => Err(failed(held, *failure, written_before, read_before)),
+            Some(Err(mut failure)) => {
+                // It was handed back, or never taken.
+                let unsent = failure.request.as_mut().or(request.as_mut());
+                if let (Some(fitted), Some(request)) = (fitted, unsent) {
+                    fitted.undo(request);
+                }
+                Err(failed(held, *failure, written_before, read_before))
+            }
             None => Err(cut(held, written_before)),
         }
-    }
-}
-
-/// On its connection's last exchange the request says so. One that asks for an upgrade has its own `Connection` field;
-/// HTTP ends on its connection in any case.
-fn announce_the_end(held: &Held, request: &mut Request<RequestBody>) {
-    let config = held.config();
-    let last = config.max_exchanges.is_some_and(|most| held.as_ref().exchanges() + 1 >= most);
-    let ends = !config.keep_alive || last || held.shared().drain.has_begun();
-    if ends && !request.headers().contains_key(UPGRADE) {
-        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
 }
 
@@ -348,8 +342,8 @@ impl LeaseError {
         self.0.error.after_retries(self.0.retries)
     }
 
-    /// The request, if no byte of it was written and the connection had been idle before, so that another
-    /// connection may do better; and the account of all attempts so far.
+    /// The request as it was given, if no byte of it was written and the connection had been idle before, so that
+    /// another connection may do better; and the account of all attempts so far.
     pub fn take_retry(&mut self) -> Option<(Request<RequestBody>, Vec<Retry>)> {
         let idle_before = self.0.idle_before?;
         let request = self.0.request.take()?;

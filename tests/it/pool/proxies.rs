@@ -4,8 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::header::{CONNECTION, HOST, PROXY_AUTHORIZATION};
+use http::{HeaderValue, Request};
 use keeplive::server::{Behaviour, Running};
-use keeplive::{Error, ErrorKind, Phase, Pool, PoolConfig, Proxy, Resolve, Route};
+use keeplive::{Error, ErrorKind, Phase, Pool, PoolConfig, Proxy, RequestBody, Resolve, Route};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -115,8 +117,8 @@ async fn a_plain_request_is_given_to_the_proxy_in_absolute_form() {
     }
 }
 
-#[tokio::test]
-async fn a_plain_request_that_comes_back_unsent_is_addressed_once() {
+/// A pool whose requests go to a proxy that has answered one and ended its connection, which the reactor has not seen.
+async fn abandoned(url: impl Fn(SocketAddr) -> String) -> (Pool, Scripted) {
     let (close, closed) = (Gate::default(), Gate::default());
     let (may_close, has_closed) = (close.clone(), closed.clone());
     let proxy = Scripted::start(move |conn: &mut Conn| {
@@ -129,15 +131,40 @@ async fn a_plain_request_that_comes_back_unsent_is_addressed_once() {
         }
         conn.until_closed();
     });
-    let pool = pool(by(&url_of("http", proxy.addr())));
+    let pool = pool(by(&url(proxy.addr())).max_exchanges(Some(2)));
     get(&pool, "http://name.test/").await;
     close.open();
     // The reactor does not run meanwhile.
     closed.wait();
+    (pool, proxy)
+}
+
+#[tokio::test]
+async fn a_plain_request_that_comes_back_unsent_is_addressed_once() {
+    let (pool, proxy) = abandoned(|address| url_of("http", address)).await;
     let response = pool.send(post("http://name.test/x", "once")).await.expect("a response");
     assert_eq!(response.into_body().finish().await.expect("a whole body").retries.len(), 1);
     let request = String::from_utf8_lossy(&proxy.received()[1].request).into_owned();
     assert!(request.starts_with("POST http://name.test/x HTTP/1.1\r\n"), "{request}");
+}
+
+#[tokio::test]
+async fn a_request_that_comes_back_unsent_is_what_its_caller_gave() {
+    let plain = http::HeaderMap::from_iter([(HOST, HeaderValue::from_static("name.test"))]);
+    let mut own = plain.clone();
+    own.insert(PROXY_AUTHORIZATION, HeaderValue::from_static("Bearer mine"));
+    own.append(CONNECTION, HeaderValue::from_static("te"));
+    own.append(CONNECTION, HeaderValue::from_static("x-mine"));
+    for headers in [plain, own] {
+        // On its last exchange, and in the proxy's form, with the proxy's password.
+        let (pool, _proxy) = abandoned(|address| format!("http://me:secret@{address}")).await;
+        let lease = pool.lease(&origin("http://name.test/")).await.expect("a lease");
+        let mut request = Request::get("/p?q").body(RequestBody::empty()).expect("a request");
+        *request.headers_mut() = headers.clone();
+        let mut error = lease.exchange(request).await.expect_err("the connection had ended");
+        let (request, _) = error.take_retry().expect("nothing of it was sent");
+        assert_eq!((request.uri().to_string().as_str(), request.headers()), ("/p?q", &headers));
+    }
 }
 
 #[tokio::test]

@@ -198,6 +198,35 @@ async fn a_policy_may_forbid_what_is_safe_and_allow_what_the_pool_cannot_know() 
 }
 
 #[tokio::test]
+async fn a_retry_does_not_end_the_connection_that_it_is_sent_on() {
+    let (go, gone) = (Gate::default(), Gate::default());
+    let (may_go, has_gone) = (go.clone(), gone.clone());
+    let peer = Scripted::start(move |conn| {
+        conn.read_request();
+        conn.write(HI);
+        if conn.number() == 1 {
+            may_go.wait();
+            conn.close();
+            has_gone.open();
+        }
+        while conn.read_request().is_some() {
+            conn.write(HI);
+        }
+    });
+    let pool = pool(PoolConfig::default().max_exchanges(Some(2)));
+    get(&pool, &url(peer.addr())).await;
+    go.open();
+    gone.wait();
+    // It would have been the last on the connection that had ended.
+    let again = get(&pool, &url(peer.addr())).await;
+    assert_eq!((id(&again), kinds(&again.retries)), (2, vec![ErrorKind::NotSent]));
+    assert_eq!(get(&pool, &url(peer.addr())).await.nth, 2);
+    let says_close =
+        |nth: usize| String::from_utf8_lossy(&peer.received()[nth].request).contains("connection: close");
+    assert_eq!([1, 2].map(says_close), [false, true]);
+}
+
+#[tokio::test]
 async fn without_retries_a_request_that_meets_a_dead_connection_is_told_so() {
     let (go, gone) = (Gate::default(), Gate::default());
     let (may_go, has_gone) = (go.clone(), gone.clone());
