@@ -355,7 +355,6 @@ impl Connection {
         let unsent = request.is_some() || written == 0;
         let phase = if unsent { Phase::Send } else { Phase::Wait };
         let source = error.into_error();
-        let bytes_out = if request.is_some() { 0 } else { written };
         let error = match late_refusal(&source) {
             Some(text) => Error::new(ErrorKind::Tls).at(Phase::Tls).told_by(text, source),
             None if kind == ErrorKind::Protocol && is_too_large(&source) => {
@@ -363,7 +362,7 @@ impl Connection {
             }
             None => Error::new(kind).at(phase).with_source(source),
         };
-        Box::new(Failure { error: error.after_sending(bytes_out), request })
+        Box::new(Failure { error, request })
     }
 
     /// Whether more has come than may before the end of a head. While there is no answer all that came is heads.

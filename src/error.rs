@@ -321,7 +321,10 @@ impl Error {
 
     /// What the pool knows of a connection that ended under the request, and of the attempts before.
     fn tell_circumstances(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let (Some(idle), Some(bytes)) = (self.0.idle_before, self.0.bytes_out) {
+        // A timeout's text has its bytes, and the connection had not ended.
+        if let (Some(idle), Some(bytes), false) =
+            (self.0.idle_before, self.0.bytes_out, self.0.kind.is_timeout())
+        {
             write!(f, " ({bytes} bytes of the request were written, after {idle:.3?} of idleness)")?;
         }
         for retry in &self.0.retries {

@@ -153,6 +153,12 @@ impl Exchange {
 }
 
 impl Error {
+    /// It ended an exchange, which came so far. Whoever asks what was written of the request asks this, so no way to fail
+    /// may leave it out.
+    pub(crate) fn after_exchange(self, so_far: Exchange) -> Error {
+        self.after_idle(so_far.idle_before).after_sending(so_far.bytes_out).with_facts(so_far)
+    }
+
     /// The exchange as far as it came, when it had its connection: which one, how long that had been idle, the bytes
     /// both ways, earlier attempts, and the time so far, of which the last belongs to the phase that failed. `None`
     /// when there was no connection to fail on.

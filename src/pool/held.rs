@@ -14,7 +14,6 @@ use super::watch::{Pooled, Watch};
 use crate::body::RequestBody;
 use crate::config::PoolConfig;
 use crate::connection::{Connection, Ear, Failure, Limits, Stamps};
-use crate::error::Retry;
 use crate::exchange::{ConnectionFacts, Exchange};
 use crate::hint::{Hint, Rest};
 use crate::idle::CloseReason;
@@ -137,10 +136,6 @@ impl Held {
     pub(super) fn record(&mut self, done: Instant) -> Exchange {
         let pooled = self.pooled_mut();
         pooled.progress.exchange(&pooled.connection, done)
-    }
-
-    pub(super) fn take_retries(&mut self) -> Vec<Retry> {
-        std::mem::take(&mut self.pooled_mut().progress.retries)
     }
 
     fn pooled(&self) -> &Pooled {

@@ -275,19 +275,12 @@ impl Lease {
                 }
                 Err(failed(held, *failure, written_before, read_before))
             }
-            None => Err(cut(held, written_before)),
+            None => {
+                let error = drain::cut_error().at(Phase::Wait);
+                Err(failed(held, Failure { error, request: None }, written_before, read_before))
+            }
         }
     }
-}
-
-/// The pool's end came before the head.
-fn cut(mut held: Held, written_before: u64) -> LeaseError {
-    let written = held.connection().wire().written() - written_before;
-    let (idle_before, retries) = (held.progress().idle_before, held.take_retries());
-    let error = drain::cut_error().at(Phase::Wait).after_sending(written).after_idle(idle_before);
-    held.tell(|origin, connection| Event::Failed { origin, connection, error: &error });
-    held.end(CloseReason::Shutdown);
-    LeaseError(Box::new(Attempt { error, request: None, idle_before, retries }))
 }
 
 /// The attempt failed before its head.
@@ -295,6 +288,7 @@ fn failed(mut held: Held, failure: Failure, written_before: u64, read_before: u6
     let Failure { error, request } = failure;
     let reason = match error.kind() {
         ErrorKind::NotSent => held.as_ref().why_it_ended(),
+        ErrorKind::Closed => CloseReason::Shutdown,
         kind if kind.is_timeout() => CloseReason::TimedOut,
         _ => CloseReason::Failed,
     };
@@ -303,9 +297,13 @@ fn failed(mut held: Held, failure: Failure, written_before: u64, read_before: u6
     let sent = if wire.written() > written_before { wire.last_write() } else { ended };
     let sent = sent.clamp(began, ended);
     held.failed(Stamps { began, sent, head: ended, written_before, read_before });
-    let so_far = held.record(ended);
+    let mut so_far = held.record(ended);
+    if request.is_some() {
+        // What TLS has written was an alert.
+        so_far.bytes_out = 0;
+    }
     let (idle_before, retries) = (so_far.idle_before, so_far.retries.clone());
-    let error = error.after_idle(idle_before).with_facts(so_far);
+    let error = error.after_exchange(so_far);
     held.tell(|origin, connection| Event::Failed { origin, connection, error: &error });
     let (shared, origin) = (Arc::clone(held.shared()), held.origin().clone());
     held.end(reason);

@@ -226,7 +226,7 @@ impl Body {
         let Reading { mut held, incoming: _incoming } = reading;
         let so_far = held.record(clock::now());
         let retries = so_far.retries.clone();
-        let error = error.after_retries(retries).with_facts(so_far);
+        let error = error.after_retries(retries).after_exchange(so_far);
         held.tell(|origin, connection| Event::Failed { origin, connection, error: &error });
         held.end(reason);
         error

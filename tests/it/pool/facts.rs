@@ -8,7 +8,7 @@ use keeplive::{
     ConnectionId, ErrorKind, Event, Exchange, Hint, Lookup, Obtained, PoolConfig, Resolver, TlsFacts,
 };
 
-use super::{HI, answering, get, pool, server, tls_server, url};
+use super::{HI, answering, get, pool, post, server, tls_server, url};
 use crate::support::gate::Gate;
 use crate::support::now;
 use crate::support::scripted::Scripted;
@@ -154,4 +154,41 @@ async fn the_sums_over_all_exchanges_are_what_the_server_saw() {
     assert_eq!(counts.connections, pool.stats().opened);
     let fresh = exchanges.iter().filter(|exchange| exchange.nth == 1).count() as u64;
     assert_eq!(fresh, counts.connections, "each connection was somebody's first");
+}
+
+#[tokio::test]
+async fn however_an_exchange_fails_its_error_tells_what_was_written_of_the_request() {
+    const HALF: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe";
+    const TWO_LENGTHS: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let (config, soon) = (PoolConfig::default, Some(Duration::from_millis(200)));
+    for (says, ends, config, kind) in [
+        ("", false, config().response_timeout(soon), ErrorKind::ResponseTimeout),
+        ("", false, config().total_timeout(soon), ErrorKind::Timeout),
+        (HALF, false, config().total_timeout(soon), ErrorKind::Timeout),
+        (HALF, false, config().body_idle_timeout(soon), ErrorKind::BodyIdleTimeout),
+        (HALF, true, config(), ErrorKind::Partial),
+        (TWO_LENGTHS, false, config(), ErrorKind::Protocol),
+        ("HTTP/1.1 103 x\r\n\r\n", false, config().max_informational(Some(0)), ErrorKind::Protocol),
+        ("no response\r\n\r\n", false, config(), ErrorKind::Protocol),
+        ("", true, config(), ErrorKind::NoResponse),
+    ] {
+        let peer = Scripted::start(move |conn| {
+            conn.read_request();
+            conn.write(HI);
+            conn.read_request();
+            conn.write(says);
+            if ends {
+                conn.close();
+            }
+            conn.until_closed();
+        });
+        let pool = pool(config);
+        get(&pool, &url(peer.addr())).await;
+        let failing = async { pool.send(post(&url(peer.addr()), "hello")).await?.into_body().finish().await };
+        let error = failing.await.expect_err("no whole response");
+        let written = peer.received()[1].request.len() as u64;
+        let so_far = error.exchange().expect("an exchange had begun");
+        assert_eq!((error.kind(), error.bytes_out(), so_far.bytes_out), (kind, Some(written), written));
+        assert!(error.idle_before().is_some() && error.idle_before() == so_far.idle_before, "{error:?}");
+    }
 }
