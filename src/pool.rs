@@ -13,7 +13,7 @@ use crate::clock::{self, AgeClock};
 use crate::config::PoolConfig;
 use crate::connect::Connector;
 use crate::error::{Error, ErrorKind, Retry};
-use crate::idle::CloseReason;
+use crate::idle::{CloseReason, end_of_rest};
 use crate::lifetime::Lifetimes;
 use crate::observer::{Event, Observer, Watched};
 use crate::origin::{Origin, origin_form};
@@ -46,7 +46,7 @@ pub use upgraded::Upgraded;
 
 use drain::Drain;
 use minder::Minder;
-use state::{After, State};
+use state::{After, Kept, State};
 use watch::Pooled;
 
 /// A pool of HTTP/1.1 connections. Clones share one pool; dropping the last one closes every idle connection.
@@ -372,14 +372,19 @@ impl Shared {
         }
     }
 
-    /// A connection that no request has used since it was taken goes on resting, if it still can.
+    /// A connection that no request has used since it was taken goes on resting, if it still can and may: its time has run
+    /// on meanwhile.
     fn rest_on(self: &Arc<Self>, mut pooled: Box<Pooled>) {
-        if pooled.watch() {
-            let since = pooled.connection.idle_since().unwrap_or_else(|| self.ages.at(clock::now()));
-            self.put_back(pooled, since);
-        } else {
+        let now = self.age_at(clock::now());
+        let since = pooled.connection.idle_since().unwrap_or(now);
+        let end = end_of_rest(since, pooled.may_rest(self.config.idle_timeout), pooled.dies);
+        if !pooled.watch() {
             let reason = pooled.connection.why_it_ended();
             self.end(pooled, reason);
+        } else if let Some((_, reason)) = end.filter(|(at, _)| now >= *at) {
+            self.end(pooled, reason);
+        } else {
+            self.put_back(pooled, since);
         }
     }
 

@@ -1,10 +1,13 @@
 //! What is seen best from within: time that is put forward, and what lies in the idle set.
 
+use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
+use std::task::Poll;
 
 use super::*;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Obtained};
 
 /// A peer that answers until it is left.
 fn peer() -> SocketAddr {
@@ -54,6 +57,47 @@ async fn a_suspend_counts_as_idleness() {
     pool.shared().ages.put_forward(hour);
     assert!(get(&pool, peer).await.idle_before.is_some_and(|idle| idle >= hour));
     assert!(get(&pool, peer).await.idle_before.is_some_and(|idle| idle < hour));
+}
+
+/// Asks for a connection, and leaves the request in the queue.
+async fn queued<'a>(
+    pool: &'a Pool,
+    origin: &'a Origin,
+) -> Pin<Box<impl Future<Output = Result<Lease, Error>> + 'a>> {
+    let mut asking = Box::pin(pool.lease(origin));
+    assert!(poll_fn(|cx| Poll::Ready(asking.as_mut().poll(cx))).await.is_pending());
+    asking
+}
+
+#[tokio::test]
+async fn a_connection_whose_time_is_over_when_it_is_given_back_unused_goes_to_nobody() {
+    let hour = Duration::from_secs(3600);
+    for (config, reason) in [
+        (PoolConfig::default().idle_timeout(Some(hour)), CloseReason::IdleTimeout),
+        (PoolConfig::default().idle_timeout(None).max_lifetime(Some(hour)), CloseReason::MaxLifetime),
+    ] {
+        let (pool, peer) = (Pool::new(config.max_connections_per_origin(Some(1))).unwrap(), peer());
+        let origin: Origin = format!("http://{peer}").parse().unwrap();
+        // By a lease, and by one who was given it and has gone before he knew.
+        for receives in [true, false] {
+            get(&pool, peer).await;
+            let lease = pool.lease(&origin).await.unwrap();
+            assert!(lease.is_reused());
+            let first = queued(&pool, &origin).await;
+            let second = queued(&pool, &origin).await;
+            if receives {
+                pool.shared().ages.put_forward(pool.shared().ages.ahead() + hour);
+                drop((lease, second));
+                assert_eq!(first.await.unwrap().obtained(), Obtained::Opened);
+            } else {
+                drop(lease);
+                pool.shared().ages.put_forward(pool.shared().ages.ahead() + hour);
+                drop(first);
+                assert_eq!(second.await.unwrap().obtained(), Obtained::Opened);
+            }
+        }
+        assert_eq!(pool.stats().closed.into_iter().collect::<Vec<_>>(), [(reason, 2)]);
+    }
 }
 
 /// A future is moved several times before it is polled, and with it all that its rarer branches would hold.
