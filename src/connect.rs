@@ -266,8 +266,9 @@ impl Connector {
         let Some(tls) = &self.tls else {
             return Err(no_tls());
         };
-        let step = steps.begin(Step::Handshake { host: &proxy.host });
-        let shaken = tls.shake_hands(&proxy.host, tls.connector_to_proxy(), pipe).await;
+        let host = proxy.host_without_zone();
+        let step = steps.begin(Step::Handshake { host });
+        let shaken = tls.shake_hands(host, tls.connector_to_proxy(), pipe).await;
         step.end_with(&shaken);
         Ok(Pipe::Tls(Box::new(shaken.map_err(|error| error.at(Phase::Proxy))?)))
     }

@@ -3,11 +3,14 @@
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
+use std::net::Ipv6Addr;
+use std::num::NonZeroU16;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
 use http::Uri;
 use http::header::HeaderValue;
+use http::uri::Authority;
 
 use crate::error::{Error, ErrorKind};
 
@@ -93,7 +96,7 @@ impl Origin {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidRequest`] when the URI has no scheme or host, another scheme than `http` or
-    /// `https`, or user information (`user@host`), which RFC 9110, section 4.2.4, deprecates: send an
+    /// `https`, a host or port that cannot be one, or user information (`user@host`), which RFC 9110, section 4.2.4, deprecates: send an
     /// `Authorization` header instead.
     pub fn from_uri(uri: &Uri) -> Result<Origin, Error> {
         let invalid = |text: String| Err(Error::new(ErrorKind::InvalidRequest).with_detail(text));
@@ -112,32 +115,12 @@ impl Origin {
                     .into(),
             );
         }
-        // Brackets hold an IPv6 address, and nothing else stands beside them (RFC 3986, section 3.2.2).
-        let bracketed = authority.host().strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let host = bracketed.unwrap_or(authority.host());
-        if host.is_empty() {
-            return invalid(format!("`{uri}` has no host"));
-        }
-        if host.contains(['[', ']']) || host.contains(':') != bracketed.is_some() {
-            return invalid(format!("`{authority}` is no host: brackets are for an IPv6 address alone"));
-        }
-        if host.strip_suffix('.').unwrap_or(host).len() > LONGEST_NAME {
-            return invalid(format!(
-                "the URL has a host of more than {LONGEST_NAME} bytes, and no name is as long: check what stands \
-                 before its path"
-            ));
-        }
-        let port = match authority.port() {
-            Some(port) => port.as_u16(),
-            None if authority.as_str().len() > authority.host().len() + 1 => {
-                return invalid(format!("`{authority}` has a port that is not a number from 1 to 65535"));
-            }
-            None => scheme.default_port(),
+        let unreadable = |why: &str| {
+            let text = format!("`{authority}` is no host with a port: {why}");
+            Error::new(ErrorKind::InvalidRequest).with_detail(text)
         };
-        if port == 0 {
-            return invalid("port 0 cannot be connected to".into());
-        }
-        Ok(Origin::new(scheme, normal(host).into(), port))
+        let (host, port) = host_and_port(authority).map_err(unreadable)?;
+        Ok(Origin::new(scheme, host.into(), port.unwrap_or(scheme.default_port())))
     }
 
     fn new(scheme: Scheme, host: Arc<str>, port: u16) -> Origin {
@@ -156,9 +139,9 @@ impl Origin {
         &self.host
     }
 
-    /// The host as others may know it: a zone means something on this machine only (RFC 6874, section 4).
+    /// The host as others may know it.
     pub(crate) fn host_without_zone(&self) -> &str {
-        self.host.split('%').next().unwrap_or(&self.host)
+        without_zone(&self.host)
     }
 
     /// The port, the scheme's own when the URI named none.
@@ -188,13 +171,68 @@ impl Origin {
 /// section 2.3.4).
 const LONGEST_NAME: usize = 253;
 
-/// Lower case but for the zone of an IPv6 address: an interface's name may have capitals. In a URI the zone stands
-/// behind `%25` (RFC 6874, section 2); a bare `%` is what people write (RFC 9844).
-fn normal(host: &str) -> String {
-    match host.split_once("%25").or_else(|| host.split_once('%')) {
-        Some((address, zone)) => format!("{}%{zone}", address.to_ascii_lowercase()),
-        None => host.to_ascii_lowercase(),
+/// The host of a URL's authority, as an [`Origin`] keeps it, and its port if it names one; or why there is none, which
+/// does not repeat the user information.
+pub(crate) fn host_and_port(authority: &Authority) -> Result<(String, Option<u16>), &'static str> {
+    let text = authority.as_str();
+    let text = text.rsplit_once('@').map_or(text, |(_, text)| text);
+    // Brackets hold an IPv6 address, and nothing but a port stands beside them (RFC 3986, section 3.2.2).
+    let (host, port) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+        Some((address, port)) => (address_with_zone(address).ok_or(NO_ADDRESS)?, port),
+        None => {
+            let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            (name_in_dns(name)?, port)
+        }
+    };
+    Ok((host, port_behind(port)?))
+}
+
+const NO_ADDRESS: &str = "brackets are for an IPv6 address alone, as in [::1]:80";
+
+/// Lower case but for the zone: an interface's name may have capitals. In a URI the zone stands behind `%25` (RFC 6874,
+/// section 2); a bare `%` is what people write (RFC 9844).
+fn address_with_zone(text: &str) -> Option<String> {
+    let (address, zone) = match text.split_once("%25").or_else(|| text.split_once('%')) {
+        Some((address, zone)) => (address, Some(zone)),
+        None => (text, None),
+    };
+    address.parse::<Ipv6Addr>().ok()?;
+    let address = address.to_ascii_lowercase();
+    match zone {
+        Some(zone) if zone.is_empty() || zone.contains('[') => None,
+        Some(zone) => Some(format!("{address}%{zone}")),
+        None => Some(address),
     }
+}
+
+fn name_in_dns(name: &str) -> Result<String, &'static str> {
+    if name.is_empty() {
+        return Err("it has no host");
+    }
+    if name.contains(['[', ']']) {
+        return Err(NO_ADDRESS);
+    }
+    if name.strip_suffix('.').unwrap_or(name).len() > LONGEST_NAME {
+        return Err("it has more than 253 bytes, and no name is as long: check what stands before the path");
+    }
+    Ok(name.to_ascii_lowercase())
+}
+
+/// What stands behind a host: nothing, or a colon and a port, which may be left out (RFC 3986, section 3.2.3).
+fn port_behind(text: &str) -> Result<Option<u16>, &'static str> {
+    if text.is_empty() || text == ":" {
+        return Ok(None);
+    }
+    // A number's own reading would take a sign, too.
+    let digits = text.strip_prefix(':').filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let port = digits.and_then(|digits| digits.parse::<NonZeroU16>().ok());
+    port.map(|port| Some(port.get()))
+        .ok_or("behind a host stands a port from 1 to 65535, as in host:80, or nothing")
+}
+
+/// A zone means something on this machine only (RFC 6874, section 4).
+pub(crate) fn without_zone(host: &str) -> &str {
+    host.split('%').next().unwrap_or(host)
 }
 
 /// What to ask an origin for: the path and query of an absolute URI (origin-form, RFC 9112, section 3.2.1). An empty
@@ -267,6 +305,15 @@ mod tests {
     }
 
     #[test]
+    fn whatever_an_origin_is_its_host_field_can_be_an_authority() {
+        for text in ["http://h:/", "http://[::1]:/", "http://[::ffff:1.2.3.4]/", "http://[fe80::1%25:]:8080/"]
+        {
+            let origin: Origin = text.parse().unwrap();
+            assert!(Authority::try_from(origin.host_header().as_bytes()).is_ok(), "{origin:?}");
+        }
+    }
+
+    #[test]
     fn a_host_is_no_longer_than_a_name_can_be() {
         let host = |length: usize| format!("http://{}/", "a".repeat(length)).parse::<Origin>();
         assert_eq!(host(253).unwrap().host().len(), 253);
@@ -285,10 +332,16 @@ mod tests {
             ("example.test/path", "not a URL"),
             ("/only/a/path", "has no scheme"),
             ("http://user:secret@example.test/", "-u user:password"),
-            ("http://example.test:0/", "port 0"),
-            ("http://example.test:99999/", ""),
+            ("http://example.test:0/", "from 1 to 65535"),
+            ("http://example.test:99999/", "from 1 to 65535"),
+            ("http://example.test:+80/", "from 1 to 65535"),
+            ("http://[::1]x/", "from 1 to 65535"),
+            ("http://[::1]80/", "from 1 to 65535"),
             ("http://h[::1]:80/", "brackets"),
             ("http://[abc]/", "brackets"),
+            ("http://[%:]/", "brackets"),
+            ("http://[%25:]/", "brackets"),
+            ("http://[fe80::1%25]/", "brackets"),
         ] {
             let error = text.parse::<Origin>().unwrap_err();
             assert!(error.to_string().contains(hint), "{text}: {error}");

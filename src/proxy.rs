@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::Uri;
 
 use crate::error::{Error, ErrorKind};
-use crate::origin::{Origin, Scheme};
+use crate::origin::{Origin, Scheme, host_and_port};
 
 /// A proxy, read from a URL such as `http://user:password@proxy.test:3128`.
 ///
@@ -88,10 +88,16 @@ impl Proxy {
         self.scheme.is_http() && !self.tunnels_all && origin.scheme() == Scheme::Http
     }
 
+    /// The host as the proxy itself may know it.
+    #[cfg(feature = "tls")]
+    pub(crate) fn host_without_zone(&self) -> &str {
+        crate::origin::without_zone(&self.host)
+    }
+
     /// Host and port, as a URI has them.
     pub(crate) fn authority(&self) -> String {
         if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
+            format!("[{}]:{}", self.host.replacen('%', "%25", 1), self.port)
         } else {
             format!("{}:{}", self.host, self.port)
         }
@@ -123,11 +129,9 @@ impl FromStr for Proxy {
             return Err(invalid("asks for TLS, which this build lacks: turn the feature `tls` on"));
         }
         let authority = uri.authority().ok_or_else(|| invalid("has no host"))?;
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        if host.is_empty() {
-            return Err(invalid("has no host"));
-        }
-        let port = authority.port_u16().unwrap_or(scheme.default_port());
+        let (host, port) =
+            host_and_port(authority).map_err(|why| invalid(&format!("has no host with a port: {why}")))?;
+        let port = port.unwrap_or(scheme.default_port());
         let credentials = authority.as_str().rsplit_once('@').map(|(info, _)| credentials(info));
         let credentials = credentials.transpose().map_err(invalid)?;
         if !scheme.is_http() && credentials.as_ref().is_some_and(|(user, _)| user.is_empty()) {
@@ -193,6 +197,12 @@ mod tests {
         assert_eq!((plain.scheme, &*plain.host, plain.port), (ProxyScheme::Http, "proxy.test", 3128));
         assert_eq!(plain.credentials, None);
         assert_eq!(proxy("http://[::1]").authority(), "[::1]:80");
+        for zoned in ["http://[FE80::1%25Lo]:3128", "http://me@[fe80::1%Lo]:3128"] {
+            assert_eq!(
+                (&*proxy(zoned).host, proxy(zoned).authority().as_str()),
+                ("fe80::1%Lo", "[fe80::1%25Lo]:3128")
+            );
+        }
         let (user, password) = proxy("http://me:p%40ss%3a%25@p.test").credentials.unwrap();
         assert_eq!((&*user, &*password), ("me", "p@ss:%"));
         assert_eq!(proxy("http://me@p.test").credentials.unwrap().1.as_ref(), "");
@@ -213,6 +223,11 @@ mod tests {
             ("http://secret:secret%4@p.test", "write it as %25"),
             ("http://secret%3a:secret@p.test", "a colon"),
             ("/path", "must begin with"),
+            ("http://secret:secret@p.test:99999", "from 1 to 65535"),
+            ("http://secret:secret@p.test:x1", "from 1 to 65535"),
+            ("http://secret:secret@p.test:0", "from 1 to 65535"),
+            ("http://secret:secret@[::1]x:80", "from 1 to 65535"),
+            ("http://secret:secret@[%:]:80", "brackets"),
         ] {
             let said = text.parse::<Proxy>().unwrap_err().to_string();
             assert!(said.contains(cure) && !said.contains("secret"), "{text}: {said}");
