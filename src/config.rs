@@ -105,7 +105,8 @@ pub struct PoolConfig {
     /// TCP_USER_TIMEOUT (RFC 5482; Linux): how long what was sent may stay unacknowledged before the connection
     /// fails; `None`: as long as the system retransmits, 15 minutes and more on Linux. Keepalive does not probe
     /// meanwhile (reqwest#2655), so a request into a black hole ends by this or not at all. While it is set it also
-    /// decides, in place of [`Keepalive::count`], how long probes may stay unanswered. Default: 30 s, as reqwest.
+    /// decides, in place of [`Keepalive::count`], how long probes may stay unanswered. The system knows none beyond 24.8
+    /// days, and a longer one is that. Default: 30 s, as reqwest.
     pub tcp_user_timeout: Option<Duration>,
     /// By which way origins are reached. Default: directly. No environment variable is read (`http_proxy`,
     /// `NO_PROXY`, ...).

@@ -41,7 +41,7 @@ pub enum ReuseOrder {
     Fifo,
 }
 
-/// When TCP keepalive probes are sent. Linux counts in whole seconds.
+/// When TCP keepalive probes are sent. Linux counts in whole seconds, and a part of one is one.
 ///
 /// The default is reqwest's: a first probe after 15 s, one every 15 s, 3 of them. Together with the default of
 /// [`PoolConfig::tcp_user_timeout`](super::PoolConfig::tcp_user_timeout) an idle connection into a black hole ends after 30 s. (The system's own are 2
@@ -65,7 +65,7 @@ impl Default for Keepalive {
 impl Keepalive {
     pub(super) fn fault(self) -> Option<String> {
         // MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL and MAX_TCP_KEEPCNT in Linux' include/net/tcp.h.
-        let fits = |time: Duration| (1..=32_767).contains(&time.as_secs());
+        let fits = |time: Duration| (Duration::from_secs(1)..=Duration::from_secs(32_767)).contains(&time);
         if !fits(self.time) || !fits(self.interval) {
             return Some("tcp_keepalive: time and interval must be 1 s to 32767 s".into());
         }

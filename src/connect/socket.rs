@@ -128,7 +128,12 @@ fn set_lifelines(socket: &OwnedFd, config: &PoolConfig) -> io::Result<()> {
         sockopt::set_tcp_keepcnt(socket, keepalive.count)?;
     }
     if let Some(timeout) = config.tcp_user_timeout {
-        sockopt::set_tcp_user_timeout(socket, timeout.as_millis().try_into().unwrap_or(u32::MAX))?;
+        // Linux takes it for a signed number (do_tcp_setsockopt), and refuses what is less than 0.
+        let longest = i32::MAX.unsigned_abs();
+        sockopt::set_tcp_user_timeout(
+            socket,
+            timeout.as_millis().try_into().unwrap_or(longest).min(longest),
+        )?;
     }
     Ok(())
 }
@@ -163,6 +168,20 @@ mod tests {
         assert_eq!(sockopt::tcp_keepcnt(&tcp).unwrap(), 5);
         assert_eq!(sockopt::tcp_user_timeout(&tcp).unwrap(), 11_000);
         assert_eq!(tcp.local_addr().unwrap().ip().to_string(), "127.0.0.9");
+    }
+
+    #[tokio::test]
+    async fn the_longest_limits_that_a_configuration_may_have_are_set_on_a_socket() {
+        let longest = Duration::from_secs(32_767);
+        let keepalive = Keepalive { time: longest, interval: longest, count: 127 };
+        let longest_user_timeout = u64::from(i32::MAX.unsigned_abs());
+        for timeout in [longest_user_timeout, longest_user_timeout + 1, u64::MAX].map(Duration::from_millis) {
+            let config = PoolConfig::default().tcp_keepalive(Some(keepalive)).tcp_user_timeout(Some(timeout));
+            assert_eq!(config.fault(), None);
+            let tcp = connected(&config).await;
+            assert_eq!(u64::from(sockopt::tcp_user_timeout(&tcp).unwrap()), longest_user_timeout);
+            assert_eq!(sockopt::tcp_keepidle(&tcp).unwrap(), longest);
+        }
     }
 
     #[tokio::test]

@@ -92,6 +92,7 @@ fn settings_that_no_socket_takes_are_refused_with_the_cure() {
     for (config, cure) in [
         (keepalive(Duration::from_millis(900), seconds(1), 1), "1 s to 32767 s"),
         (keepalive(seconds(1), seconds(40_000), 1), "1 s to 32767 s"),
+        (keepalive(Duration::from_millis(32_767_500), seconds(1), 1), "1 s to 32767 s"),
         (keepalive(seconds(1), seconds(1), 0), "1 to 127"),
         (PoolConfig::default().tcp_user_timeout(Some(Duration::ZERO)), "or none"),
         (PoolConfig::default().dns_timeout(Some(Duration::ZERO)), "or none"),
