@@ -127,8 +127,8 @@ pub struct PoolConfig {
     /// `None`: for ever. Default: none.
     pub total_timeout: Option<Duration>,
     /// The most header fields of a response, and of its trailers; above it the exchange fails with
-    /// [`ErrorKind::Protocol`](crate::ErrorKind::Protocol). More than 100 cost an allocation per response. Default: 100,
-    /// as hyper and Apache httpd.
+    /// [`ErrorKind::Protocol`](crate::ErrorKind::Protocol). More than 100 cost an allocation per response. At most
+    /// 24,576, which is what an [`http::HeaderMap`] holds. Default: 100, as hyper and Apache httpd.
     pub max_headers: usize,
     /// The most bytes of a response head, with its status line and with the informational (1xx) responses before it;
     /// and of the trailers. Above it the exchange fails with [`ErrorKind::Protocol`](crate::ErrorKind::Protocol).

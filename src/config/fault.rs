@@ -5,6 +5,10 @@ use std::time::Duration;
 use super::{Keepalive, OnMiss, PoolConfig};
 use crate::hint::HintPolicy;
 
+/// The most names that a [`http::HeaderMap`] holds: three quarters of its 2^15 places. hyper makes room for as many fields
+/// as a response has, and a map that is asked for more panics.
+const MOST_HEADERS: usize = 24_576;
+
 impl PoolConfig {
     /// What cannot work, said with the cure; `None` when everything fits.
     pub fn fault(&self) -> Option<String> {
@@ -73,7 +77,12 @@ impl PoolConfig {
                 return Some(format!("{name} is 0: no response could ever be read; use more"));
             }
         }
-        None
+        (self.max_headers > MOST_HEADERS).then(|| {
+            format!(
+                "max_headers is {}: no more than {MOST_HEADERS} fields can be told apart; use that or less",
+                self.max_headers
+            )
+        })
     }
 
     fn reuse_fault(&self) -> Option<String> {

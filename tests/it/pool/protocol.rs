@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use keeplive::{CloseReason, ErrorKind, OnInformational, PoolConfig};
+use keeplive::{CloseReason, ErrorKind, OnInformational, Pool, PoolConfig};
 
 use super::{HI, answering, get, pool, send, url};
 use crate::support::scripted::Scripted;
@@ -120,6 +120,20 @@ async fn a_head_may_be_as_large_as_the_limits_say_and_no_larger() {
             error.to_string().contains("max_headers") && error.to_string().contains("max_header_size"),
             "{error}"
         );
+    }
+}
+
+#[tokio::test]
+async fn as_many_fields_as_a_header_map_holds_are_read_and_no_more_can_be_asked_for() {
+    const MOST: usize = 24_576;
+    let names: String = (1..MOST).map(|nth| format!("x-{nth}: y\r\n")).collect();
+    let peer = answering(format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{names}\r\n").leak());
+    let config = PoolConfig::default().max_header_size(1_000_000);
+    let roomy = pool(config.clone().max_headers(MOST));
+    assert_eq!(send(&roomy, &url(peer.addr())).await.expect("a response").headers().len(), MOST);
+    for more in [MOST + 1, usize::MAX / 1000, usize::MAX] {
+        let error = Pool::new(config.clone().max_headers(more)).expect_err("no room for as many");
+        assert!(error.kind() == ErrorKind::InvalidRequest && error.to_string().contains("24576"), "{error}");
     }
 }
 
