@@ -153,6 +153,9 @@ impl Pool {
     /// *Its length.* A body whose size is known gets its `Content-Length`. A field of the caller's own that says something
     /// else is refused: the server would wait for the rest, or take it for another request.
     ///
+    /// *Trailers.* Of the trailers that a streamed body ends with, those are sent that the request's own `Trailer` field
+    /// names, where the body is sent in chunks; others are left out without a word, which is hyper's rule.
+    ///
     /// *Retries.* A request whose connection ended while it was idle, or as the request was on its way to it, is sent
     /// again when [`PoolConfig::retry`] allows it: by default when no byte of it was written, and once more, on a
     /// fresh connection, when it was written, got no byte of a response, and may be processed twice. Each such

@@ -1,10 +1,16 @@
 //! Edges of HTTP/1.1: when a response lets its connection live, and when it is no response.
 
+use std::convert::Infallible;
 use std::error::Error as _;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use keeplive::{CloseReason, ErrorKind, OnInformational, Pool, PoolConfig};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request};
+use http_body::Frame;
+use keeplive::{CloseReason, ErrorKind, OnInformational, Pool, PoolConfig, RequestBody};
 
 use super::{HI, answering, get, pool, send, url};
 use crate::support::scripted::Scripted;
@@ -280,5 +286,44 @@ async fn what_ends_before_its_head_is_named_by_what_came() {
         assert!(error.source().is_some() || answer == TWO_LENGTHS, "{answer:?}");
         assert_eq!((pool.stats().idle, pool.stats().closed[&CloseReason::Failed]), (0, 1));
         assert_eq!(peer.connections(), 1, "a request that was written is not sent again");
+    }
+}
+
+/// A body of unknown length that ends with two trailers.
+struct Trailing(Vec<Frame<Bytes>>);
+
+impl Trailing {
+    fn new() -> Trailing {
+        let trailers =
+            ["x-sum", "x-other"].map(|name| (name.parse().unwrap(), HeaderValue::from_static("7")));
+        Trailing(vec![Frame::trailers(HeaderMap::from_iter(trailers)), Frame::data("hello".into())])
+    }
+}
+
+impl http_body::Body for Trailing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop().map(Ok))
+    }
+}
+
+#[tokio::test]
+async fn of_a_requests_trailers_those_are_sent_that_its_trailer_field_names() {
+    for (named, sent) in [("X-Sum", "0\r\nx-sum: 7\r\n\r\n"), ("", "0\r\n\r\n")] {
+        let peer = Scripted::start(move |conn| {
+            conn.read_request();
+            conn.read_past(sent.as_bytes());
+            conn.write(HI);
+            conn.until_closed();
+        });
+        let body = RequestBody::new(Trailing::new());
+        let request = Request::post(url(peer.addr())).header("trailer", named).body(body).expect("a request");
+        let response = pool(PoolConfig::default()).send(request).await.expect("they came so");
+        response.into_body().finish().await.expect("a whole body");
     }
 }
