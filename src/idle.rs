@@ -250,6 +250,11 @@ impl<K, T> IdleSet<K, T> {
         self.slots.get(slot)?.entry.as_ref().map(|entry| &entry.item)
     }
 
+    /// All of them, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter_map(|slot| slot.entry.as_ref()).map(|entry| &entry.item)
+    }
+
     /// As [`IdleSet::at`], to change it.
     pub(crate) fn at_mut(&mut self, slot: usize) -> Option<&mut T> {
         self.slots.get_mut(slot)?.entry.as_mut().map(|entry| &mut entry.item)

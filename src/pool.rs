@@ -53,6 +53,8 @@ use watch::Pooled;
 ///
 /// It must be used inside a tokio runtime with I/O and time enabled, multi-threaded or current-thread. A connection
 /// belongs to the runtime in which it was opened: when that ends, its connections end, and are replaced as others are.
+/// Idle ones are minded by one task, on the runtime that gave one back first; when that ends, on another of theirs. A
+/// current-thread runtime that nobody drives minds none.
 ///
 /// A connection is driven by whoever reads its response. While a [`Body`] is held and not polled its exchange stands
 /// still, the rest of an upload included.

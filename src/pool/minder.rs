@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
 
 use super::Shared;
@@ -35,31 +35,48 @@ impl Minder {
         std::mem::take(&mut *self.stirred.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Makes sure that the minder runs. It ends with its runtime, and is then started on the next one that gives
-    /// a connection back.
+    /// Makes sure that the minder runs. Where it ended with its runtime, and no connection rested that belongs to another,
+    /// it is started on the next one that gives a connection back.
     pub(super) fn start(shared: &Arc<Shared>) {
         if shared.minder.alive.load(SeqCst) {
             return;
         }
         // A body may end outside any runtime.
         let Ok(runtime) = Handle::try_current() else { return };
+        Minder::start_on(&runtime, shared, Vec::new());
+    }
+
+    fn start_on(runtime: &Handle, shared: &Arc<Shared>, mut before: Vec<Id>) {
         if !shared.minder.alive.swap(true, SeqCst) {
-            runtime.spawn(mind(Alive(Arc::clone(shared))));
+            before.push(runtime.id());
+            runtime.spawn(mind(Alive { shared: Arc::clone(shared), runtimes: before }));
         }
     }
 }
 
-/// Says that the minder has ended, however it ended.
-struct Alive(Arc<Shared>);
+/// Says that the minder has ended, however it ended, and has it go on elsewhere.
+struct Alive {
+    shared: Arc<Shared>,
+    /// Where it runs, and where it ran before.
+    runtimes: Vec<Id>,
+}
 
 impl Drop for Alive {
+    /// As a rule its runtime has ended, and connections that rest on others are still to be minded. Whether a runtime has
+    /// ended is told by none: what is started there is dropped at once, and tries the next in turn.
     fn drop(&mut self) {
-        self.0.minder.alive.store(false, SeqCst);
+        self.shared.minder.alive.store(false, SeqCst);
+        let is_another = |runtime: &&Handle| !self.runtimes.contains(&runtime.id());
+        // The lock is not held when it is started.
+        let next = self.shared.lock().find_idle(|pooled| Some(&pooled.runtime).filter(is_another).cloned());
+        if let Some(runtime) = next {
+            Minder::start_on(&runtime, &self.shared, std::mem::take(&mut self.runtimes));
+        }
     }
 }
 
 async fn mind(alive: Alive) {
-    let shared = &alive.0;
+    let shared = &alive.shared;
     while !shared.lock().closed {
         let stirred = shared.minder.take_stirred();
         for watch in &stirred {

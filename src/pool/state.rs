@@ -467,6 +467,11 @@ impl<C: Kept> State<C> {
         Some(self.idle.remove(&mut places.idle, slot))
     }
 
+    /// The first thing that is found at an idle connection.
+    pub(super) fn find_idle<T>(&self, find: impl FnMut(&C) -> Option<T>) -> Option<T> {
+        self.idle.iter().find_map(find)
+    }
+
     /// Takes out every connection past its end. Answers when to look again.
     pub(super) fn expire(&mut self, now: Instant, after: &mut After<C>) -> Option<Instant> {
         while let Some((slot, origin, reason)) = self.idle.next_ended(now) {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::task::coop::{has_budget_remaining, unconstrained};
 
 use super::Shared;
@@ -35,6 +36,8 @@ pub(super) struct Pooled {
     pub(super) rest: Rest,
     /// When its lifetime ends.
     pub(super) dies: Option<Instant>,
+    /// Where it was opened, and with which it ends.
+    pub(super) runtime: Handle,
 }
 
 impl Pooled {
@@ -52,7 +55,8 @@ impl Pooled {
         shared.drain.remember(&watch);
         let waker = Waker::from(Arc::clone(&watch));
         let progress = Progress::none(connection.born());
-        Box::new(Pooled { connection, watch, waker, progress, hint: None, rest: Rest::Usual, dies })
+        let (rest, runtime) = (Rest::Usual, Handle::current());
+        Box::new(Pooled { connection, watch, waker, progress, hint: None, rest, dies, runtime })
     }
 
     pub(super) fn origin(&self) -> &Origin {

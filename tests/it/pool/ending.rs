@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use super::{HI, answering, assert_nothing_is_lost, get, origin, pool, send, server, tls_server, url};
 use crate::support::gate::Gate;
 use crate::support::scripted::Scripted;
-use crate::support::soon;
+use crate::support::{soon, until};
 
 /// A peer that answers, and opens the gate when its first connection has ended.
 fn watching() -> (Scripted, Gate) {
@@ -26,6 +26,11 @@ fn watching() -> (Scripted, Gate) {
 
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// One that works on while nobody waits for it.
+fn working_runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
 }
 
 #[tokio::test]
@@ -171,13 +176,24 @@ fn idle_connections_are_minded_although_the_minders_runtime_ended() {
 }
 
 #[test]
+fn what_rests_on_another_runtime_is_minded_when_the_minders_own_has_ended() {
+    let pool = pool(PoolConfig::default().idle_timeout(Some(Duration::from_millis(300))));
+    let ((first_peer, _), (peer, ended)) = (watching(), watching());
+    let (first, second) = (runtime(), working_runtime());
+    first.block_on(get(&pool, &url(first_peer.addr())));
+    second.block_on(get(&pool, &url(peer.addr())));
+    drop(first);
+    until("the idle timeout", || (pool.stats().idle == 0).then_some(()));
+    ended.wait();
+    assert!(pool.stats().closed.contains_key(&CloseReason::IdleTimeout));
+}
+
+#[test]
 fn two_runtimes_share_a_pool() {
     let server = server(Behaviour::default());
     let pool = pool(PoolConfig::default());
     // Each uses the other's connections, which live as long as the runtime that opened them.
-    let runtimes = [(); 2].map(|()| {
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
-    });
+    let runtimes = [(); 2].map(|()| working_runtime());
     let tasks = runtimes.each_ref().map(|runtime| {
         let (pool, url) = (pool.clone(), server.url());
         runtime.spawn(async move {
