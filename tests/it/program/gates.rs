@@ -192,6 +192,33 @@ fn commands_are_started_on_ports_of_their_own_started_anew_and_ended_and_their_c
     assert!(started.iter().all(|&pid| kill(Pid::from_raw(pid), None).is_err()), "none is left");
 }
 
+/// Servers that are slower while they are young would else favour whoever is the older in every round.
+#[test]
+fn both_servers_have_ended_before_either_starts_anew_and_each_is_at_times_the_first() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let logging = |arm: &str| {
+        let server = serve("const:1ms").replace("exec ", "");
+        let says = |what: &str| format!("echo {what} {arm} >> {}", log.display());
+        // The signal reaches the group: the shell need not pass it on.
+        format!("trap '{}; exit' TERM; {}; {server} & wait", says("ended"), says("started"))
+    };
+    let words = ["--base-cmd", &logging("base"), "--head-cmd", &logging("head"), "--metric", "p50"];
+    let gated = run(short(&words).args(["--budget", "2s", "--no-save"]));
+    assert!(gated.code != Some(2), "{gated:?}");
+    let log = std::fs::read_to_string(&log).unwrap();
+    let lines: Vec<(&str, &str)> = log.lines().map(|line| line.split_once(' ').unwrap()).collect();
+    let lives: Vec<_> = lines.chunks(4).collect();
+    assert!(lives.len() >= 8, "{log}");
+    for life in &lives {
+        let what = life.iter().map(|(what, _)| *what).collect::<Vec<_>>();
+        assert_eq!(what, ["started", "started", "ended", "ended"], "{log}");
+    }
+    let is_first = |arm: &str| lives.iter().any(|life| life[0].1 == arm);
+    assert!(is_first("base") && is_first("head"), "{log}");
+}
+
 #[test]
 fn two_commands_at_one_port_are_refused_before_anything_is_started() {
     let url = "http://127.0.0.1:18080/";

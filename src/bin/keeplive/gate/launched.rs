@@ -36,6 +36,7 @@ pub(crate) struct Launched {
     child: Child,
     group: Pid,
     stderr: File,
+    is_asked: bool,
 }
 
 impl Launched {
@@ -54,7 +55,7 @@ impl Launched {
             .map_err(told)?;
         let group = Pid::from_child(&child);
         RUNNING.lock().unwrap_or_else(PoisonError::into_inner).push(group);
-        Ok(Launched { arm, command: command.to_owned(), child, group, stderr })
+        Ok(Launched { arm, command: command.to_owned(), child, group, stderr, is_asked: false })
     }
 
     /// The process whose descendants the server is.
@@ -84,6 +85,12 @@ impl Launched {
         !matches!(waitid(WaitId::Pid(self.group), options), Ok(None))
     }
 
+    /// Once: a second time is to many a server an order to end at once.
+    fn ask_to_end(&mut self) {
+        let _ = kill_process_group(self.group, Signal::TERM);
+        self.is_asked = true;
+    }
+
     /// The end of what it wrote to stderr.
     fn said(&mut self) -> String {
         let length = self.stderr.metadata().map_or(0, |file| i64::try_from(file.len()).unwrap_or(i64::MAX));
@@ -95,14 +102,28 @@ impl Launched {
     }
 }
 
+/// Ends them all, who take as long together as the slowest of them: each is asked before one is waited for.
+pub(crate) fn end_together(mut all: Vec<Launched>) {
+    all.iter_mut().for_each(Launched::ask_to_end);
+    within_grace(|| all.iter().all(Launched::has_ended));
+}
+
+/// Waits until it is so, but no longer than a server may take.
+fn within_grace(is_over: impl Fn() -> bool) {
+    let mut waited = Duration::ZERO;
+    while !is_over() && waited < GRACE {
+        thread::sleep(GLANCE);
+        waited += GLANCE;
+    }
+}
+
 impl Drop for Launched {
-    /// Asks the group to end, waits a little, and kills what is left of it before the leader's id may be another's.
+    /// Asks the group to end, waits a little, and kills what is left of it before the leader's id may be another's. Who
+    /// was asked before has been waited for.
     fn drop(&mut self) {
-        let _ = kill_process_group(self.group, Signal::TERM);
-        let mut waited = Duration::ZERO;
-        while !self.has_ended() && waited < GRACE {
-            thread::sleep(GLANCE);
-            waited += GLANCE;
+        if !self.is_asked {
+            self.ask_to_end();
+            within_grace(|| self.has_ended());
         }
         let _ = kill_process_group(self.group, Signal::KILL);
         let _ = self.child.wait();
@@ -148,5 +169,25 @@ mod tests {
         };
         assert!(!runs(leader));
         until(|| !runs(child));
+    }
+
+    /// Each ends only when the other has been asked to, too: one after the other neither would.
+    #[test]
+    fn who_end_together_are_all_asked_before_one_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        let waiting = |own: &str, others: &str| {
+            let [asked, other, over] = [own, others, &format!("{own}-over")].map(file);
+            let (asked, other, over) = (asked.display(), other.display(), over.display());
+            let until_other = format!("until [ -e {other} ]; do sleep 0.01; done");
+            let command = format!(
+                "trap 'touch {asked}; {until_other}; touch {over}; exit' TERM; echo >&2; sleep 1000 & wait"
+            );
+            Launched::start("base", &command).unwrap()
+        };
+        let both = vec![waiting("a", "b"), waiting("b", "a")];
+        until(|| both.iter().all(|one| one.stderr.metadata().unwrap().len() > 0));
+        end_together(both);
+        assert!(file("a-over").exists() && file("b-over").exists());
     }
 }

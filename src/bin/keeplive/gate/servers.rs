@@ -12,7 +12,10 @@ use keeplive::plan::{Plan, Target};
 use keeplive::ports::PortFacts;
 use keeplive::{Origin, TlsConfig};
 
-use super::launched::Launched;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
+use super::launched::{self, Launched};
 use crate::args::ServerArgs;
 
 /// Where a free port belongs.
@@ -101,6 +104,7 @@ pub(crate) struct Servers {
     network: Network,
     stop: Stop,
     restarts: u32,
+    coin: Xoshiro256PlusPlus,
 }
 
 /// How often servers that have worked before are started, until they answer again.
@@ -132,6 +136,8 @@ impl Servers {
             network: Network::default(),
             stop: stop.clone(),
             restarts: 0,
+            // Another coin than the one that orders the rounds: who is older and who is visited first are two things.
+            coin: Xoshiro256PlusPlus::seed_from_u64(!plan.seed),
         }
     }
 
@@ -141,22 +147,32 @@ impl Servers {
     }
 
     /// Starts what is to be started, and waits until it answers.
+    ///
+    /// A server is slower while it is young (caches, a compiler at run time), so neither may be the older one: both have
+    /// ended before either starts, they start back to back, and a coin says which first and which is asked first.
     pub(crate) fn start(&mut self) -> Result<(), Refusal> {
-        for ((name, command), running) in ARMS.into_iter().zip(&self.commands).zip(&mut self.running) {
-            if let Some(command) = command {
-                // The old one ends first: it has the port.
-                *running = None;
-                let launched = Launched::start(name, command);
-                *running = Some(launched.map_err(|error| Refusal::Usage(error.to_string()))?);
-            }
+        // They have the ports.
+        launched::end_together(self.running.iter_mut().filter_map(Option::take).collect());
+        let order = self.order();
+        for arm in order {
+            let Some(command) = &self.commands[arm] else { continue };
+            let launched = Launched::start(ARMS[arm], command);
+            self.running[arm] = Some(launched.map_err(|error| Refusal::Usage(error.to_string()))?);
         }
-        for (running, target) in self.running.iter_mut().zip(&self.targets) {
-            let Some(running) = running else { continue };
-            let mut alive = || running.obituary().map_or(Ok(()), |text| Err(Refusal::Unreachable(text)));
-            let (tls, network) = (&self.tls, &self.network);
-            load::until_it_answers(target, tls, network, self.patience, &self.stop, &mut alive)?;
-        }
-        Ok(())
+        order.into_iter().try_for_each(|arm| self.until_it_answers(arm))
+    }
+
+    /// Drawn anew each time.
+    fn order(&mut self) -> [usize; 2] {
+        let is_head_first = self.coin.next_u64() >> 63 == 1;
+        if is_head_first { [1, 0] } else { [0, 1] }
+    }
+
+    fn until_it_answers(&mut self, arm: usize) -> Result<(), Refusal> {
+        let Some(running) = &mut self.running[arm] else { return Ok(()) };
+        let mut alive = || running.obituary().map_or(Ok(()), |text| Err(Refusal::Unreachable(text)));
+        let (target, tls, network) = (&self.targets[arm], &self.tls, &self.network);
+        load::until_it_answers(target, tls, network, self.patience, &self.stop, &mut alive)
     }
 
     /// So many rounds in a row meet the same processes; 1 where none is started anew, for then all do, and nothing
