@@ -176,8 +176,21 @@ impl Evidence {
             Scale::Share => {
                 let point = share::mean(differences);
                 let away = |level: f64, sign: f64| Some(point? + sign * share::reach(differences, level)?);
-                Bounded { point, lower: away(alpha, -1.0), upper: away(beta, 1.0) }
+                self.opened(Bounded { point, lower: away(alpha, -1.0), upper: away(beta, 1.0) }, alpha, beta)
             }
+        }
+    }
+
+    /// Rounds in which nothing failed do not scatter. So the bounds of a share hold what so few requests leave open by
+    /// their number, too; but for the lower one of a regression, which its test has shown.
+    fn opened(&self, Bounded { point, lower, upper }: Bounded, alpha: f64, beta: f64) -> Bounded {
+        let Some([base, head]) = self.counts else { return Bounded { point, lower, upper } };
+        let is_shown = |lower: f64| lower > self.demand.tolerance;
+        let least = |lower: f64| lower.min(-share::floor(head, base, alpha));
+        Bounded {
+            point,
+            lower: lower.map(|lower| if is_shown(lower) { lower } else { least(lower) }),
+            upper: upper.map(|upper| upper.max(share::floor(base, head, beta))),
         }
     }
 
@@ -191,7 +204,7 @@ impl Evidence {
             }
             Scale::Share => {
                 let level = FALSE_ALARMS / tests.max(1) as f64;
-                share::detectable(&self.differences, self.demand.tolerance, level)
+                share::detectable(&self.differences, self.counts?, self.demand.tolerance, level)
             }
         }
     }
@@ -353,7 +366,9 @@ pub fn amount(scale: Scale, fraction: f64) -> String {
     match scale {
         Scale::Logarithm => percent(fraction),
         Scale::Share => {
-            let text = format!("{:.2}", fraction * 100.0);
+            // What is not nothing does not read like it.
+            let decimals = (2..9).find(|&n| fraction.abs() * 100.0 >= 0.5 * 0.1_f64.powi(n)).unwrap_or(2);
+            let text = format!("{:.*}", decimals as usize, fraction * 100.0);
             let text = text.strip_suffix("0").unwrap_or(&text);
             format!("{} points", text.strip_suffix(".0").unwrap_or(text))
         }
@@ -416,6 +431,57 @@ mod tests {
         assert!(sentence.ends_with("(99 % confidence; tolerance 1 %): REGRESSED"), "{sentence}");
         let finding = look(&[evidence("p99", around(0.0, 0.02, 30))], 1).remove(0);
         assert!(finding.sentence().contains("5 % had to be detected"), "{}", finding.sentence());
+    }
+
+    /// Rounds of a hundred requests each, of which the head failed in these and the base never.
+    fn failing(hits: &[u64]) -> Evidence {
+        let of = 100 * hits.len() as u64;
+        let head = share::Count { hits: hits.iter().sum(), of };
+        Evidence {
+            demand: metric::Metric::Errors.demand(),
+            scale: Scale::Share,
+            counts: Some([share::Count { hits: 0, of }, head]),
+            ..evidence("the error rate", hits.iter().map(|&hits| hits as f64 / 100.0).collect())
+        }
+    }
+
+    #[test]
+    fn requests_that_never_failed_leave_open_what_their_number_does() {
+        let finding = look(&[failing(&[0; 16])], 3).remove(0);
+        let bounds = finding.bounds.unwrap();
+        // 1 - level^(1/1600), at a third of either error rate.
+        assert!(
+            (bounds.upper - 0.002_556).abs() < 1e-6 && (bounds.lower + 0.003_559).abs() < 1e-6,
+            "{bounds:?}"
+        );
+        assert_eq!(
+            finding.sentence(),
+            "the error rate is worse by at most 0.26 points (95 % confidence; 1 points had to be detected): PASS"
+        );
+    }
+
+    #[test]
+    fn a_share_is_not_worse_only_where_its_bound_says_so_and_a_regression_keeps_what_it_has_shown() {
+        let mut better = failing(&[0; 30]);
+        better.differences = (0..30).map(|nth| -0.05 - 0.001 * f64::from(nth % 3)).collect();
+        better.counts = better.counts.map(|[base, head]| [share::Count { hits: 153, ..base }, head]);
+        let sentence = look(&[better], 3).remove(0).sentence();
+        assert_eq!(sentence, "the error rate is not worse (95 % confidence): PASS");
+        let worse = look(&[failing(&[1; 30])], 3).remove(0);
+        assert_eq!(
+            (worse.verdict, worse.bounds.unwrap().lower),
+            (Verdict::Regressed, 0.01),
+            "each round alike"
+        );
+    }
+
+    #[test]
+    fn a_share_too_small_for_two_decimals_is_not_written_as_nothing() {
+        let written = [0.0, 0.01, 0.002_56, 0.000_1, 0.000_06, 0.000_012, -0.000_000_3];
+        let points = ["0", "1", "0.26", "0.01", "0.01", "0.001", "-0.00003"];
+        for (share, points) in written.into_iter().zip(points) {
+            assert_eq!(amount(Scale::Share, share), format!("{points} points"));
+        }
     }
 
     #[test]

@@ -23,7 +23,8 @@
 //!
 //! What happens less often than once in a session: fifty rounds without a failure do not exclude a failure in a hundred.
 //! Under it lies a [`floor`] therefore: what the head's requests exclude by their number alone, even if each had failed or
-//! not by itself (Clopper and Pearson, 1934).
+//! not by itself (Clopper and Pearson, 1934). No upper bound is told that lies below it. For the same reason what could have
+//! been found ([`detectable`]) is not told from the scatter that was seen: a change would have brought its own.
 
 use super::ledger::share_at_most;
 
@@ -97,8 +98,13 @@ pub fn mean(differences: &[f64]) -> Option<f64> {
 /// How far from the mean the true one may lie on each side at this one-sided level; `None` where so few rounds carry
 /// no bound.
 pub fn reach(differences: &[f64], level: f64) -> Option<f64> {
-    let (n, needed) = (differences.len() as f64, 2.0 * (1.0 / level).ln());
-    (n > needed).then(|| deviation(differences) * (needed / (n - needed)).sqrt())
+    deviations(differences.len(), level).map(|deviations| deviations * deviation(differences))
+}
+
+/// The same in standard deviations of the rounds.
+fn deviations(rounds: usize, level: f64) -> Option<f64> {
+    let (n, needed) = (rounds as f64, 2.0 * (1.0 / level).ln());
+    (n > needed).then(|| (needed / (n - needed)).sqrt())
 }
 
 /// The standard deviation, with `n` and not `n - 1`, as the bound has it.
@@ -108,11 +114,39 @@ fn deviation(differences: &[f64]) -> f64 {
     (squares / differences.len() as f64).sqrt()
 }
 
-/// The smallest difference that so many rounds of this scatter would have shown beyond `tolerance`, but for
-/// [`MISSES`](super::MISSES) of the sessions: so much more than the bound's reach lies the mean with that probability.
-pub fn detectable(differences: &[f64], tolerance: f64, level: f64) -> Option<f64> {
-    let scatter = deviation(differences) / (differences.len() as f64).sqrt();
-    reach(differences, level).map(|reach| tolerance + reach + super::planner::nearly_always() * scatter)
+/// The smallest change beyond `tolerance` that so many rounds of so many requests show, but for
+/// [`MISSES`](super::MISSES) of the sessions, if what it adds fails singly; `None` where they show none at all.
+///
+/// Of such a change `c` a round's difference has the variance `(b (1 - b) + h (1 - h)) / r`, with `b` the base's share,
+/// `h = b + c` and `r` requests; what the rounds scatter beyond their present one of that kind stays as it is. It is found
+/// where `c - tolerance` exceeds the reach, `f` standard deviations `s` of the rounds, by what mean and reach scatter
+/// together: `s^2 / n` of the one, `f^2 (2 + k) / 4` times as much of the other, with `k` the excess kurtosis of a
+/// difference of counts, of which `s^2 k` is `1 / r^2`. That a low mean comes with a small deviation, and so with a short
+/// reach, is left out: it only helps.
+pub fn detectable(differences: &[f64], [base, head]: [Count; 2], tolerance: f64, level: f64) -> Option<f64> {
+    let f = deviations(differences.len(), level)?;
+    let (n, before) = (differences.len() as f64, base.share()?);
+    let requests = base.of.min(head.of) as f64 / n;
+    let singly = |head: f64| (before * (1.0 - before) + head * (1.0 - head)) / requests;
+    let beyond = (deviation(differences).powi(2) - singly(head.share()?)).max(0.0);
+    let is_found = |change: f64| {
+        let variance = singly(before + change) + beyond;
+        let of_reach = f * f * (2.0 * variance + requests.powi(-2)) / 4.0;
+        let scatter = ((variance + of_reach) / n).sqrt();
+        change - tolerance >= f * variance.sqrt() + super::planner::nearly_always() * scatter
+    };
+    least(tolerance, 1.0 - before, is_found)
+}
+
+/// The least value up to `most` of which it is true, if it is of all above it, too.
+fn least(mut too_low: f64, most: f64, is_true: impl Fn(f64) -> bool) -> Option<f64> {
+    let mut enough = Some(most).filter(|&most| is_true(most))?;
+    // Halved so often nothing of a share is left that could be read.
+    for _ in 0..40 {
+        let middle = too_low.midpoint(enough);
+        if is_true(middle) { enough = middle } else { too_low = middle }
+    }
+    Some(enough)
 }
 
 #[cfg(test)]
@@ -192,6 +226,71 @@ mod tests {
         let mut noise = Noise::seeded(3);
         let steady: Vec<f64> = (0..50).map(|_| 0.01 + 0.003 * noise.normal()).collect();
         assert!(p_value(&steady, 0.001) < 1e-6);
+    }
+
+    /// How many of so many requests fail, each by itself: those between two failures are geometrically many.
+    fn failures(noise: &mut Noise, of: u64, share: f64) -> f64 {
+        let gap = |noise: &mut Noise| 1.0 + ((1.0 - noise.uniform()).ln() / (-share).ln_1p()).floor();
+        let mut nth = gap(noise);
+        let mut hits = 0.0;
+        while nth <= of as f64 {
+            hits += 1.0;
+            nth += gap(noise);
+        }
+        hits
+    }
+
+    /// The share of 400 sessions that find `change`, where the base fails so often.
+    fn found(rounds: usize, requests: u64, base: f64, change: f64, (tolerance, level): (f64, f64)) -> f64 {
+        let mut noise = Noise::seeded(9);
+        let alarms = (0..400).filter(|_| {
+            let mut share = |of: f64| failures(&mut noise, requests, of) / requests as f64;
+            let differences: Vec<f64> = (0..rounds).map(|_| share(base + change) - share(base)).collect();
+            p_value(&differences, tolerance) <= level
+        });
+        alarms.count() as f64 / 400.0
+    }
+
+    /// Whole sessions of servers that fail singly: what could be found is found, and not with much to spare.
+    #[test]
+    fn what_such_rounds_can_find_is_found_in_nearly_all_sessions_and_half_of_it_in_fewer() {
+        let tests = |tests: f64| 0.01 / tests;
+        for (rounds, requests, base, tolerance, level) in [
+            (13, 100, 0.0, 0.001, tests(6.0)),
+            (13, 1_000, 0.0, 0.001, tests(6.0)),
+            (16, 200, 0.0, 0.01, tests(12.0)),
+            (30, 100, 0.01, 0.001, tests(6.0)),
+            (50, 500, 0.0, 0.001, tests(6.0)),
+            (50, 20, 0.05, 0.01, tests(3.0)),
+            (100, 100, 0.001, 0.001, tests(12.0)),
+        ] {
+            let of = requests * rounds as u64;
+            let alike = Count { hits: (base * of as f64) as u64, of };
+            // Rounds that scatter no more than such failures do: none of the scatter is left over.
+            let quiet = vec![0.0; rounds];
+            let least = detectable(&quiet, [alike, alike], tolerance, level).unwrap();
+            let power = |change: f64| found(rounds, requests, base, change, (tolerance, level));
+            let case = format!("{rounds} rounds of {requests}, {base}: {least}");
+            assert!(power(least) >= 0.94, "{case}: {}", power(least));
+            let half = tolerance + (least - tolerance) / 2.0;
+            assert!(power(half) < 0.9, "{case}: {}", power(half));
+        }
+    }
+
+    #[test]
+    fn what_could_be_found_is_never_told_from_rounds_that_only_happened_not_to_fail() {
+        let none = Count { hits: 0, of: 1_300 };
+        let least = detectable(&[0.0; 13], [none; 2], 0.001, 0.01 / 6.0).unwrap();
+        assert!(least > 0.5, "{least}");
+        let many = Count { hits: 0, of: 50_000 };
+        let least = detectable(&[0.0; 50], [many; 2], 0.001, 0.01 / 6.0).unwrap();
+        assert!((0.002..0.003).contains(&least), "{least}");
+        // Bursts are taken as they were seen, and rounds without room for a change show none.
+        let bursts: Vec<f64> = (0..50).map(|nth| if nth % 10 == 0 { 0.1 } else { 0.0 }).collect();
+        assert!(detectable(&bursts, [many; 2], 0.001, 0.01 / 6.0).unwrap() > 0.02);
+        assert_eq!(detectable(&[0.0; 12], [none; 2], 0.001, 0.01 / 6.0), None);
+        let few = Count { hits: 0, of: 13 };
+        assert_eq!(detectable(&[0.0; 13], [few; 2], 0.001, 0.01 / 6.0), None);
     }
 
     /// 4,000 sessions of two arms that fail alike, in bursts and singly: alarms stay below the level.

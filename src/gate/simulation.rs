@@ -17,7 +17,7 @@ impl Noise {
         Noise(Xoshiro256PlusPlus::seed_from_u64(seed))
     }
 
-    fn uniform(&mut self) -> f64 {
+    pub(crate) fn uniform(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
