@@ -18,7 +18,7 @@ pub(crate) mod samples;
 pub use arm::{ArmSummary, Quantiles, SlotCounts};
 pub use delayed_ack::DelayedAck;
 pub use difference::{Difference, Direction, Metric, RoundValues, Saving};
-pub use validity::{ArmFacts, Reason, Severity, Validity};
+pub use validity::{ArmFacts, Doing, Reason, Severity, Validity};
 
 /// The confidence of every interval.
 pub const CONFIDENCE: f64 = 0.95;

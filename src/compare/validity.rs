@@ -66,8 +66,20 @@ pub struct Reason {
     pub severity: Severity,
     /// A sentence without its full stop.
     pub text: String,
-    /// Whether it is the target's doing and not the generator's or this machine's: requests without a good answer.
-    pub of_target: bool,
+    /// Whose doing it is.
+    pub doing: Doing,
+}
+
+/// Whose doing it is that there is something to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// The generator's, this machine's or the set-up's, or nobody can tell.
+    SetUp,
+    /// The target's: requests without a good answer.
+    Failures,
+    /// The target's of an arm that fell behind, and what else came of that, where the first arm held the rate and the
+    /// generator was well.
+    FellBehind,
 }
 
 /// How much a reason matters.
@@ -120,19 +132,24 @@ impl Validity {
         if let Some(delayed_ack) = delayed_ack {
             reasons.delayed_acknowledgements(delayed_ack);
         }
+        let control = facts.first();
         for (visits, facts) in all.iter().zip(&facts) {
             reasons.measured(visits);
             reasons.purity(visits);
             reasons.lag(visits, facts);
-            reasons.load(measurement.plan.model, facts, all.len() == 1);
+            let alone = all.len() == 1;
+            let holds =
+                control.filter(|control| fell_behind_alone(measurement.plan.model, visits, facts, control));
+            reasons.load(measurement.plan.model, facts, alone, holds);
             reasons.threads(measurement.plan.threads, facts);
             if measurement.plan.model == Model::Closed {
-                reasons.short_slots(visits, all.len() == 1);
+                reasons.short_slots(visits, alone);
             }
             reasons.processor(measurement.plan.model, visits, facts);
-            reasons.failures(visits, facts, all.len() == 1);
+            let doing = if holds.is_some() { Doing::FellBehind } else { Doing::Failures };
+            reasons.failures(visits, facts, alone, doing);
             reasons.sockets(facts);
-            if all.len() > 1 {
+            if !alone {
                 reasons.between_slots(visits);
             }
         }
@@ -173,6 +190,28 @@ impl ArmFacts {
             errors: share(visits.count(Slot::failed), visits.count(|slot| slot.scheduled)),
         }
     }
+
+    /// The share of the response time that was a wait for a free connection, where it is much.
+    fn waits(&self) -> Option<f64> {
+        self.blocked.filter(|&blocked| blocked > BLOCKED_NOTE)
+    }
+
+    /// The mean of that wait as a share of a slot, where it grew while a slot lasted.
+    fn falls_behind(&self) -> Option<f64> {
+        self.waits().and(self.queue).filter(|&queue| queue > QUEUE_INVALID)
+    }
+}
+
+/// Whether an arm fell behind a rate which the first arm holds with ease, and nothing says that the generator did. They
+/// are visited in turn by the same generator: what keeps it from sending to one arm only shows in its own accounts.
+fn fell_behind_alone(model: Model, visits: &Visits<'_>, facts: &ArmFacts, control: &ArmFacts) -> bool {
+    let may_wait = control.run_queue.unwrap_or(0.0) + RUN_QUEUE_NOTE;
+    let is_generator_well = facts.busy.is_none_or(|busy| busy <= BUSY_NOTE)
+        && facts.run_queue.is_none_or(|waited| waited <= may_wait)
+        && facts.issued.is_none_or(|issued| issued >= ISSUED_INVALID)
+        && visits.total.client.throttled_ns == 0;
+    let is_behind = model != Model::Closed && facts.falls_behind().is_some();
+    is_behind && control.waits().is_none() && is_generator_well
 }
 
 fn ledger(visits: &Visits<'_>) -> Ledger {
@@ -198,17 +237,17 @@ struct Reasons(Vec<Reason>);
 
 impl Reasons {
     fn invalid(&mut self, text: String) {
-        self.0.push(Reason { severity: Severity::Invalid, text, of_target: false });
+        self.0.push(Reason { severity: Severity::Invalid, text, doing: Doing::SetUp });
     }
 
     /// What the target did; of one arm alone it is what was measured.
-    fn failing(&mut self, alone: bool, text: String) {
+    fn failing(&mut self, alone: bool, doing: Doing, text: String) {
         let severity = if alone { Severity::Note } else { Severity::Invalid };
-        self.0.push(Reason { severity, text, of_target: true });
+        self.0.push(Reason { severity, text, doing });
     }
 
     fn note(&mut self, text: String) {
-        self.0.push(Reason { severity: Severity::Note, text, of_target: false });
+        self.0.push(Reason { severity: Severity::Note, text, doing: Doing::SetUp });
     }
 
     fn measured(&mut self, visits: &Visits<'_>) {
@@ -262,7 +301,8 @@ impl Reasons {
         }
     }
 
-    fn load(&mut self, model: Model, facts: &ArmFacts, alone: bool) {
+    /// `holds` is the arm that held the rate, if this one alone did not.
+    fn load(&mut self, model: Model, facts: &ArmFacts, alone: bool, holds: Option<&ArmFacts>) {
         let name = &facts.arm;
         if let Some(issued) = facts.issued.filter(|&issued| issued < ISSUED_INVALID) {
             self.invalid(format!("only {} of the requests due in arm `{name}` were issued: more waited than are kept (a million for each thread); lower --rate or raise --connections", percent(issued)));
@@ -270,7 +310,7 @@ impl Reasons {
         if model == Model::Closed {
             return;
         }
-        let waits = facts.blocked.filter(|&blocked| blocked > BLOCKED_NOTE);
+        let waits = facts.waits();
         if let Some(answered) = facts.answered.filter(|&answered| answered < ANSWERED_NOTE && waits.is_some())
         {
             self.note(format!(
@@ -279,12 +319,15 @@ impl Reasons {
                 percent(answered)
             ));
         }
-        if let Some(queue) = facts.queue.filter(|&queue| queue > QUEUE_INVALID && waits.is_some() && !alone) {
-            self.invalid(format!(
-                "arm `{name}` fell behind the offered rate: its requests waited for a free connection, on average {} of \
-                 a slot, and the longer a slot, the longer they wait; lower --rate or raise --connections",
+        if let Some(queue) = facts.falls_behind().filter(|_| !alone) {
+            let held = holds.map_or(String::new(), |one| format!(", which arm `{}` held", one.arm));
+            let text = format!(
+                "arm `{name}` fell behind the offered rate{held}: its requests waited for a free connection, on average {} \
+                 of a slot, and the longer a slot, the longer they wait; lower --rate or raise --connections",
                 percent(queue)
-            ));
+            );
+            let doing = if holds.is_some() { Doing::FellBehind } else { Doing::SetUp };
+            self.0.push(Reason { severity: Severity::Invalid, text, doing });
         } else if let Some(blocked) = waits {
             self.note(format!(
                 "in arm `{name}` {} of the response time was a wait for a free connection: its times are those of a \
@@ -376,7 +419,7 @@ impl Reasons {
     }
 
     /// Failures spoil a comparison; of one arm alone they are what was measured.
-    fn failures(&mut self, visits: &Visits<'_>, facts: &ArmFacts, alone: bool) {
+    fn failures(&mut self, visits: &Visits<'_>, facts: &ArmFacts, alone: bool, doing: Doing) {
         let name = &facts.arm;
         for limit in [ErrorKind::NoPorts, ErrorKind::NoFiles] {
             let n = visits.count(|slot| slot.errors.get(limit.as_str()).copied().unwrap_or(0));
@@ -393,13 +436,13 @@ impl Reasons {
         let (scheduled, completed) =
             (visits.count(|slot| slot.scheduled), visits.count(|slot| slot.completed));
         if completed * 2 < scheduled {
-            self.failing(alone, format!(
+            self.failing(alone, doing, format!(
                 "only {completed} of {scheduled} requests of arm `{name}` were answered: its times are of these, and \
                  of those that ran out of time"
             ));
         }
         if let Some(errors) = facts.errors.filter(|&errors| errors > ERRORS_INVALID && !alone) {
-            self.failing(alone, format!(
+            self.failing(alone, doing, format!(
                 "{} of the requests of arm `{name}` had no good answer: what is compared is mostly failures",
                 percent(errors)
             ));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::metric::Metric;
 use super::session::{BASE, HEAD, Session, middle};
 use super::{Demand, Finding, Scale, Verdict, amount};
-use crate::compare::{self, Severity};
+use crate::compare::{self, Doing, Severity};
 use crate::measurement::Measurement;
 use crate::saved;
 
@@ -105,8 +105,9 @@ impl Gate {
     /// The verdict of a session that was measured. `left_out` are metrics that could not be gated; `restarted` tells
     /// whether the servers were started anew on the way.
     ///
-    /// An invalid measurement has no other verdict, with one exception: where the head fails more often than the base,
-    /// and it is such failures alone that spoil the comparison, that is the regression.
+    /// An invalid measurement has no other verdict, with two exceptions: where the head fails more often than the base,
+    /// and it is such failures alone that spoil the comparison, that is the regression; and so it is where the head alone
+    /// falls behind the rate that is offered, and a metric tells.
     pub fn paired(
         measurement: Measurement,
         session: &Session,
@@ -125,15 +126,22 @@ impl Gate {
             })
             .collect();
         let validity = compare::arms(&measurement).validity;
-        let fails_more = judged.iter().any(|one| one.metric == "errors" && one.verdict == Verdict::Regressed);
-        let counts = |of_target: bool| !(of_target && fails_more);
+        let mut regressed = judged.iter().filter(|one| one.verdict == Verdict::Regressed).peekable();
+        let is_worse = regressed.peek().is_some();
+        let fails_more = regressed.any(|one| one.metric == "errors");
+        let counts = |doing: Doing| match doing {
+            Doing::SetUp => true,
+            Doing::Failures => !fails_more,
+            Doing::FellBehind => !is_worse,
+        };
         let (invalid, excused): (Vec<_>, Vec<_>) = validity
             .reasons
             .iter()
             .filter(|reason| reason.severity == Severity::Invalid)
-            .partition(|reason| counts(reason.of_target));
+            .partition(|reason| counts(reason.doing));
         let texts =
             |reasons: Vec<&compare::Reason>| reasons.iter().map(|reason| reason.text.clone()).collect();
+        let fell_behind = excused.iter().any(|reason| reason.doing == Doing::FellBehind);
         let invalid: Vec<String> = texts(invalid);
         let mut notes: Vec<String> = texts(excused);
         notes.extend(validity.texts(Severity::Note).map(str::to_owned));
@@ -159,10 +167,14 @@ impl Gate {
         } else {
             Verdict::Invalid
         };
+        let mut headline = headline(verdict, &judged, &invalid);
+        if fell_behind && verdict == Verdict::Regressed {
+            headline += "; the head fell behind the offered rate, which the base held";
+        }
         let rounds = slots.iter().map(|slot| slot.round + 1).max().unwrap_or(0);
         Gate {
             schema: SCHEMA.into(),
-            headline: headline(verdict, &judged, &invalid),
+            headline,
             verdict,
             method: Method::Paired {
                 rounds,
@@ -243,6 +255,7 @@ mod tests {
     use crate::compare::samples;
     use crate::gate::metric::Metric;
     use crate::gate::session::Gated;
+    use crate::measurement::Slot;
 
     fn measured(base_ms: f64, head_ms: f64) -> Measurement {
         samples::run(30, 500).arm(BASE, base_ms).arm(HEAD, head_ms).measurement()
@@ -293,6 +306,47 @@ mod tests {
         assert_eq!(head.verdict, Verdict::Regressed, "{}", head.headline);
         assert!(head.notes.iter().any(|note| note.contains("mostly failures")), "{:?}", head.notes);
         assert_eq!(failing(&[BASE, HEAD]).verdict, Verdict::Invalid);
+    }
+
+    /// A sample in which these arms fell behind: each request waited for a tenth of a slot.
+    fn behind(head_ms: f64, arms: &[&str], change: impl Fn(&mut Slot)) -> Gate {
+        let mut measurement = measured(1.0, head_ms);
+        for slot in measurement.slots.iter_mut().filter(|slot| arms.contains(&slot.arm.as_str())) {
+            slot.phases.blocked_ns = slot.scheduled * (slot.duration.as_nanos() as u64 / 10);
+            change(slot);
+        }
+        gate(measurement)
+    }
+
+    #[test]
+    fn a_head_that_alone_falls_behind_the_rate_is_a_regression_where_a_metric_tells_and_else_invalid() {
+        let head = behind(50.0, &[HEAD], |_| {});
+        assert_eq!(head.verdict, Verdict::Regressed, "{}", head.headline);
+        assert!(head.headline.ends_with("; the head fell behind the offered rate, which the base held"));
+        let note = "arm `head` fell behind the offered rate, which arm `base` held";
+        assert!(head.invalid.is_empty() && head.notes.iter().any(|text| text.starts_with(note)), "{head:?}");
+        let failing = behind(50.0, &[HEAD], |slot| slot.errors = [("timeout".into(), 200)].into());
+        assert_eq!(
+            failing.verdict,
+            Verdict::Regressed,
+            "what runs out of time comes of it: {}",
+            failing.headline
+        );
+        assert_eq!(behind(1.0, &[HEAD], |_| {}).verdict, Verdict::Invalid, "no metric tells");
+        assert_eq!(behind(50.0, &[BASE, HEAD], |_| {}).verdict, Verdict::Invalid);
+        assert_eq!(behind(50.0, &[BASE], |_| {}).verdict, Verdict::Invalid);
+    }
+
+    #[test]
+    fn a_head_that_fell_behind_while_the_generator_was_not_well_is_invalid() {
+        let starved = |slot: &mut Slot| slot.client.run_queue_ns = slot.client.wall_ns / 10;
+        let busy = |slot: &mut Slot| slot.client.cpu_ns = slot.client.wall_ns / 10 * 9;
+        let throttled = |slot: &mut Slot| slot.client.throttled_ns = 1_000_000;
+        for (name, why) in
+            [("starved", &starved as &dyn Fn(&mut Slot)), ("busy", &busy), ("throttled", &throttled)]
+        {
+            assert_eq!(behind(50.0, &[HEAD], why).verdict, Verdict::Invalid, "{name}");
+        }
     }
 
     #[test]

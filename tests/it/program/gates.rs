@@ -150,6 +150,19 @@ fn a_head_that_fails_where_the_base_never_does_has_regressed() {
 }
 
 #[test]
+fn a_head_that_falls_behind_a_rate_that_the_base_holds_has_regressed() {
+    let _alone = alone();
+    let capped: Vec<Profile> = ["const:1ms", "rate-cap:150"].map(|text| text.parse().unwrap()).into();
+    let head = capped.into_iter().fold(Behaviour::default(), Behaviour::profile);
+    let servers = [serving("const:1ms"), Server::new(head).start().unwrap()];
+    let urls = servers.each_ref().map(Running::url);
+    let gated = run_until_valid(&["--base", &urls[0], "--head", &urls[1], "--metric", "p50"]);
+    assert_eq!(gated.code, Some(1), "{gated:?}");
+    let headline = gated.gate["headline"].as_str().unwrap();
+    assert!(headline.ends_with("the head fell behind the offered rate, which the base held"), "{headline}");
+}
+
+#[test]
 fn a_generator_that_is_the_limit_is_invalid() {
     let _alone = alone();
     let servers = [serving("const:0"), serving("const:0")];
