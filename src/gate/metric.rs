@@ -150,6 +150,19 @@ impl Metric {
         }
     }
 
+    /// By how much the head is worse than the base in a round; `None` where there is no telling.
+    ///
+    /// A server that answered nothing in a closed loop is the worst that can be, and no reason to leave the round out: it
+    /// counts as half an answer, for nothing has no logarithm. Where neither answered there is nothing to compare.
+    pub(super) fn worse_in(self, base: &Slot, head: &Slot) -> Option<f64> {
+        let answered = base.answered().max(head.answered());
+        let value = |slot: &Slot| match self {
+            Metric::Rps if slot.answered() == 0 && answered > 0 => Some(0.5 / slot.duration.as_secs_f64()),
+            _ => self.of(slot),
+        };
+        self.worse(value(base)?, value(head)?)
+    }
+
     /// By how much the head is worse than the base: a difference of logarithms, or of shares. `None` where there is
     /// none, because a value is missing or has no logarithm.
     pub fn worse(self, base: f64, head: f64) -> Option<f64> {

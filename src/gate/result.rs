@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::metric::Metric;
-use super::session::{BASE, HEAD, Session, middle};
+use super::session::{BASE, HEAD, Session, middle, rounds_left_out};
 use super::{Demand, Finding, Scale, Verdict, amount};
 use crate::compare::{self, Doing, Severity};
 use crate::measurement::Measurement;
@@ -144,6 +144,7 @@ impl Gate {
         let fell_behind = excused.iter().any(|reason| reason.doing == Doing::FellBehind);
         let invalid: Vec<String> = texts(invalid);
         let mut notes: Vec<String> = texts(excused);
+        notes.extend(session.gated.iter().filter_map(|gated| rounds_left_out(gated.metric, slots)));
         notes.extend(validity.texts(Severity::Note).map(str::to_owned));
         if !session.gated.iter().any(|gated| gated.metric == Metric::Errors) {
             notes.push("failed requests are not gated: a --metric errors does that".into());

@@ -120,9 +120,7 @@ pub fn verdict(findings: &[Finding]) -> Verdict {
 fn evidence(Gated { metric, demand }: Gated, slots: &[Slot], block: u32) -> Evidence {
     let mut blocks: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
     for (base, head) in pairs(slots) {
-        let values = metric.of(base).zip(metric.of(head));
-        if let Some(worse) = values.and_then(|(base_value, head_value)| metric.worse(base_value, head_value))
-        {
+        if let Some(worse) = metric.worse_in(base, head) {
             blocks.entry(base.round / block).or_default().push(worse);
         }
     }
@@ -137,6 +135,27 @@ fn evidence(Gated { metric, demand }: Gated, slots: &[Slot], block: u32) -> Evid
         differences,
         counts: counts.map(|(base, head)| [base, head]),
     }
+}
+
+/// How many rounds are none of a metric's differences, and why; `None` where none is. A reader must be told: who has no
+/// value in its worst rounds looks better for it.
+pub(super) fn rounds_left_out(metric: Metric, slots: &[Slot]) -> Option<String> {
+    let left_out: Vec<[&Slot; 2]> = pairs(slots)
+        .filter(|(base, head)| metric.worse_in(base, head).is_none())
+        .map(|(base, head)| [base, head])
+        .collect();
+    let is_empty = |slot: &Slot| metric.of(slot).is_none_or(|value| value == 0.0);
+    let without = |arm: usize| left_out.iter().filter(|round| is_empty(round[arm])).count();
+    (!left_out.is_empty()).then(|| {
+        format!(
+            "{metric}: {} of {} rounds are left out, for an arm answered nothing in them, or nothing that could be \
+             measured (base in {}, head in {})",
+            left_out.len(),
+            pairs(slots).count(),
+            without(0),
+            without(1)
+        )
+    })
 }
 
 /// The two slots of each whole round. A slot that carries a flag was cut short.
@@ -262,6 +281,35 @@ mod tests {
         slots[0].flags.push("interrupted".into());
         let session = Session::new(vec![gated(Metric::P50)], 30).unwrap();
         assert_eq!(session.look(&slots)[0].rounds, 28);
+    }
+
+    #[test]
+    fn rounds_in_which_only_one_of_two_answered_count_for_requests_per_second_and_not_at_all_for_times() {
+        let silent = |round: u32| round.is_multiple_of(3);
+        let answers = |slot: Slot, n: u64| Slot { completed: n, response: Default::default(), ..slot };
+        let slots = rounds(30, |round| match silent(round) {
+            true => answers(slot(round, HEAD, 0, 10), 0),
+            false => slot(round, HEAD, 0, 10),
+        });
+        let session = Session::new([Metric::Rps, Metric::P50].map(gated).to_vec(), 30).unwrap();
+        assert_eq!(session.look(&slots).iter().map(|found| found.rounds).collect::<Vec<_>>(), [30, 20]);
+        assert_eq!(rounds_left_out(Metric::Rps, &slots), None);
+        assert_eq!(
+            rounds_left_out(Metric::P50, &slots).unwrap(),
+            "p50: 10 of 30 rounds are left out, for an arm answered nothing in them, or nothing that could be measured \
+             (base in 0, head in 10)"
+        );
+        let all = rounds(30, |round| answers(slot(round, HEAD, 0, 10), 0));
+        assert_eq!(
+            session.look(&all)[0].verdict,
+            Verdict::Regressed,
+            "it answers nothing, and the base does"
+        );
+        let neither: Vec<Slot> = all.into_iter().map(|slot| answers(slot, 0)).collect();
+        assert_eq!(session.look(&neither)[0].rounds, 0);
+        assert!(
+            rounds_left_out(Metric::Rps, &neither).unwrap().starts_with("rps: 30 of 30 rounds are left out")
+        );
     }
 
     /// Four rounds that met one unlucky process are one observation: else its luck would count four times.
