@@ -22,7 +22,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 
 use crate::alarm::Alarm;
-use crate::body::{Feed, RequestBody};
+use crate::body::{self, Feed, RequestBody};
 use crate::clock;
 use crate::config::PoolConfig;
 use crate::connect::{Forward, Opened, Stream};
@@ -269,6 +269,9 @@ impl Connection {
         limits: Limits,
         ear: &impl Ear,
     ) -> Option<Result<Response<Incoming>, Box<Failure>>> {
+        if self.is_old && place.as_ref().is_some_and(|request| !body::has_length(request)) {
+            return Some(Err(self.too_old_for(place.take())));
+        }
         let builder = || self.heads.builder();
         if let Err(source) = self.conversation.wake_up(builder) {
             return Some(Err(Error::new(ErrorKind::Protocol).with_source(source).into()));
@@ -284,8 +287,7 @@ impl Connection {
         let mut waiting = Waiting::new(limits, request.body_mut());
         let informed = self.heads.count_informational(request);
         let Some(answer) = self.conversation.send(place) else {
-            let error = Error::new(ErrorKind::NotSent).at(Phase::Send);
-            return Some(Err(Box::new(Failure { error, request: place.take() })));
+            return Some(Err(unsent(Error::new(ErrorKind::NotSent), place.take())));
         };
         let mut answer = pin!(answer);
         let result = poll_fn(|cx| {
@@ -332,6 +334,14 @@ impl Connection {
         let sent = self.wire.last_write().clamp(began, head);
         self.stamps = Stamps { began, sent, head, written_before, read_before };
         Some(Ok(response))
+    }
+
+    /// hyper would make an HTTP/1.0 request without a body of it. It ends here, to make room for another connection.
+    fn too_old_for(&mut self, request: Option<Request<RequestBody>>) -> Box<Failure> {
+        self.told = Some(CloseReason::Evicted);
+        let text = "the peer has answered in HTTP/1.0, in which a body of unknown length cannot be sent: give it a \
+                    Content-Length, or allow another connection (retry)";
+        unsent(Error::new(ErrorKind::NotSent).with_detail(text.into()), request)
     }
 
     /// The stamps of the exchange whose head came last.
@@ -437,6 +447,10 @@ fn late_refusal(error: &hyper::Error) -> Option<String> {
         let _ = error;
         None
     }
+}
+
+fn unsent(error: Error, request: Option<Request<RequestBody>>) -> Box<Failure> {
+    Box::new(Failure { error: error.at(Phase::Send).after_sending(0), request })
 }
 
 impl From<Error> for Box<Failure> {

@@ -41,7 +41,8 @@ pub enum CloseReason {
     TimedOut,
     /// It was handed over to speak another protocol: a 101, or a tunnel made by CONNECT.
     Upgraded,
-    /// More idle connections than allowed, or its place was wanted for another origin: the longest idle went.
+    /// More idle connections than allowed, or its place was wanted for another origin: the longest idle went. Or its peer
+    /// speaks HTTP/1.0, and a request came whose body that cannot carry.
     Evicted,
     /// It had been idle for as long as another of its origin that got no response to a request: of an age at which
     /// the server, or something on the way, forgets connections.

@@ -153,7 +153,12 @@ impl Pool {
     /// Sends a request with an absolute URI and waits for the head of its response.
     ///
     /// *Its length.* A body whose size is known gets its `Content-Length`. A field of the caller's own that says something
-    /// else is refused: the server would wait for the rest, or take it for another request.
+    /// else is refused: the server would wait for the rest, or take it for another request. One whose size is not known
+    /// is sent in chunks, whatever the method, unless such a field says how long it is. HTTP/1.0 has no chunks: a
+    /// connection whose peer has answered in HTTP/1.0 does not get such a request, which goes out over another, as if
+    /// the connection had ended.
+    ///
+    /// *Its version.* It is sent as HTTP/1.1, whatever version it carries: in a proxy that says how it came.
     ///
     /// *Trailers.* Of the trailers that a streamed body ends with, those are sent that the request's own `Trailer` field
     /// names, where the body is sent in chunks; others are left out without a word, which is hyper's rule.
@@ -180,8 +185,12 @@ impl Pool {
     /// # Errors
     ///
     /// See [`ErrorKind`].
-    pub async fn send_to(&self, origin: &Origin, request: Request<RequestBody>) -> Result<Response, Error> {
-        body::check_length(&request)?;
+    pub async fn send_to(
+        &self,
+        origin: &Origin,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response, Error> {
+        body::frame(&mut request)?;
         self.send_from(origin, &mut Some(request), clock::now(), None).await
     }
 

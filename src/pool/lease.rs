@@ -227,15 +227,16 @@ impl Lease {
 
     /// Sends a request in origin-form (`GET /path`, with a `Host` field) and waits for the response's head.
     /// The pool adds `Connection: close` where this is the connection's last exchange. CONNECT takes its target in
-    /// authority-form (`host:port`), and the lease is on the proxy.
+    /// authority-form (`host:port`), and the lease is on the proxy. Length and version are as with
+    /// [`Pool::send`](super::Pool::send).
     ///
     /// *Cancel safety.* Dropping the future closes the connection; the request may have been processed.
     ///
     /// # Errors
     ///
     /// [`LeaseError`] gives the request back when no byte of it was written.
-    pub async fn exchange(self, request: Request<RequestBody>) -> Result<Response, LeaseError> {
-        if let Err(error) = body::check_length(&request) {
+    pub async fn exchange(self, mut request: Request<RequestBody>) -> Result<Response, LeaseError> {
+        if let Err(error) = body::frame(&mut request) {
             let (request, retries) = (Some(request), Vec::new());
             return Err(LeaseError(Box::new(Attempt { error, request, idle_before: None, retries })));
         }

@@ -7,6 +7,7 @@ mod draining;
 mod ending;
 mod expiry;
 mod facts;
+mod framing;
 mod hints;
 mod hostile;
 mod limits;
