@@ -334,6 +334,19 @@ fn closed<'a>(pooled: &'a Pooled, reason: CloseReason, ages: &AgeClock) -> Event
     }
 }
 
+/// The place of a connection that is being closed, released when dropped: after its connection, and even if that takes
+/// something of the caller's with it that panics as it is dropped, such as a request body.
+struct PlaceTaken<'a> {
+    shared: &'a Arc<Shared>,
+    origin: Origin,
+}
+
+impl Drop for PlaceTaken<'_> {
+    fn drop(&mut self) {
+        self.shared.change(|state, after| state.release(&self.origin, after));
+    }
+}
+
 impl Shared {
     /// The lock is held for arithmetic, and to look at a connection that rests where it lies: a panic elsewhere cannot leave
     /// the state half changed.
@@ -404,9 +417,8 @@ impl Shared {
 
     /// A connection that still had its place ends.
     fn end(self: &Arc<Self>, pooled: Box<Pooled>, reason: CloseReason) {
-        let origin = pooled.origin().clone();
+        let _place = PlaceTaken { shared: self, origin: pooled.origin().clone() };
         self.close(pooled, reason);
-        self.change(|state, after| state.release(&origin, after));
     }
 
     /// Whether nothing is open, being opened, or waiting for its peer's FIN.

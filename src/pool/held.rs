@@ -153,9 +153,12 @@ impl Held {
 
     /// Its exchange is over. It goes back if it may be used again, and ends otherwise, with the reason.
     pub(super) fn finish(mut self, now: Instant) {
-        let Some(mut pooled) = self.pooled.take() else { return };
         let now = self.shared.ages.at(now);
-        match why_not_again(&mut pooled, &self.shared, now) {
+        // It is still held meanwhile: a request body that is not at its end is asked on, and may panic.
+        let pooled = self.pooled.as_deref_mut().expect("held until it is given up");
+        let reason = why_not_again(pooled, &self.shared, now);
+        let Some(pooled) = self.pooled.take() else { return };
+        match reason {
             None => {
                 self.shared.watched.tell(|| returned(&pooled));
                 self.shared.put_back(pooled, now);

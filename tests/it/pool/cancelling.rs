@@ -3,7 +3,10 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -12,7 +15,7 @@ use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use keeplive::server::Behaviour;
-use keeplive::{CloseReason, ErrorKind, OnMiss, PoolConfig, RequestBody};
+use keeplive::{CloseReason, ErrorKind, Event, OnInformational, OnMiss, PoolConfig, RequestBody};
 
 use super::{HI, answering, assert_nothing_is_lost, get, origin, pool, post, send, tls_server, url};
 use crate::support::apache::Apache;
@@ -294,6 +297,79 @@ async fn a_request_body_that_panics_closes_its_connection_and_leaves_the_pool_wo
     let pool = pool(PoolConfig::default().max_connections_per_origin(Some(1)));
     let (panicking, address) = (pool.clone(), url(peer.addr()));
     let body = made(|nth, _| if nth == 0 { part() } else { panic!("this panic is meant") });
+    let task = tokio::spawn(async move { panicking.send(post(&address, body)).await.map(drop) });
+    assert!(task.await.expect_err("a panic").is_panic());
+    assert_eq!((pool.stats().busy, pool.stats().idle), (0, 0));
+    assert_nothing_is_lost(&pool);
+    get(&pool, &url(peer.addr())).await;
+}
+
+/// Panics as it is dropped.
+struct Bomb;
+
+impl Bomb {
+    fn waits<T>(&self) -> Poll<T> {
+        Poll::Pending
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("this panic is meant");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_panics_as_it_is_dropped_with_its_connection_costs_no_place() {
+    let in_the_body = |url: &str| {
+        let bomb = Bomb;
+        post(url, made(move |_, _| bomb.waits()))
+    };
+    let in_the_callback = |url: &str| {
+        let bomb = Bomb;
+        let mut request = post(url, "body");
+        let callback = OnInformational::new(move |_, _| assert!(bomb.waits::<()>().is_pending()));
+        request.extensions_mut().insert(callback);
+        request
+    };
+    for request in [&in_the_body as &dyn Fn(&str) -> _, &in_the_callback] {
+        let peer = Scripted::start(|conn| {
+            conn.read_request();
+            match conn.number() {
+                1 => conn.until_closed(),
+                _ => conn.write(HI),
+            }
+        });
+        let config = PoolConfig::default().max_connections_per_origin(Some(1));
+        let pool = pool(config.acquire_timeout(Some(Duration::from_secs(5))));
+        let mut exchange = Box::pin(pool.send(request(&url(peer.addr()))));
+        soon("the request", || (peer.received().len() == 1).then_some(())).await_beside(&mut exchange).await;
+        catch_unwind(AssertUnwindSafe(|| drop(exchange))).expect_err("a panic");
+        assert_eq!((pool.stats().busy, pool.stats().closed[&CloseReason::Cancelled]), (0, 1));
+        assert_nothing_is_lost(&pool);
+        get(&pool, &url(peer.addr())).await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_panics_when_its_response_is_already_complete_costs_no_place() {
+    let peer = answering("HTTP/1.1 204 No Content\r\n\r\n");
+    let config = PoolConfig::default().max_connections_per_origin(Some(1));
+    let pool = pool(config.acquire_timeout(Some(Duration::from_secs(5))));
+    let is_complete = Arc::new(AtomicBool::new(false));
+    let completes = Arc::clone(&is_complete);
+    let observer = move |event: &Event<'_>| {
+        completes.fetch_or(matches!(event, Event::Exchanged { .. }), Relaxed);
+    };
+    let pool = pool.observed_by(observer).expect("the first");
+    let body = made(move |nth, _| match nth {
+        0 => part(),
+        _ if is_complete.load(Relaxed) => panic!("this panic is meant"),
+        _ => Poll::Pending,
+    });
+    let (panicking, address) = (pool.clone(), url(peer.addr()));
     let task = tokio::spawn(async move { panicking.send(post(&address, body)).await.map(drop) });
     assert!(task.await.expect_err("a panic").is_panic());
     assert_eq!((pool.stats().busy, pool.stats().idle), (0, 0));
