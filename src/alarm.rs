@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use tokio::time::Sleep;
+use tokio::runtime::{Handle, Id};
+use tokio::time::{Sleep, sleep_until};
 
 use crate::clock;
 
@@ -17,8 +18,11 @@ use crate::clock;
 /// all. An early alarm wakes a task for nothing, at most once for each time it was armed.
 ///
 /// tokio rounds up to whole milliseconds: a deadline is never found early.
+///
+/// *Runtimes.* A timer rings as long as the runtime is driven in which it was made, and must not be polled once that has
+/// ended; a connection may be used in another meanwhile. So the timer belongs to a runtime, and in another it is made anew.
 #[derive(Debug, Default)]
-pub(crate) struct Alarm(Option<Pin<Box<Sleep>>>);
+pub(crate) struct Alarm(Option<(Id, Pin<Box<Sleep>>)>);
 
 impl Alarm {
     /// Ready when `at` has come. Until then the task is woken at that time, or before.
@@ -27,7 +31,9 @@ impl Alarm {
     ///
     /// Outside a tokio runtime with time enabled.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
-        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at.into())));
+        let here = Handle::current().id();
+        self.0.take_if(|(runtime, _)| *runtime != here);
+        let (_, sleep) = self.0.get_or_insert_with(|| (here, Box::pin(sleep_until(at.into()))));
         if sleep.deadline() > at.into() {
             sleep.as_mut().reset(at.into());
         }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use keeplive::server::Behaviour;
-use keeplive::{CloseReason, ErrorKind, PoolConfig};
+use keeplive::{CloseReason, ErrorKind, Exchange, Pool, PoolConfig};
 use tokio::runtime::Runtime;
 
 use super::{HI, answering, assert_nothing_is_lost, get, origin, pool, send, server, tls_server, url};
 use crate::support::gate::Gate;
 use crate::support::scripted::Scripted;
-use crate::support::{soon, until};
+use crate::support::{PATIENCE, soon, until};
 
 /// A peer that answers, and opens the gate when its first connection has ended.
 fn watching() -> (Scripted, Gate) {
@@ -173,6 +173,63 @@ fn idle_connections_are_minded_although_the_minders_runtime_ended() {
     drop(first);
     second.block_on(response.into_body().finish()).expect("a whole body");
     second.block_on(soon("the idle timeout", || (pool.stats().idle == 0).then_some(())));
+}
+
+/// One GET that has to wait for its body, so that its connection's timer is armed in the runtime that it runs in.
+async fn wait_for_a_body(pool: &Pool, peer: &Scripted, go: &Gate) -> Exchange {
+    let body = send(pool, &url(peer.addr())).await.expect("a response").into_body();
+    tokio::join!(body.finish(), async { go.open() }).0.expect("a whole body")
+}
+
+#[test]
+fn a_timer_that_was_armed_in_a_runtime_that_has_ended_is_made_anew() {
+    let gates = [(); 2].map(|()| Gate::default());
+    let go = gates.clone();
+    let peer = Scripted::start(move |conn| {
+        conn.read_request();
+        conn.write(HI);
+        for gate in &go {
+            conn.read_request();
+            conn.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+            gate.wait();
+            conn.write("hi");
+        }
+    });
+    let pool = pool(PoolConfig::default().body_idle_timeout(Some(PATIENCE)));
+    let (stays, ends) = (working_runtime(), runtime());
+    // The connection itself lives on; a body that comes with its head waits for no timer.
+    stays.block_on(get(&pool, &url(peer.addr())));
+    ends.block_on(wait_for_a_body(&pool, &peer, &gates[0]));
+    drop(ends);
+    let exchange = stays.block_on(wait_for_a_body(&pool, &peer, &gates[1]));
+    assert_eq!((exchange.nth, exchange.retries.len()), (3, 0));
+}
+
+#[test]
+fn a_timer_rings_although_the_runtime_in_which_it_was_armed_before_is_not_driven() {
+    let gate = Gate::default();
+    let go = gate.clone();
+    let peer = Scripted::start(move |conn| {
+        conn.read_request();
+        go.wait();
+        conn.write(HI);
+        conn.until_closed();
+    });
+    let limit = Duration::from_millis(500);
+    let pool = pool(PoolConfig::default().response_timeout(Some(limit)));
+    let (parked, driven) = (runtime(), working_runtime());
+    parked.block_on(async {
+        let answering = async {
+            soon("the request", || (peer.received().len() == 1).then_some(())).await;
+            gate.open();
+        };
+        tokio::join!(get(&pool, &url(peer.addr())), answering)
+    });
+    let waiting = send(&pool, &url(peer.addr()));
+    let outcome = driven.block_on(async { tokio::time::timeout(PATIENCE, waiting).await });
+    let error = outcome.expect("in time").expect_err("no response");
+    assert_eq!(error.kind(), ErrorKind::ResponseTimeout, "{error}");
+    drop(parked);
 }
 
 #[test]
