@@ -209,21 +209,37 @@ pub(crate) struct Wire {
     facts: Arc<WireFacts>,
     /// The peer takes nothing any more.
     deaf: bool,
-    /// Handshakes are under way: HTTP has not begun.
-    opening: bool,
+    talk: Talk,
     /// Nothing has been written yet.
     fresh: bool,
 }
 
+/// What is said over a wire. It decides what becomes of a write to a peer that takes nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Talk {
+    /// Handshakes are under way: HTTP has not begun.
+    Handshake,
+    Http,
+    /// HTTP is over, and the wire is the caller's.
+    Other,
+}
+
 impl Wire {
     pub(crate) fn new(socket: Socket, now: Instant) -> Wire {
-        Wire { socket, facts: Arc::new(WireFacts::new(now)), deaf: false, opening: true, fresh: true }
+        let facts = Arc::new(WireFacts::new(now));
+        Wire { socket, facts, deaf: false, talk: Talk::Handshake, fresh: true }
     }
 
     /// Handshakes are over: what is written from now on is HTTP. What comes was told to whoever shook hands until now.
     pub(crate) fn end_opening(&mut self) {
-        self.opening = false;
+        self.talk = Talk::Http;
         self.facts.listening.store(false, Relaxed);
+    }
+
+    /// HTTP is over: whoever writes from now on is told what becomes of it.
+    pub(crate) fn end_http(&mut self) {
+        self.talk = Talk::Other;
+        self.deaf = false;
     }
 
     pub(crate) fn facts(&self) -> &Arc<WireFacts> {
@@ -306,10 +322,12 @@ impl AsyncWrite for Wire {
     ///
     /// In a handshake the peer's last word is an alert, or a proxy's refusal. But rustls reads nothing while it has
     /// something to write: there such a write is taken to be done, and what is read next tells how it ended.
+    ///
+    /// After HTTP whoever writes need not read at all: there a write that fails does fail.
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.deaf {
-            return if this.opening { Poll::Ready(Ok(bytes.len())) } else { Poll::Pending };
+            return if this.talk == Talk::Handshake { Poll::Ready(Ok(bytes.len())) } else { Poll::Pending };
         }
         this.facts.look.store(false, Relaxed);
         let result = this.poll_write_socket(cx, bytes);
@@ -317,12 +335,13 @@ impl AsyncWrite for Wire {
         let result = ready!(result);
         match &result {
             Ok(n) => this.facts.wrote(*n),
+            Err(error) if is_reset(error) && this.talk == Talk::Other => this.facts.ended(Some(error)),
             Err(error) if is_reset(error) => {
                 this.facts.ended(Some(error));
                 this.deaf = true;
                 // Reading ends without the reactor's help: it may have told all it knows.
                 this.facts.look_before_write();
-                if this.opening {
+                if this.talk == Talk::Handshake {
                     return Poll::Ready(Ok(bytes.len()));
                 }
                 cx.waker().wake_by_ref();

@@ -33,6 +33,9 @@ pub struct Upgraded {
 impl Upgraded {
     pub(super) fn new(mut held: Held) -> Upgraded {
         let (ahead, facts) = (held.connection().take_ahead(), Arc::clone(held.facts()));
+        if let Some(stream) = held.connection().stream() {
+            stream.wire_mut().end_http();
+        }
         Upgraded { ahead, facts, held: Some(held) }
     }
 

@@ -1,5 +1,6 @@
 //! Connections that stop speaking HTTP: 101, and tunnels made by CONNECT.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use http::Request;
@@ -7,6 +8,7 @@ use keeplive::{CloseReason, PoolConfig, RequestBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{HI, assert_nothing_is_lost, get, origin, pool, url};
+use crate::support::PATIENCE;
 use crate::support::gate::Gate;
 use crate::support::scripted::{Conn, Scripted};
 
@@ -144,6 +146,33 @@ async fn a_stream_that_is_waited_on_ends_with_the_deadline_of_its_pools_shutdown
     let error = reading.await.expect("no panic").expect_err("nothing to read");
     assert!(error.to_string().contains("shut down"), "{error}");
     ended.wait();
+}
+
+#[tokio::test]
+async fn whoever_writes_to_an_upgraded_stream_is_told_of_a_reset() {
+    let peer = Scripted::start(|conn: &mut Conn| {
+        conn.read_request();
+        conn.write(SWITCHING);
+        conn.read_some();
+        conn.reset();
+    });
+    let pool = pool(PoolConfig::default());
+    let mut response = pool.send(upgrading(&url(peer.addr()))).await.expect("a response");
+    let stream = response.body_mut().upgrade().expect("the stream");
+    // Nobody reads.
+    let (_reader, mut writer) = tokio::io::split(stream);
+    let writing = async {
+        loop {
+            if let Err(error) = writer.write_all(b"words").await {
+                return error.kind();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let kind = tokio::time::timeout(PATIENCE, writing).await.expect("in time");
+    assert!(matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{kind:?}");
+    let again = tokio::time::timeout(PATIENCE, writer.write_all(b"words")).await.expect("in time");
+    assert_eq!(again.expect_err("it stays so").kind(), ErrorKind::BrokenPipe);
 }
 
 #[tokio::test]
