@@ -210,7 +210,7 @@ impl Pool {
                 Err(error) => return Err(error.after_retries(retries)),
             };
             lease.remember_retries(retries);
-            let wants_copy = request.as_ref().is_some_and(|request| lease.wants_copy(request));
+            let wants_copy = lease.wants_copy();
             let copy = match (wants_copy && remake.is_none(), &*request) {
                 (true, Some(request)) => retry::copy_of(request),
                 _ => None,

@@ -211,9 +211,9 @@ impl Lease {
         self.held.pooled_mut().progress.retries = retries;
     }
 
-    /// Whether the request can be needed again after it was written: a fresh connection's failure is final.
-    pub(super) fn wants_copy(&self, request: &Request<RequestBody>) -> bool {
-        self.held.as_ref().idle_since().is_some() && self.held.config().retry.wants_copy(request)
+    /// Whether the request can be needed again after it was handed over: a fresh connection's failure is final.
+    pub(super) fn wants_copy(&self) -> bool {
+        self.held.as_ref().idle_since().is_some() && self.held.config().retry.wants_copy()
     }
 
     pub(super) fn granted(&self) -> Instant {
@@ -350,7 +350,7 @@ impl LeaseError {
     }
 
     /// The request for another attempt and the account of all so far, if the policy allows one; else the error. `copy`
-    /// stands for a request of which something was written.
+    /// stands for a request that hyper has taken, whether or not something of it was written.
     pub(super) fn again(
         mut self,
         copy: Option<Request<RequestBody>>,

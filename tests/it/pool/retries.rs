@@ -88,6 +88,75 @@ async fn a_post_without_a_response_is_not_sent_again_and_its_error_tells_what_wa
     assert_eq!(peer.connections(), 1);
 }
 
+/// As an extension of a request: as it is dropped, hyper has looked at the connection and taken the request, and has not
+/// written anything. It happens once, to the request and not to its copy.
+#[derive(Clone)]
+struct Midway(Arc<dyn Fn() + Send + Sync>);
+
+impl Drop for Midway {
+    fn drop(&mut self) {
+        self.0();
+    }
+}
+
+/// What meets this method on a used connection that is reset between the look at it and the write; and what its peer received.
+async fn reset_midway(policy: RetryPolicy, method: Method) -> (Result<Exchange, Error>, usize) {
+    let (go, gone) = (Gate::default(), Gate::default());
+    let (may_go, has_gone) = (go.clone(), gone.clone());
+    let peer = Scripted::start(move |conn| {
+        conn.read_request();
+        conn.write(HI);
+        if conn.number() == 1 {
+            may_go.wait();
+            conn.reset();
+            has_gone.open();
+        }
+    });
+    let pool = pool(PoolConfig::default().retry(policy));
+    let mut request = with_method(method, &url(peer.addr()));
+    request.extensions_mut().insert(Midway(Arc::new(move || {
+        go.open();
+        gone.wait();
+    })));
+    let outcome = second(&pool, request).await;
+    assert_nothing_is_lost(&pool);
+    (outcome, peer.received().len())
+}
+
+#[tokio::test]
+async fn what_was_not_written_because_of_a_reset_is_sent_again_whatever_its_method() {
+    for policy in [RetryPolicy::Safe, RetryPolicy::Unsent, RetryPolicy::Custom(Arc::new(|_| true))] {
+        for method in [Method::POST, Method::PATCH, Method::GET] {
+            let (outcome, received) = reset_midway(policy.clone(), method.clone()).await;
+            let exchange = outcome.unwrap_or_else(|error| panic!("{policy:?} {method}: {error}"));
+            assert_eq!((kinds(&exchange.retries), received), (vec![ErrorKind::NotSent], 2));
+        }
+    }
+    let (outcome, received) = reset_midway(RetryPolicy::Never, Method::POST).await;
+    let error = outcome.expect_err("no further attempt");
+    assert_eq!((error.kind(), error.bytes_out(), received), (ErrorKind::NotSent, Some(0), 1));
+}
+
+#[tokio::test]
+async fn a_post_of_which_a_part_was_written_is_not_sent_again() {
+    for policy in [RetryPolicy::Safe, RetryPolicy::Unsent] {
+        let peer = Scripted::start(|conn| {
+            conn.read_request();
+            conn.write(HI);
+            conn.read_past(b"\r\n\r\n");
+            conn.reset();
+        });
+        let pool = pool(PoolConfig::default().retry(policy));
+        let large = Request::post(url(peer.addr())).body(vec![b'a'; 8 << 20].into()).expect("a request");
+        let error = second(&pool, large).await.expect_err("a reset");
+        assert_eq!((error.kind(), peer.connections()), (ErrorKind::Reset, 1), "{error}");
+        assert!(
+            error.bytes_out().is_some_and(|written| written > 0) && error.retries().is_empty(),
+            "{error}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_post_that_may_be_processed_twice_is_sent_again() {
     let keyed = |mut request: Request<RequestBody>| {
