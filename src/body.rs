@@ -15,6 +15,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 
 use crate::error::{Error, ErrorKind};
+use crate::phase::Phase;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 type Stream = Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>;
@@ -39,8 +40,16 @@ pub struct RequestBody(Option<Box<Kind>>);
 enum Kind {
     /// At least one byte.
     Full(Bytes),
+    Streamed(Streamed),
+}
+
+struct Streamed {
     /// The mutex is never contended: it makes a body that need not be `Sync` part of errors that are.
-    Streamed(Mutex<Stream>, Option<Arc<Feed>>),
+    body: Mutex<Stream>,
+    feed: Option<Arc<Feed>>,
+    /// How many bytes it was declared to have, where that is what its peer goes by, and how many have come.
+    declared: Option<u64>,
+    come: u64,
 }
 
 /// What may be known of a streamed body while hyper owns it. When nobody else holds it any more, the body is over.
@@ -74,16 +83,26 @@ impl RequestBody {
         if body.is_end_stream() {
             return RequestBody::empty();
         }
-        in_memory(&mut body).unwrap_or_else(|| {
-            RequestBody::of(Kind::Streamed(Mutex::new(Box::pin(body.map_err(Into::into))), None))
-        })
+        in_memory(&mut body)
+            .unwrap_or_else(|| RequestBody::of(Kind::Streamed(Streamed::new(body.map_err(Into::into)))))
+    }
+
+    /// It was declared to have so many bytes. hyper does not even ask one that was declared to have none.
+    fn declare(&mut self, length: u64) -> Result<(), BoxError> {
+        let Some(Kind::Streamed(streamed)) = self.0.as_deref_mut() else { return Ok(()) };
+        streamed.declared = Some(length);
+        if length == 0 {
+            streamed.look_behind(&mut Context::from_waker(Waker::noop()))?;
+            *self = RequestBody::empty();
+        }
+        Ok(())
     }
 
     /// From now on it tells whether it keeps its request waiting; `None`: one that never does.
     pub(crate) fn feed(&mut self) -> Option<Arc<Feed>> {
         match self.0.as_deref_mut() {
             None | Some(Kind::Full(_)) => None,
-            Some(Kind::Streamed(_, feed)) => Some(Arc::clone(feed.get_or_insert_default())),
+            Some(Kind::Streamed(streamed)) => Some(Arc::clone(streamed.feed.get_or_insert_default())),
         }
     }
 
@@ -95,6 +114,73 @@ impl RequestBody {
             Some(Kind::Streamed(..)) => None,
         }
     }
+}
+
+impl Streamed {
+    fn new(body: impl HttpBody<Data = Bytes, Error = BoxError> + Send + 'static) -> Streamed {
+        Streamed { body: Mutex::new(Box::pin(body)), feed: None, declared: None, come: 0 }
+    }
+
+    fn ask(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.body.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll_frame(cx)
+    }
+
+    /// As [`Streamed::ask`], held to what was declared: hyper would cut off what is beyond, and call that sent.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = self.ask(cx);
+        if let Some(feed) = &self.feed {
+            feed.0.store(polled.is_pending(), Relaxed);
+        }
+        let (Some(declared), Poll::Ready(frame)) = (self.declared, &polled) else { return polled };
+        match frame {
+            None if self.come < declared => {
+                let text = format!("it ended after {} of the {declared} bytes that were declared", self.come);
+                Poll::Ready(Some(Err(text.into())))
+            }
+            Some(Ok(frame)) => match self.count(frame, declared, cx) {
+                Ok(()) => polled,
+                Err(error) => Poll::Ready(Some(Err(error))),
+            },
+            _ => polled,
+        }
+    }
+
+    fn count(&mut self, frame: &Frame<Bytes>, declared: u64, cx: &mut Context<'_>) -> Result<(), BoxError> {
+        self.come += data_of(frame);
+        match self.come {
+            come if come > declared => Err(too_long(declared)),
+            come if come == declared => self.look_behind(cx),
+            _ => Ok(()),
+        }
+    }
+
+    /// hyper does not ask for what comes behind the last byte that was declared: there must be none. Where nothing is said of
+    /// that yet nobody waits: the end may come no sooner than the response.
+    fn look_behind(&mut self, cx: &mut Context<'_>) -> Result<(), BoxError> {
+        while !self.is_at_end() {
+            match self.ask(cx) {
+                Poll::Ready(Some(Ok(frame))) if data_of(&frame) > 0 => {
+                    return Err(too_long(self.declared.unwrap_or_default()));
+                }
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(error))) => return Err(error),
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn is_at_end(&self) -> bool {
+        lock(&self.body).is_end_stream()
+    }
+}
+
+fn data_of(frame: &Frame<Bytes>) -> u64 {
+    frame.data_ref().map_or(0, |data| data.len() as u64)
+}
+
+fn too_long(declared: u64) -> BoxError {
+    format!("it has more than the {declared} bytes that were declared").into()
 }
 
 /// Takes a body that is one of the types known to hold all their bytes.
@@ -157,12 +243,8 @@ impl HttpBody for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let kind = &mut self.get_mut().0;
-        if let Some(Kind::Streamed(body, feed)) = kind.as_deref_mut() {
-            let frame = body.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll_frame(cx);
-            if let Some(feed) = feed {
-                feed.0.store(frame.is_pending(), Relaxed);
-            }
-            return frame;
+        if let Some(Kind::Streamed(streamed)) = kind.as_deref_mut() {
+            return streamed.poll_frame(cx);
         }
         Poll::Ready(match kind.take().map(|kind| *kind) {
             Some(Kind::Full(bytes)) => Some(Ok(Frame::data(bytes))),
@@ -174,7 +256,10 @@ impl HttpBody for RequestBody {
         match self.0.as_deref() {
             None => true,
             Some(Kind::Full(_)) => false,
-            Some(Kind::Streamed(body, _)) => lock(body).is_end_stream(),
+            // At a wrong end it is to be asked, and tells.
+            Some(Kind::Streamed(streamed)) => {
+                streamed.declared.is_none_or(|declared| streamed.come >= declared) && streamed.is_at_end()
+            }
         }
     }
 
@@ -182,7 +267,7 @@ impl HttpBody for RequestBody {
         match self.0.as_deref() {
             None => SizeHint::with_exact(0),
             Some(Kind::Full(bytes)) => SizeHint::with_exact(bytes.len() as u64),
-            Some(Kind::Streamed(body, _)) => lock(body).size_hint(),
+            Some(Kind::Streamed(streamed)) => lock(&streamed.body).size_hint(),
         }
     }
 }
@@ -194,9 +279,16 @@ impl HttpBody for RequestBody {
 pub(crate) fn frame(request: &mut Request<RequestBody>) -> Result<(), Error> {
     let length = declared_length(request)?;
     *request.version_mut() = Version::HTTP_11;
-    if length.is_none() {
-        let chunked = || HeaderValue::from_static("chunked");
-        request.headers_mut().entry(TRANSFER_ENCODING).or_insert_with(chunked);
+    let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
+    match length {
+        Some(length) if !is_chunked => request
+            .body_mut()
+            .declare(length)
+            .map_err(|source| Error::new(ErrorKind::RequestBody).at(Phase::Send).with_source(source))?,
+        None if !is_chunked => {
+            request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        _ => {}
     }
     Ok(())
 }

@@ -1,11 +1,15 @@
 //! How a request is put on the wire: its version, and how its peer knows where its body ends.
 
-use std::task::Poll;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Version};
+use http_body::{Body, Frame, SizeHint};
 use keeplive::{CloseReason, Error, ErrorKind, Exchange, Pool, PoolConfig, RequestBody, RetryPolicy};
 
 use super::cancelling::made;
@@ -76,6 +80,87 @@ async fn what_goes_out_is_http_1_1_whatever_version_a_request_carries() {
     for received in peer.received() {
         let text = String::from_utf8(received.request).expect("text");
         assert!(text.starts_with("GET / HTTP/1.1\r\n"), "{text}");
+    }
+}
+
+/// A stream that says how long it is, truly or not.
+struct Saying {
+    length: Option<u64>,
+    parts: VecDeque<&'static str>,
+}
+
+impl Body for Saying {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.parts.pop_front().map(|part| Ok(Frame::data(Bytes::from(part)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+/// A POST with these parts, whose length the body says, or a field.
+fn saying(url: &str, length: u64, in_a_field: bool, parts: &[&'static str]) -> Request<RequestBody> {
+    let (length, field) = if in_a_field { (None, Some(length)) } else { (Some(length), None) };
+    let body = Saying { length, parts: parts.iter().copied().collect() };
+    let mut request = request(Method::POST, url, RequestBody::new(body));
+    request.headers_mut().extend(field.map(|length| (CONTENT_LENGTH, length.into())));
+    request
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_as_long_as_it_says_fails_its_request_and_ends_its_connection() {
+    for (length, parts, told) in [
+        (5, &["hel"][..], "it ended after 3 of the 5 bytes"),
+        (5, &["hello", "world"], "it has more than the 5 bytes"),
+        (5, &["hello", "", "world"], "it has more than the 5 bytes"),
+        (5, &["helloworld"], "it has more than the 5 bytes"),
+        (0, &["hello"], "it has more than the 0 bytes"),
+    ] {
+        for in_a_field in [true, false] {
+            let peer = answering(HI);
+            let pool = impatient();
+            get(&pool, &url(peer.addr())).await;
+            let error =
+                send(&pool, saying(&url(peer.addr()), length, in_a_field, parts)).await.expect_err("untrue");
+            assert_eq!(error.kind(), ErrorKind::RequestBody, "{length} {parts:?}: {error}");
+            assert!(error.to_string().contains(told), "{length} {parts:?}: {error}");
+            assert_eq!((peer.received().len(), pool.stats().busy), (1, 0), "{length} {parts:?}");
+            // What it had none of was not begun.
+            assert_eq!(pool.stats().idle, usize::from(length == 0), "{length} {parts:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_as_long_as_it_says_is_sent_whole_whether_or_not_its_end_is_told() {
+    let peer = answering(HI);
+    let pool = impatient();
+    for (nth, parts) in (1..).zip([&["hello"][..], &["", "hel", "", "lo", ""]]) {
+        let sent = send(&pool, saying(&url(peer.addr()), 5, nth % 2 == 0, parts)).await;
+        assert_eq!(sent.expect("a response").nth, nth);
+    }
+    // Who makes it may hold it open until the response has come.
+    let held_open = made(|nth, _| match nth {
+        0 => Poll::Ready(Some(Ok(Bytes::from_static(b"hello")))),
+        _ => Poll::Pending,
+    });
+    let mut declared = request(Method::POST, &url(peer.addr()), held_open);
+    declared.headers_mut().insert(CONTENT_LENGTH, 5.into());
+    assert_eq!(send(&pool, declared).await.expect("a response").nth, 3);
+    for received in peer.received() {
+        let text = String::from_utf8_lossy(&received.request);
+        assert!(text.contains("content-length: 5\r\n") && text.ends_with("\r\n\r\nhello"), "{text}");
     }
 }
 
