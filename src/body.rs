@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
-use http::{Request, Version};
+use http::{Method, Request, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 
@@ -290,7 +290,16 @@ pub(crate) fn frame(request: &mut Request<RequestBody>) -> Result<(), Error> {
         }
         _ => {}
     }
+    if request.body().0.is_none() && !is_chunked && says_when_empty(request.method()) {
+        request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     Ok(())
+}
+
+/// Whether a request without a body says that it has none: where its method would lead to expect one, it should (RFC 9110,
+/// section 8.6). hyper says it of no empty one.
+pub(crate) fn says_when_empty(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
 /// Whether its body can be sent to a peer that knows no chunks.

@@ -152,13 +152,13 @@ impl Pool {
 
     /// Sends a request with an absolute URI and waits for the head of its response.
     ///
-    /// *Its length.* A body whose size is known gets its `Content-Length`. A field of the caller's own that says something
-    /// else is refused: the server would wait for the rest, or take it for another request. A stream that turns out to be
-    /// longer or shorter than that fails with [`ErrorKind::RequestBody`]; longer only where that is known by the time its
-    /// last byte is sent, for its end is not waited for. One whose size is not known
-    /// is sent in chunks, whatever the method, unless such a field says how long it is. HTTP/1.0 has no chunks: a
-    /// connection whose peer has answered in HTTP/1.0 does not get such a request, which goes out over another, as if
-    /// the connection had ended.
+    /// *Its length.* A body whose size is known gets its `Content-Length`, also one that is empty, with POST, PUT and PATCH.
+    /// A field of the caller's own that says something else is refused: the server would wait for the rest, or take it for
+    /// another request. A stream that turns out to be longer or shorter fails with [`ErrorKind::RequestBody`]; longer only
+    /// where that is known as its last declared byte is given, for its end is not waited for. A body whose size is not known
+    /// is sent in chunks, whatever the method, unless such a field says how long it is. HTTP/1.0 has no chunks: a connection
+    /// whose peer has answered in HTTP/1.0 does not get such a request, which goes out over another, as if the connection
+    /// had ended.
     ///
     /// *Its version.* It is sent as HTTP/1.1, whatever version it carries: in a proxy that says how it came.
     ///

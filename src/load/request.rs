@@ -1,11 +1,11 @@
 //! [`Template`]: the plan's request, made ready to be sent again and again.
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, Uri};
 
 use super::Refusal;
-use crate::body::RequestBody;
+use crate::body::{self, RequestBody};
 use crate::origin::{Origin, origin_form};
 use crate::plan::Target;
 
@@ -44,7 +44,7 @@ impl Template {
             let text = "the Connection field is what the arms differ in: leave it out";
             return Err(Refusal::Usage(text.into()));
         }
-        for framing in [http::header::CONTENT_LENGTH, http::header::TRANSFER_ENCODING] {
+        for framing in [CONTENT_LENGTH, TRANSFER_ENCODING] {
             if headers.contains_key(&framing) {
                 return Err(Refusal::Usage(format!(
                     "the {framing} field follows from the body (-d): leave it out"
@@ -56,6 +56,9 @@ impl Template {
         }
         if !headers.contains_key(HOST) {
             headers.insert(HOST, origin.host_header());
+        }
+        if target.body.is_empty() && body::says_when_empty(&method) {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         let fields = headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         Ok(Template { origin, method, path: origin_form(&uri), fields, body: target.body.clone().into() })

@@ -164,6 +164,38 @@ async fn a_body_that_is_as_long_as_it_says_is_sent_whole_whether_or_not_its_end_
     }
 }
 
+#[tokio::test]
+async fn a_method_that_leads_to_expect_a_body_says_that_there_is_none() {
+    let peer = answering(HI);
+    let pool = impatient();
+    let said = |request: Vec<u8>| {
+        let text = String::from_utf8(request).expect("text");
+        text.lines().filter_map(|line| line.strip_prefix("content-length: ")).map(String::from).collect()
+    };
+    for (method, length) in [
+        (Method::POST, &["0"][..]),
+        (Method::PUT, &["0"]),
+        (Method::PATCH, &["0"]),
+        (Method::GET, &[]),
+        (Method::DELETE, &[]),
+        (Method::OPTIONS, &[]),
+    ] {
+        let none = Saying { length: Some(0), parts: VecDeque::new() };
+        for body in [RequestBody::empty(), "".into(), RequestBody::new(none)] {
+            send(&pool, request(method.clone(), &url(peer.addr()), body)).await.expect("a response");
+            let request = peer.received().pop().expect("a request").request;
+            let said: Vec<String> = said(request);
+            assert_eq!(said, length, "{method}");
+        }
+    }
+    // The caller's own words stay.
+    let mut own = request(Method::POST, &url(peer.addr()), RequestBody::empty());
+    own.headers_mut().insert(CONTENT_LENGTH, 0.into());
+    send(&pool, own).await.expect("a response");
+    let said: Vec<String> = said(peer.received().pop().expect("a request").request);
+    assert_eq!(said, ["0"]);
+}
+
 /// A peer whose first connection answers everything in HTTP/1.0, and all others one stream in chunks.
 fn old_at_first() -> Scripted {
     Scripted::start(|conn| match conn.number() {
