@@ -15,6 +15,8 @@ pub struct Limit {
     pub expected: f64,
     /// Beyond this a run is worse than the baseline's scatter explains, with false alarms at the level that was asked for.
     pub limit: f64,
+    /// Which way that is.
+    pub more_is_worse: bool,
     /// The smallest change for the worse, as a fraction, that this baseline sees but for [`MISSES`](super::MISSES) of
     /// the runs that have it.
     pub detectable: f64,
@@ -83,18 +85,18 @@ pub fn limit(baseline: &[f64], more_is_worse: bool, level: f64) -> Result<Limit,
     let limit = if more_is_worse { mean + reach } else { mean - reach };
     // So that a new run of that size lies beyond the limit nearly always, it scatters too.
     let sure = reach + planner::nearly_always() * variance.sqrt();
-    Ok(Limit { expected: mean.exp(), limit: limit.exp(), detectable: sure.exp_m1(), runs })
+    Ok(Limit { expected: mean.exp(), limit: limit.exp(), more_is_worse, detectable: sure.exp_m1(), runs })
 }
 
 impl Limit {
     /// Whether `value` is beyond the limit.
     pub fn is_exceeded_by(&self, value: f64) -> bool {
-        if self.limit >= self.expected { value > self.limit } else { value < self.limit }
+        if self.more_is_worse { value > self.limit } else { value < self.limit }
     }
 
     /// By how much `value` is worse than the middle of the baseline, as a fraction.
     pub fn worse(&self, value: f64) -> f64 {
-        (if self.limit >= self.expected { value / self.expected } else { self.expected / value }) - 1.0
+        (if self.more_is_worse { value / self.expected } else { self.expected / value }) - 1.0
     }
 
     /// How far `value` is from the middle of the baseline, what the baseline could see, and the verdict.
@@ -135,6 +137,13 @@ mod tests {
         assert!(
             found.sentence("requests/s", 900.0, Verdict::Regressed).contains("worse than the middle of 10")
         );
+    }
+
+    #[test]
+    fn a_baseline_without_any_scatter_knows_which_way_is_worse() {
+        let found = limit(&[1000.0; 10], false, FALSE_ALARMS).unwrap();
+        assert!(found.is_exceeded_by(900.0) && !found.is_exceeded_by(2000.0));
+        assert!((found.worse(500.0) - 1.0).abs() < 1e-9);
     }
 
     #[test]

@@ -92,7 +92,11 @@ fn alone(measurement: &Measurement, arm: &ArmSummary) -> String {
         let told = parts.into_iter().filter(|(_, _, q)| points.reaches(*q));
         told.map(|(what, least, q)| format!(", {what} {}", within(least, q))).collect()
     });
-    format!("{} answers/s with {load}{times}; {failures}.", three_digits(arm.requests_per_s))
+    let rate = match arm.requests_per_s {
+        0.0 => "No answer within the window".to_owned(),
+        rate => format!("{} answers/s", three_digits(rate)),
+    };
+    format!("{rate} with {load}{times}; {failures}.")
 }
 
 /// Between which rates the highest lies that holds a goal.
@@ -388,6 +392,27 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("%) against a resumed one."), "{text}");
+    }
+
+    #[test]
+    fn a_time_among_those_that_had_no_answer_is_that_or_more() {
+        let mut measurement = samples::run(1, 500).arm("on", 1.0).measurement();
+        let slot = &mut measurement.slots[0];
+        (slot.completed, slot.answered_within) = (480, Some(480));
+        slot.errors.insert("timeout".into(), 20);
+        let text = said(&measurement);
+        let (half, rest) = text.split_once(", 99 % within").expect("a sentence");
+        assert!(half.contains("half of them within") && !half.contains("or more"), "{text}");
+        assert!(
+            rest.matches("or more").count() == 2 && rest.contains("20 of 500 requests failed (4 %)"),
+            "{text}"
+        );
+        measurement.slots[0].answered_within = Some(0);
+        assert!(
+            said(&measurement).starts_with("No answer within the window with "),
+            "{}",
+            said(&measurement)
+        );
     }
 
     #[test]

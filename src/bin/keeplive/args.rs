@@ -128,7 +128,7 @@ pub(crate) struct LoadArgs {
     /// How long to measure [unit: s, or with a suffix: ms, s, m]
     #[arg(short = 'z', long, default_value = "10s", value_name = "TIME", value_parser = duration)]
     pub(crate) duration: Duration,
-    /// How many requests to measure, instead of a duration
+    /// How many requests to measure, instead of a duration; in an open loop they are due within N / RATE
     #[arg(short = 'n', long, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) requests: Option<u64>,
     /// Open loop: requests per second [default: closed loop]
