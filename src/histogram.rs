@@ -83,6 +83,11 @@ impl Histogram {
         self.overflow += other.overflow;
     }
 
+    /// So many of them as a share.
+    pub(crate) fn share_of(&self, n: u64) -> f64 {
+        (n as f64 / self.len().max(1) as f64).min(1.0)
+    }
+
     /// How many durations were counted.
     pub fn len(&self) -> u64 {
         self.counts.len()

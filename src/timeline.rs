@@ -53,7 +53,7 @@ impl Interval {
     /// Whether the share `q` of its response times lies within one that is known only to be at least so long: requests that
     /// had no answer when their time was up are among them.
     pub(crate) fn is_at_least(&self, q: f64) -> bool {
-        q * self.response.len() as f64 > self.completed as f64
+        q > self.response.share_of(self.completed)
     }
 
     /// Adds another account of the same time.

@@ -87,7 +87,7 @@ impl Quantiles {
     pub fn of(histogram: &Histogram, answers: u64) -> Option<Quantiles> {
         Some(Quantiles {
             count: histogram.len(),
-            answered: (answers as f64 / histogram.len().max(1) as f64).min(1.0),
+            answered: histogram.share_of(answers),
             p50: histogram.quantile(0.5)?,
             p90: histogram.quantile(0.9)?,
             p99: histogram.quantile(0.99)?,
@@ -99,6 +99,7 @@ impl Quantiles {
 
     /// Whether at least one of the times lies beyond the share `q`, so that it is more than another name for the largest.
     pub fn reaches(&self, q: f64) -> bool {
+        // A little less than one: 1 - q is no exact number.
         q == 1.0 || (1.0 - q) * self.count as f64 >= 0.999
     }
 

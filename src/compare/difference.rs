@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::arm::Quantiles;
 use super::visits::Visits;
 use super::{CONFIDENCE, saved_share};
 use crate::estimate::{Interval, hodges_lehmann, paired_log_ratios, rounds_needed};
@@ -270,9 +269,9 @@ fn difference(
 /// The arm whose quantile lies among requests that had no answer, so that nobody knows it.
 fn unended<'a>(metric: Metric, arms: [&'a Visits<'_>; 2]) -> Option<&'a str> {
     let (q, _) = metric.quantile()?;
-    let total = |visits: &Visits<'_>| Quantiles::of(&visits.total.response, visits.total.completed);
-    let is_one = |visits: &&Visits<'_>| total(visits).is_some_and(|points| points.is_at_least(q));
-    arms.into_iter().find(is_one).map(|visits| visits.arm.name.as_str())
+    let is_beyond = |Slot { response, completed, .. }: &Slot| q > response.share_of(*completed);
+    let arm = arms.into_iter().find(|visits| !visits.total.response.is_empty() && is_beyond(&visits.total));
+    arm.map(|visits| visits.arm.name.as_str())
 }
 
 struct Found {

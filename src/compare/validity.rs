@@ -339,7 +339,7 @@ impl Reasons {
 
     /// Each thread has a queue of its own, and it is longer than its share of one queue for all.
     fn threads(&mut self, threads: usize, facts: &ArmFacts) {
-        if threads > 1 && facts.blocked.is_some_and(|blocked| blocked > BLOCKED_NOTE) {
+        if threads > 1 && facts.waits().is_some() {
             self.note(format!(
                 "each of the {threads} threads has its own part of the connections, for which requests of arm `{}` waited \
                  while others may have been free: with --threads 1 they wait less",

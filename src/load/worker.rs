@@ -285,11 +285,7 @@ impl Worker {
             }
         }
         // What was due last is still to be worked on, and counts as much as what was due first.
-        while clock::now() < end && !self.is_stopped() {
-            let now = timer.wait_until(end.min(clock::now() + GLANCE)).await?;
-            self.glance(now);
-        }
-        Ok(())
+        self.let_them_run(timer).await
     }
 
     fn issue(&self, ticket: Ticket) {

@@ -11,6 +11,7 @@ use keeplive::{
 };
 use tokio::sync::Semaphore;
 
+use super::stale::Troublemaker;
 use super::{HI, assert_nothing_is_lost, get, id, origin, pool, send, url};
 use crate::support::gate::Gate;
 use crate::support::scripted::{Conn, Scripted};
@@ -101,26 +102,14 @@ impl Drop for Midway {
 
 /// What meets this method on a used connection that is reset between the look at it and the write; and what its peer received.
 async fn reset_midway(policy: RetryPolicy, method: Method) -> (Result<Exchange, Error>, usize) {
-    let (go, gone) = (Gate::default(), Gate::default());
-    let (may_go, has_gone) = (go.clone(), gone.clone());
-    let peer = Scripted::start(move |conn| {
-        conn.read_request();
-        conn.write(HI);
-        if conn.number() == 1 {
-            may_go.wait();
-            conn.reset();
-            has_gone.open();
-        }
-    });
+    let it = Arc::new(Troublemaker::start(Conn::reset));
     let pool = pool(PoolConfig::default().retry(policy));
-    let mut request = with_method(method, &url(peer.addr()));
-    request.extensions_mut().insert(Midway(Arc::new(move || {
-        go.open();
-        gone.wait();
-    })));
+    let mut request = with_method(method, &it.url());
+    let trouble = Arc::clone(&it);
+    request.extensions_mut().insert(Midway(Arc::new(move || trouble.make_trouble_behind_our_back())));
     let outcome = second(&pool, request).await;
     assert_nothing_is_lost(&pool);
-    (outcome, peer.received().len())
+    (outcome, it.peer.received().len())
 }
 
 #[tokio::test]
@@ -268,30 +257,16 @@ async fn a_policy_may_forbid_what_is_safe_and_allow_what_the_pool_cannot_know() 
 
 #[tokio::test]
 async fn a_retry_does_not_end_the_connection_that_it_is_sent_on() {
-    let (go, gone) = (Gate::default(), Gate::default());
-    let (may_go, has_gone) = (go.clone(), gone.clone());
-    let peer = Scripted::start(move |conn| {
-        conn.read_request();
-        conn.write(HI);
-        if conn.number() == 1 {
-            may_go.wait();
-            conn.close();
-            has_gone.open();
-        }
-        while conn.read_request().is_some() {
-            conn.write(HI);
-        }
-    });
+    let it = Troublemaker::start(Conn::close);
     let pool = pool(PoolConfig::default().max_exchanges(Some(2)));
-    get(&pool, &url(peer.addr())).await;
-    go.open();
-    gone.wait();
+    get(&pool, &it.url()).await;
+    it.make_trouble_behind_our_back();
     // It would have been the last on the connection that had ended.
-    let again = get(&pool, &url(peer.addr())).await;
+    let again = get(&pool, &it.url()).await;
     assert_eq!((id(&again), kinds(&again.retries)), (2, vec![ErrorKind::NotSent]));
-    assert_eq!(get(&pool, &url(peer.addr())).await.nth, 2);
+    assert_eq!(get(&pool, &it.url()).await.nth, 2);
     let says_close =
-        |nth: usize| String::from_utf8_lossy(&peer.received()[nth].request).contains("connection: close");
+        |nth: usize| String::from_utf8_lossy(&it.peer.received()[nth].request).contains("connection: close");
     assert_eq!([1, 2].map(says_close), [false, true]);
 }
 

@@ -22,14 +22,14 @@ use crate::support::soon;
 const POISON: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
 
 /// A peer that makes trouble on its first connection, after the first answer, when it is told to.
-struct Troublemaker {
-    peer: Scripted,
+pub(super) struct Troublemaker {
+    pub(super) peer: Scripted,
     go: Gate,
     done: Gate,
 }
 
 impl Troublemaker {
-    fn start(trouble: impl Fn(&mut Conn) + Send + Sync + 'static) -> Troublemaker {
+    pub(super) fn start(trouble: impl Fn(&mut Conn) + Send + Sync + 'static) -> Troublemaker {
         let (go, done) = (Gate::default(), Gate::default());
         let (gone, has_done) = (go.clone(), done.clone());
         let peer = Scripted::start(move |conn| {
@@ -47,12 +47,12 @@ impl Troublemaker {
         Troublemaker { peer, go, done }
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         url(self.peer.addr())
     }
 
     /// The trouble is in our kernel when this returns, and our reactor has not run.
-    fn make_trouble_behind_our_back(&self) {
+    pub(super) fn make_trouble_behind_our_back(&self) {
         self.go.open();
         self.done.wait();
     }
