@@ -723,6 +723,9 @@ fn check(plan: &Plan, load: Load, warms_up: bool) -> Result<(), Refusal> {
         Load::Rate(rate, _) if !(MIN_RATE..=MAX_RATE).contains(&rate) => {
             usage("--rate must lie between 0.001 and 1000000 requests per second")
         }
+        _ if plan.search.as_ref().is_some_and(|search| search.look.is_zero()) => {
+            usage("--look is 0: give a duration such as 2s")
+        }
         _ if plan.slot.is_zero() => {
             let option = if plan.arms.len() == 1 { "--duration" } else { "--slot" };
             usage(&format!("{option} is 0: give a duration such as 500ms"))

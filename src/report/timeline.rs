@@ -1,7 +1,7 @@
 //! A time line as text: one row of bars for each thing that changes, with its least and its most.
 
 use super::plot::LEVELS;
-use super::units::{count, time};
+use super::units::{count, time_or_more};
 use super::wrap::length;
 use crate::timeline::{Interval, Timeline};
 use std::time::Duration;
@@ -16,12 +16,23 @@ pub(super) fn lines(line: &Timeline, width: usize) -> Vec<String> {
     let counts = |of: fn(&Interval) -> u64| -> Vec<Option<f64>> {
         intervals.iter().map(|interval| Some(of(interval) as f64)).collect()
     };
-    let as_time = |ns: f64| time(Duration::from_nanos(ns as u64));
+    // The longest of a row is marked where it is of an interval in which so many had no answer.
+    let as_time = |q: f64, of: &[Option<f64>]| {
+        let most = of.iter().flatten().copied().fold(0.0, f64::max);
+        let is_bound = |(one, ns): (&Interval, &Option<f64>)| *ns == Some(most) && one.is_at_least(q);
+        let is_at_least = intervals.iter().zip(of).any(is_bound);
+        move |ns: f64| time_or_more(Duration::from_nanos(ns as u64), is_at_least && ns == most)
+    };
     let as_count = |n: f64| count(n as u64);
+    let (p50, p99) = (
+        durations(|interval| interval.response.quantile(0.5)),
+        durations(|interval| interval.response.quantile(0.99)),
+    );
+    let (as_p50, as_p99) = (as_time(0.5, &p50), as_time(0.99, &p99));
     let rows = [
         ("due", counts(|interval| interval.scheduled), &as_count as &dyn Fn(f64) -> String),
-        ("p50", durations(|interval| interval.response.quantile(0.5)), &as_time),
-        ("p99", durations(|interval| interval.response.quantile(0.99)), &as_time),
+        ("p50", p50, &as_p50),
+        ("p99", p99, &as_p99),
         ("failed", counts(|interval| interval.failed), &as_count),
         ("opened", counts(|interval| interval.opened), &as_count),
     ];
@@ -68,7 +79,7 @@ mod tests {
         let mut line = Timeline::over(Duration::from_secs(100)).unwrap();
         for second in 0..100 {
             let interval = line.at(Duration::from_secs(second));
-            interval.scheduled = 50;
+            (interval.scheduled, interval.completed) = (50, 1);
             interval.response.record(Duration::from_millis(if second == 40 { 800 } else { 100 }));
         }
         let rows = lines(&line, 80);
@@ -77,5 +88,8 @@ mod tests {
         assert_eq!(rows[2].matches('█').count(), 1, "{}", rows[2]);
         assert!(rows[2].ends_with("100 ms to 800 ms") || rows[2].contains(" to 8"), "{}", rows[2]);
         assert!(rows[0].ends_with(" 50"), "{}", rows[0]);
+        line.at(Duration::from_secs(40)).completed = 0;
+        let unanswered = lines(&line, 80);
+        assert!(unanswered[2].contains(" to ≥ 8") && unanswered[2].chars().count() <= 80, "{unanswered:#?}");
     }
 }

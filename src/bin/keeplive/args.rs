@@ -147,7 +147,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, default_value = "2s", value_name = "TIME", value_parser = duration, requires = "search")]
     pub(crate) look: Duration,
     /// Closed loop: the pause of a connection after each response, TIME or exp:TIME for exponential ones of that mean
-    /// [default: none]
+    /// [unit: s, or with a suffix; default: none]
     #[arg(long, value_name = "TIME", conflicts_with_all = ["rate", "stage"])]
     pub(crate) think: Option<Think>,
     /// How arrivals of the open loop are spaced [default: poisson]

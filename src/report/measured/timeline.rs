@@ -12,7 +12,7 @@ use crate::report::chart::{
 };
 use crate::report::html::Figure;
 use crate::report::table::Table;
-use crate::report::units::{count, three_digits, time};
+use crate::report::units::{count, three_digits, time, time_or_more};
 use crate::timeline::Timeline;
 
 /// One arm over a stretch of time.
@@ -24,6 +24,8 @@ struct Point {
     failed_per_s: f64,
     p50_ns: Option<f64>,
     p99_ns: Option<f64>,
+    /// The share below which a quantile is known, and beyond which it is at least what is said.
+    known: f64,
 }
 
 impl Point {
@@ -32,7 +34,7 @@ impl Point {
         (at_s, length_s): (f64, f64),
         completed: u64,
         failed: u64,
-        response: &Histogram,
+        (response, known): (&Histogram, f64),
     ) -> Point {
         let length_s = length_s.max(1e-9);
         let quantile = |q| response.quantile(q).map(|time| time.as_nanos() as f64);
@@ -43,6 +45,7 @@ impl Point {
             failed_per_s: failed as f64 / length_s,
             p50_ns: quantile(0.5),
             p99_ns: quantile(0.99),
+            known,
         }
     }
 }
@@ -107,7 +110,9 @@ fn points(measurement: &Measurement) -> Vec<Point> {
     let point = |slot: &Slot| {
         let at_s = slot.start_unix_ns.saturating_sub(begin) as f64 / 1e9 + washout_s;
         let stretch = (at_s, slot.duration.as_secs_f64());
-        Some(Point::new(place(slot)?, stretch, slot.completed, slot.failed(), &slot.response))
+        let Slot { response, completed, .. } = slot;
+        let times = (response, response.share_of(*completed));
+        Some(Point::new(place(slot)?, stretch, *completed, slot.failed(), times))
     };
     measurement.slots.iter().filter_map(point).collect()
 }
@@ -122,7 +127,8 @@ fn intervals(line: &Timeline, whole_s: f64) -> Vec<Point> {
     all.filter(|((_, length_s), _)| *length_s > each_s / 10.0)
         .map(|(stretch, one)| {
             let answered = if counts_answers { one.answered } else { one.completed };
-            Point::new(0, stretch, answered, one.failed, &one.response)
+            let times = (&one.response, one.response.share_of(one.completed));
+            Point::new(0, stretch, answered, one.failed, times)
         })
         .collect()
 }
@@ -199,13 +205,22 @@ fn seconds(axis: &Axis) -> Vec<(f64, String)> {
 fn table(measurement: &Measurement, points: &[Point]) -> Markup {
     let names = ["arm", "p50", "p99", "answers/s", "failed"].map(str::to_owned);
     let mut table = Table::new("At", names);
-    let ns = |value: Option<f64>| {
-        value.map_or_else(|| "–".into(), |ns| time(std::time::Duration::from_nanos(ns as u64)))
+    let ns = |value: Option<f64>, is_at_least: bool| {
+        value.map_or_else(
+            || "–".into(),
+            |ns| time_or_more(std::time::Duration::from_nanos(ns as u64), is_at_least),
+        )
     };
     for point in points {
         let arm = measurement.plan.arms.get(point.arm).map_or_else(String::new, |arm| arm.name.clone());
         let failed = count(point.failed_per_s.round() as u64);
-        let row = [arm, ns(point.p50_ns), ns(point.p99_ns), three_digits(point.answers_per_s), failed];
+        let row = [
+            arm,
+            ns(point.p50_ns, 0.5 > point.known),
+            ns(point.p99_ns, 0.99 > point.known),
+            three_digits(point.answers_per_s),
+            failed,
+        ];
         table.row(&format!("{} s", number((point.at_s * 10.0).round() / 10.0)), row);
     }
     table.bare()

@@ -133,14 +133,17 @@ fn who_asks_for_five_requests_gets_five_and_the_first_looks_four() {
 }
 
 #[test]
-fn a_number_of_requests_that_takes_more_than_a_lifetime_is_refused() {
-    let output = program()
-        .args(["load", "http://127.0.0.1:1/", "--no-save", "-r", "1", "-n", "10000000000000000000"])
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(stderr.contains("more than 31 years"), "{stderr}");
+fn what_would_measure_for_a_lifetime_or_not_at_all_is_refused() {
+    for (words, cure) in [
+        (["-r", "1", "-n", "10000000000000000000"], "more than 31 years"),
+        (["--search", "p99<5ms", "--look", "0"], "--look is 0: give a duration such as 2s"),
+    ] {
+        let output =
+            program().args(["load", "http://127.0.0.1:1/", "--no-save"]).args(words).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(cure), "{stderr}");
+    }
 }
 
 #[test]
