@@ -18,6 +18,8 @@
 mod alarm;
 mod clock;
 #[cfg(feature = "load")]
+mod pauses;
+#[cfg(feature = "load")]
 mod timer;
 
 mod body;

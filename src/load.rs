@@ -16,7 +16,6 @@ pub(crate) mod first_look;
 mod highest;
 pub mod live;
 mod network;
-mod pauses;
 mod processes;
 mod purity;
 mod ready;

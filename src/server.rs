@@ -32,6 +32,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{error, fmt, io};
 
+use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -40,10 +41,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::HandshakeKind;
 
 pub use self::behaviour::Behaviour;
-use self::conversation::{Conversation, wait};
+use self::conversation::Conversation;
 pub use self::profile::{IdleEnd, Profile};
 pub use self::tls::{Certificate, ServerTls, TlsVersions};
 use self::truth::Truth;
+use crate::pauses::Pauses;
+use crate::timer::Timer;
 
 /// Connections that may wait to be accepted. The usual 128 overflows when an experiment without keep-alive opens a
 /// burst, and each overflow costs a client a whole second of SYN retransmission that is not the server's answer time.
@@ -99,7 +102,8 @@ impl Server {
         let address = listener.local_addr().map_err(|error| ServerError::Listen(self.address, error))?;
         let profiles = self.behaviour.profiles();
         let truth = (!profiles.is_empty()).then(|| Truth::new(profiles));
-        let origin = Arc::new(Origin { behaviour: self.behaviour, tallies: Tallies::default(), truth });
+        let (tallies, pauses) = (Tallies::default(), Arc::default());
+        let origin = Arc::new(Origin { behaviour: self.behaviour, tallies, truth, pauses });
         let acceptor = tls.as_ref().map(|identity| identity.acceptor.clone());
         let thread = Thread::start(listener, acceptor, Arc::clone(&origin)).map_err(ServerError::Thread)?;
         Ok(Running { address, certificate: tls.map(|identity| identity.certificate_pem), origin, thread })
@@ -140,6 +144,13 @@ impl Running {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.origin.tallies.counts()
+    }
+
+    /// What it did to each request, the first million of them: the CSV that is asked for at `/__truth/log`. `None` without
+    /// a profile.
+    #[must_use]
+    pub fn log(&self) -> Option<Bytes> {
+        self.origin.truth.as_ref().map(Truth::log)
     }
 
     /// The processor time that the server's thread has used, or `None` when it could not be asked.
@@ -215,6 +226,8 @@ struct Origin {
     tallies: Tallies,
     /// Kept only for a server with profiles: it costs a lock per request.
     truth: Option<Truth>,
+    /// Every delay that the behaviour asks for.
+    pauses: Arc<Pauses>,
 }
 
 /// The living form of [`Counts`]. Each number stands for itself, so relaxed order is enough.
@@ -310,8 +323,11 @@ fn serve(
         Err(error) => return tell(ready, Err(error)),
     };
     runtime.block_on(async {
-        match TcpListener::from_std(listener) {
-            Ok(listener) => drop(tokio::spawn(accept(listener, tls, Arc::clone(origin)))),
+        match TcpListener::from_std(listener).and_then(|listener| Ok((listener, Timer::new()?))) {
+            Ok((listener, timer)) => {
+                drop(tokio::spawn(keep_time(timer, Arc::clone(&origin.pauses))));
+                drop(tokio::spawn(accept(listener, tls, Arc::clone(origin))));
+            }
             Err(error) => return tell(ready, Err(error)),
         }
         tell(ready, Ok(()));
@@ -319,6 +335,13 @@ fn serve(
             tell(&answer, thread_cpu_time());
         }
     });
+}
+
+/// As long as the server lives. A timer that worked once fails no more.
+async fn keep_time(timer: Timer, pauses: Arc<Pauses>) {
+    while pauses.keep(&timer).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// Whoever asked may have given up waiting; then nobody needs to know.
@@ -379,7 +402,7 @@ async fn welcome(stream: TcpStream, tls: Option<TlsAcceptor>, conversation: Conv
     let writes_twice = behaviour.asks(|profile| matches!(profile, Profile::TwoWrite(_)).then_some(()));
     let _ = stream.set_nodelay(writes_twice.is_none());
     if let Some(delay) = accepts_late {
-        wait(delay).await;
+        conversation.origin().pauses.last(delay).await;
     }
     if conversation.is_to_be_reset() {
         // Only a close reads this option: from now on, however the connection ends, it ends with a reset.
@@ -387,7 +410,7 @@ async fn welcome(stream: TcpStream, tls: Option<TlsAcceptor>, conversation: Conv
     }
     let Some(tls) = tls else { return conversation.hold(stream).await };
     if let Some(delay) = costs {
-        wait(delay).await;
+        conversation.origin().pauses.last(delay).await;
     }
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await else { return };
     if let Some(kind) = stream.get_ref().1.handshake_kind() {

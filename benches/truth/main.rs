@@ -2,22 +2,26 @@
 //! costs. The truth is the closed form at each instant of the schedule, begun when the server's log says that the first
 //! counted request arrived; under drawn arrivals it is what the log says was held.
 //!
-//! A quantile passes within 5 % or 0.5 ms of the true values at ranks q ± 0.2 %, one request of the five hundred from one stall to the next:
-//! where the truth jumps at the quantile itself, one request more or less in the wait is another answer. The mean passes
-//! within 5 % or 0.5 ms, the count within 0.1 % of what was scheduled (of what the server answered, where a tool sets its
-//! own pace). Under Poisson arrivals the mean must also be that of M/D/1 by the closed form, give or take what sampling
-//! makes of runs of that length. What a tool does not tell it has not passed.
+//! The count passes within 0.1 % of what was scheduled (of what the server answered, where a tool sets its own pace), the
+//! mean within 5 % or 0.5 ms of the true one. A quantile passes within 5 % or 0.5 ms of the true values at ranks q ± 0.1 %,
+//! for who may count a thousandth more or less may rank as much: P2's p50 lies where the truth begins to climb, by twenty
+//! milliseconds for each thousandth. Under Poisson arrivals the mean must also be that of M/D/1 by the closed form, give or
+//! take what sampling makes of runs of that length. What a tool does not tell it has not passed.
 //!
 //! Below keeplive's own row stands what the server's log says of the same requests, from their arrival until they were
 //! answered. The closed form is of a server that answers what a stall has gathered in no time; where the log shows that it
 //! held requests for longer, up to that is right, too, and less than the closed form never is. A late sender is excused by
-//! neither. (The schedules of the other tools are not known, so they have the closed form alone; a closed loop also
-//! saturates the server where it is fast.)
+//! neither. (The schedules of the other tools are not known, so on kept connections they have the closed form alone; a
+//! closed loop also saturates the server where it is fast.)
 //!
 //! It would catch: latencies that leave out the wait before a request could be sent, requests that are lost at the end,
 //! "corrections" that invent samples, arrivals that are not what was asked for, and handshakes outside the clock.
 //!
-//! `cargo bench --bench truth` takes about ten minutes with wrk, ab and h2load, and writes results/DATE-COMMIT/truth.txt.
+//! What a shared machine does to a request can only make it later. So who misses by less than 10 ms, and upward, is run
+//! again, up to three times in all, and the best of his runs counts: no machine's luck hides a stall.
+//!
+//! `cargo bench --bench truth` takes half an hour with wrk, ab, h2load, hey and oha, and writes
+//! results/DATE-COMMIT/truth.txt.
 //! Names of cases (`P3`) or tools (`wrk`) choose among them; then it only prints.
 
 #[allow(dead_code, reason = "the other benches need more of it")]
@@ -25,19 +29,19 @@
 mod results;
 
 mod cases;
+mod row;
 mod score;
 mod tools;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 use keeplive::measurement::Measurement;
 use keeplive::server::{Behaviour, Profile, Running, Server, ServerTls};
 
 use cases::{CASES, Case, Source, queue_mean};
+use row::{Row, best};
 use score::{QUANTILES, Score, Truth, matrix};
 use tools::{Ask, OTHERS, Told, Tool};
 
@@ -45,8 +49,10 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_keeplive");
 
 /// Said in the file, too.
 const RULE: &str = "\
-A quantile passes within 5 % or 0.5 ms of the true values at ranks q +- 0.2 %, the mean within 5 % or 0.5 ms, the
-count within 0.1 %; of keeplive's requests also what lies between that and the server's log of them. \"told! of true\" is a miss, \"-\" is not told.";
+A quantile passes within 5 % or 0.5 ms of the true values at ranks q +- 0.1 %, the mean within 5 % or 0.5 ms, the
+count within 0.1 %; also what lies between that and the server's log, where its requests are known to be the same ones.
+Who misses by less than 10 ms, and upward, may try again, three times in all.
+\"told! of true\" is a miss, \"-\" is not told.";
 
 const LEGEND: &str = "\
 FAIL: what is wrong, and in brackets what is not told; n/a: the tool cannot do what the case asks.";
@@ -79,17 +85,19 @@ fn main() {
     let mut rows = Vec::new();
     for case in CASES.iter().filter(|case| !any_case || named(case.name)) {
         let mut cells = Vec::new();
-        let mut row = |(lines, cell): (String, String)| {
+        let head = format!("\n{} {}\n", case.name, case.profiles.join(" "));
+        print!("{head}");
+        text += &head;
+        let mut row = |Row { lines, cell, .. }: Row| {
             print!("{lines}");
             text += &lines;
-            cells.extend((!cell.is_empty()).then_some(cell));
+            cells.push(cell);
         };
-        row((format!("\n{} {}\n", case.name, case.profiles.join(" ")), String::new()));
         if keeplive_too {
-            row(keeplive(case));
+            row(best(|| keeplive(case)));
         }
         for tool in &others {
-            row(other(case, tool));
+            row(best(|| other(case, tool)));
         }
         rows.push((case.name, cells));
     }
@@ -110,7 +118,7 @@ fn serving(case: &Case) -> Running {
     server.start().expect("a free port of the loopback")
 }
 
-fn keeplive(case: &Case) -> (String, String) {
+fn keeplive(case: &Case) -> Row {
     let server = serving(case);
     let folder = tempfile::tempdir().expect("a folder for the result");
     let arrivals = if case.poisson { "poisson" } else { "constant" };
@@ -132,7 +140,8 @@ fn keeplive(case: &Case) -> (String, String) {
         .expect("keeplive starts");
     let file = fs::read_dir(folder.path()).expect("it is there").next();
     let Some(Ok(file)) = file else {
-        return (format!("  keeplive   FAIL no result ({status})\n    keeplive {line}\n"), "FAIL".into());
+        let lines = format!("  keeplive   FAIL no result ({status})\n    keeplive {line}\n");
+        return Row { lines, cell: "FAIL".into(), misses: usize::MAX, near: false };
     };
     let slot = Measurement::load(&file.path()).expect("a result").slots.swap_remove(0);
     let at = |q| slot.response.quantile(q).map(|duration| duration.as_secs_f64() * 1e3);
@@ -145,22 +154,25 @@ fn keeplive(case: &Case) -> (String, String) {
         mean: slot.response.mean().map(|duration| duration.as_secs_f64() * 1e3),
     };
     let scheduled = if case.poisson { slot.scheduled } else { case.rate * case.seconds };
-    let log = log(case, &server, scheduled);
+    let log = log(&server, scheduled);
     let truth = truth(case, &log, scheduled);
     let logged = logged(case, &log);
     // A run that the program itself refuses (exit code 4) is neither right nor wrong about the server.
-    let refused = if status.code() == Some(4) { " (refused as INVALID)" } else { "" };
+    let is_refused = status.code() == Some(4);
+    let refused = if is_refused { " (refused as INVALID)" } else { "" };
     let score = Score::of(&told, &truth, logged.as_ref(), mean(case), scheduled);
     let logged = logged.map_or(String::new(), |logged| by_the_log(&logged));
     let lag = |q| slot.lag.quantile(q).unwrap_or_default().as_secs_f64() * 1e6;
     if let Source::Lateness(most) = case.truth {
-        let cell = if lag(0.99) <= most { "PASS" } else { "FAIL" };
+        let in_time = lag(0.99) <= most;
+        let cell = if in_time { "PASS" } else { "FAIL" };
         let lines = format!(
             "  keeplive   {cell}  sent late by p50 {:.0} us, p99 {:.0} us of at most {most:.0}{refused}\n    keeplive {line}\n",
             lag(0.5),
             lag(0.99)
         );
-        return (lines, cell.to_owned() + refused);
+        let misses = usize::from(!in_time) + usize::from(is_refused);
+        return Row { lines, cell: cell.to_owned() + refused, misses, near: misses > 0 };
     }
     let lines = format!(
         "  keeplive   {}{refused}\n{}    lag p50 {:.0} p99 {:.0} us\n    keeplive {line}{}\n",
@@ -170,32 +182,34 @@ fn keeplive(case: &Case) -> (String, String) {
         lag(0.99),
         if status.success() { String::new() } else { format!(" ({status})") },
     );
-    (lines, score.cell() + refused)
+    let misses = score.misses() + usize::from(is_refused);
+    Row { lines, cell: score.cell() + refused, misses, near: is_refused || score.is_near() }
 }
 
-fn other(case: &Case, tool: &Tool) -> (String, String) {
+fn other(case: &Case, tool: &Tool) -> Row {
     let server = serving(case);
     let Case { rate, seconds, connections, keep_alive, .. } = *case;
     let url = server.url();
     if let Source::Lateness(_) = case.truth {
-        return (format!("  {:<10} n/a\n", tool.name), "n/a".into());
+        return Row::not_asked(tool);
     }
     let Some(words) = (tool.words)(&Ask { url: &url, rate, seconds, connections, keep_alive }) else {
-        return (format!("  {:<10} n/a\n", tool.name), "n/a".into());
+        return Row::not_asked(tool);
     };
     let output = Command::new(tool.name).args(&words).output().expect("it was there a moment ago");
     let told = (tool.parse)(&String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
     // Where it sets its own pace the count that is true is the server's, and the latencies those of the case's schedule.
     let count = if tool.paced { rate * seconds } else { server.counts().requests };
+    let log = log(&server, count);
     let truth = match case.truth {
         Source::Form(_) => truth(case, &[], rate * seconds),
-        Source::Queue | Source::Lateness(_) => {
-            truth(case, &log(case, &server, rate * seconds), rate * seconds)
-        }
+        Source::Queue | Source::Lateness(_) => truth(case, &log, rate * seconds),
     };
-    let score = Score::of(&told, &truth, None, mean(case), count);
+    // What a new connection costs the server says in whatever order they come.
+    let logged = (!keep_alive).then(|| logged(case, &log)).flatten();
+    let score = Score::of(&told, &truth, logged.as_ref(), mean(case), count);
     let lines = format!("  {:<10} {}\n    {} {}\n", tool.name, score.line(), tool.name, words.join(" "));
-    (lines, score.cell())
+    Row { lines, cell: score.cell(), misses: score.misses(), near: score.is_near() }
 }
 
 /// Where the mean must lie, if a closed form says so beside the log.
@@ -208,6 +222,8 @@ fn mean(case: &Case) -> Option<score::Span> {
 struct Logged {
     arrival: f64,
     hold: f64,
+    /// How long its connection had been accepted when it arrived.
+    age: f64,
 }
 
 /// When the first of the counted requests was due: a request may come late, and never early.
@@ -227,9 +243,11 @@ fn truth(case: &Case, log: &[Logged], n: u64) -> Truth {
     })
 }
 
-/// How long the server held requests of an even schedule, as it saw it itself. A sender's lateness is not in it.
+/// How long the server held requests of an even schedule, as it saw it itself; from its accept on where each has a
+/// connection of its own. A sender's lateness is not in it, except for what a client takes over its part of a handshake.
 fn logged(case: &Case, log: &[Logged]) -> Option<Truth> {
-    (!case.poisson && !log.is_empty()).then(|| Truth::of(log.iter().map(|logged| logged.hold).collect()))
+    let held = |logged: &Logged| if case.keep_alive { logged.hold } else { logged.age + logged.hold };
+    (!case.poisson && !log.is_empty()).then(|| Truth::of(log.iter().map(held).collect()))
 }
 
 fn by_the_log(logged: &Truth) -> String {
@@ -238,24 +256,19 @@ fn by_the_log(logged: &Truth) -> String {
 }
 
 /// The last `n` requests of the server's log by their arrival: a warm-up may have gone before.
-fn log(case: &Case, server: &Running, n: u64) -> Vec<Logged> {
-    // It is asked for in plain text.
-    let mut log = if case.tls { Vec::new() } else { whole_log(server) };
+fn log(server: &Running, n: u64) -> Vec<Logged> {
+    let mut log = whole_log(server);
     log.sort_by(|a, b| a.arrival.total_cmp(&b.arrival));
     log.split_off(log.len().saturating_sub(n as usize))
 }
 
 fn whole_log(server: &Running) -> Vec<Logged> {
-    let mut stream = TcpStream::connect(server.addr()).expect("it listens");
-    let head = "GET /__truth/log HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
-    stream.write_all(head.as_bytes()).expect("it reads");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("it answers");
-    let (_, body) = text.split_once("arrival_ns,hold_ns,connection").expect("CSV");
-    let number = |field: Option<&str>| field.and_then(|field| field.parse::<f64>().ok());
+    let text = server.log().expect("a server with a profile");
+    let text = str::from_utf8(&text).expect("CSV is text");
     let entry = |line: &str| {
-        let mut fields = line.trim().split(',');
-        Some(Logged { arrival: number(fields.next())? / 1e6, hold: number(fields.next())? / 1e6 })
+        let mut fields = line.split(',').map(|field| field.parse::<f64>().ok());
+        let (arrival, hold, _, age) = (fields.next()??, fields.next()??, fields.next()??, fields.next()??);
+        Some(Logged { arrival: arrival / 1e6, hold: hold / 1e6, age: age / 1e6 })
     };
-    body.lines().filter_map(entry).collect()
+    text.lines().skip(1).map(|line| entry(line).expect("four numbers")).collect()
 }

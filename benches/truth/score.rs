@@ -1,6 +1,6 @@
 //! The scoring: what is true of a run, what a tool may be off by, and the matrix of who is not.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use super::tools::Told;
 
@@ -14,9 +14,8 @@ pub(crate) const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p9
 /// How far a count may be off: one request in a thousand.
 const COUNTS: f64 = 0.001;
 
-/// How far the rank of a quantile may be off: each stall may meet one request more or less, of five hundred from one to
-/// the next.
-const RANKS: f64 = 0.002;
+/// How far the rank of a quantile may be off: by as much as the count may.
+const RANKS: f64 = COUNTS;
 
 impl Truth {
     /// Of these latencies, in ms.
@@ -34,8 +33,8 @@ impl Truth {
         self.0.iter().sum::<f64>() / self.0.len() as f64
     }
 
-    /// The values at the ranks q ± 0.2 %. Where the truth jumps at a quantile (Tene's freeze is felt by just half of the
-    /// requests), one request more or less in the wait is another answer, and a count may be off by as many.
+    /// The values at the ranks q ± 0.1 %. Where the truth begins to climb at a quantile (Tene's freeze is felt by just half
+    /// of the requests) one request more or less in the wait is another answer, and a count may be off by as many.
     pub(crate) fn around(&self, q: f64) -> Span {
         Span { from: self.at(q - RANKS), to: self.at(q + RANKS) }
     }
@@ -65,10 +64,20 @@ impl Span {
     }
 }
 
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Span { from, to } = self;
+        if to - from < 0.01 { write!(f, "{from:.2}") } else { write!(f, "{from:.2}..{to:.2}") }
+    }
+}
+
 /// Within 0.1 %.
 pub(crate) fn counts(told: u64, truth: u64) -> bool {
     told.abs_diff(truth) as f64 <= COUNTS * truth as f64
 }
+
+/// What a busy machine may add to a latency, in ms. It takes nothing away.
+const MACHINE: f64 = 10.0;
 
 /// One thing that was asked.
 struct Point {
@@ -76,6 +85,8 @@ struct Point {
     told: Option<String>,
     truth: String,
     right: bool,
+    /// Wrong by no more than what the machine may have added.
+    near: bool,
 }
 
 /// A tool's answers to one case.
@@ -97,18 +108,17 @@ impl Score {
         let mut points: Vec<_> = QUANTILES
             .into_iter()
             .zip([told.p50, told.p90, told.p95, told.p99])
-            .map(|((name, q), told)| point(name, told, format!("{:.2}", truth.at(q)), around(q)))
+            .map(|((name, q), told)| point(name, told, around(q)))
             .collect();
         let whole = Span::only(truth.mean()).or_later(logged.map(Truth::mean));
-        points.push(point("mean", told.mean, format!("{:.2}", truth.mean()), whole));
-        if let Some(span) = mean {
-            points.push(point("M/D/1", told.mean, format!("{:.2}..{:.2}", span.from, span.to), span));
-        }
+        points.push(point("mean", told.mean, whole));
+        points.extend(mean.map(|span| point("M/D/1", told.mean, span)));
         points.push(Point {
             name: "count",
             told: told.count.map(|told| told.to_string()),
             truth: count.to_string(),
             right: told.count.is_some_and(|told| counts(told, count)),
+            near: false,
         });
         Score(points)
     }
@@ -118,9 +128,18 @@ impl Score {
         self.0.iter().all(|point| point.right)
     }
 
+    pub(crate) fn misses(&self) -> usize {
+        self.0.iter().filter(|point| !point.right).count()
+    }
+
+    /// Whether it fails, and the machine alone may be why.
+    pub(crate) fn is_near(&self) -> bool {
+        !self.passes() && self.0.iter().all(|point| point.right || point.near)
+    }
+
     pub(crate) fn line(&self) -> String {
         let mut line = String::from(if self.passes() { "PASS" } else { "FAIL" });
-        for Point { name, told, truth, right } in &self.0 {
+        for Point { name, told, truth, right, .. } in &self.0 {
             let mark = if *right { "" } else { "!" };
             let _ = write!(line, "  {name} {}{mark} of {truth}", told.as_deref().unwrap_or("-"));
         }
@@ -142,9 +161,10 @@ impl Score {
     }
 }
 
-fn point(name: &'static str, told: Option<f64>, truth: String, span: Span) -> Point {
+fn point(name: &'static str, told: Option<f64>, span: Span) -> Point {
     let right = told.is_some_and(|told| span.holds(told));
-    Point { name, told: told.map(|told| format!("{told:.2}")), truth, right }
+    let near = !right && told.is_some_and(|told| told > span.to && told - span.to < MACHINE);
+    Point { name, told: told.map(|told| format!("{told:.2}")), truth: span.to_string(), right, near }
 }
 
 /// Cases by tools. A row for each case, with a cell for each tool in the order of `tools`.

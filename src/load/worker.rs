@@ -15,7 +15,6 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use super::GLANCE;
 use super::live::{Live, Window};
-use super::pauses::Pauses;
 use super::recorder::{Answer, Desks, Recorder, Sample};
 use super::request::Template;
 use super::tickets::{Ticket, Tickets};
@@ -24,6 +23,7 @@ use crate::clock;
 use crate::config::PoolConfig;
 use crate::error::{Error, ErrorKind};
 use crate::measurement::{ClientUse, Ledger, PANICKED, Slot};
+use crate::pauses::Pauses;
 use crate::plan::{Chooser, Pacer, Stage, Statuses, Think};
 use crate::pool::{Pool, PoolStats};
 use crate::timer::Timer;

@@ -22,11 +22,10 @@ use tokio::time::{timeout, timeout_at};
 
 use super::Origin;
 use super::profile::{IdleEnd, Profile};
-use super::scripted::Scripted;
+use super::scripted::{Rest, Scripted};
 use super::stream::{Socket, Stream};
 use super::truth::{self, EndedBy, Truth};
 use crate::clock;
-use crate::timer::Timer;
 
 /// How long a connection that was told to close may take over it: a client that stopped in the middle of a request
 /// would otherwise hold it for ever.
@@ -40,6 +39,7 @@ pub(super) struct Conversation {
     origin: Arc<Origin>,
     /// Which of the server's connections this is.
     nth: u64,
+    accepted: Instant,
     exchanges: AtomicU64,
     /// Whether a response was announced to be the last.
     last_announced: AtomicBool,
@@ -51,12 +51,14 @@ type Answer = Either<Full<Bytes>, Scripted>;
 
 impl Conversation {
     pub(super) fn new(origin: Arc<Origin>, nth: u64) -> Self {
+        let accepted = clock::now();
         Self {
             origin,
             nth,
+            accepted,
             exchanges: AtomicU64::new(0),
             last_announced: AtomicBool::new(false),
-            silent_since: Mutex::new(Some(clock::now())),
+            silent_since: Mutex::new(Some(accepted)),
         }
     }
 
@@ -159,8 +161,10 @@ impl Conversation {
         let (mut error, mut truncated) = (false, false);
         for profile in behaviour.profiles() {
             let body = match *profile {
-                Profile::TwoWrite(pause) => Scripted::after_head(behaviour.content(), pause),
-                Profile::Dribble(n, pause) => Scripted::dribbled(behaviour.content(), n.get(), pause),
+                Profile::TwoWrite(pause) => Scripted::after_head(behaviour.content(), self.rest(pause)),
+                Profile::Dribble(n, pause) => {
+                    Scripted::dribbled(behaviour.content(), n.get(), self.rest(pause))
+                }
                 Profile::Truncate(k) if nth.is_multiple_of(k.get()) => {
                     truncated = true;
                     Scripted::truncated(&behaviour.content())
@@ -175,6 +179,11 @@ impl Conversation {
             *response.body_mut() = Either::Right(body);
         }
         (response, error, truncated)
+    }
+
+    /// What a body does between two of its pieces.
+    fn rest(&self, pause: Duration) -> Rest {
+        Rest::of(pause, Arc::clone(&self.origin.pauses))
     }
 
     fn note_closing(&self, request: &Request<Incoming>) {
@@ -239,7 +248,7 @@ async fn answer_plainly(
         match pending::<Infallible>().await {}
     }
     if let Some(delay) = origin.behaviour.pause() {
-        wait(delay).await;
+        origin.pauses.last(delay).await;
     }
     Ok(conversation.response())
 }
@@ -255,9 +264,9 @@ async fn answer_truly(
         return Ok(tell_truth(conversation, truth, request.method(), question));
     }
     conversation.origin.tallies.requests.fetch_add(1, Relaxed);
-    let admitted = truth.admit(conversation.nth);
+    let admitted = truth.admit(conversation.nth, conversation.accepted);
     read_to_end(request.into_body()).await?;
-    wait_until(admitted.ready).await;
+    conversation.origin.pauses.until(admitted.ready).await;
     let (response, error, truncated) = conversation.scripted(admitted.nth);
     truth.answer(admitted, error, truncated);
     Ok(response)
@@ -311,22 +320,6 @@ impl fmt::Display for Unanswered {
 }
 
 impl error::Error for Unanswered {}
-
-/// Waits as long as it was told, exactly where the system can; out of descriptors, a rounded wait is better than
-/// none.
-pub(super) async fn wait(delay: Duration) {
-    wait_until(clock::now() + delay).await;
-}
-
-async fn wait_until(due: Instant) {
-    if due <= clock::now() {
-        return;
-    }
-    let exact = async { Timer::new()?.wait_until(due).await };
-    if exact.await.is_err() {
-        tokio::time::sleep_until(due.into()).await;
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -3,62 +3,77 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::conversation::{Unanswered, wait};
+use super::conversation::Unanswered;
+use crate::pauses::Pauses;
 
 /// A body in pieces. Its announced length is that of all of them.
 pub(super) struct Scripted {
     pieces: VecDeque<Bytes>,
     announced: u64,
     /// Before every piece, so that what was written before it leaves alone.
-    pause: Duration,
+    rest: Rest,
     pausing: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// The connection ends where the second half would begin.
     cut: bool,
 }
 
+/// A pause between two pieces.
+#[derive(Clone)]
+pub(super) struct Rest(Option<(Duration, Arc<Pauses>)>);
+
+impl Rest {
+    const NONE: Rest = Rest(None);
+
+    pub(super) fn of(pause: Duration, kept_by: Arc<Pauses>) -> Rest {
+        Rest(Some((pause, kept_by)))
+    }
+
+    /// Even a pause of no time lets go of the task once: hyper flushes what it has when there is nothing more.
+    async fn take(self) {
+        tokio::task::yield_now().await;
+        if let Some((pause, pauses)) = self.0 {
+            pauses.last(pause).await;
+        }
+    }
+}
+
 impl Scripted {
     /// The body at once, after a pause behind the head.
-    pub(super) fn after_head(body: Bytes, pause: Duration) -> Scripted {
-        Scripted::new([body].into(), pause)
+    pub(super) fn after_head(body: Bytes, rest: Rest) -> Scripted {
+        Scripted::new([body].into(), rest)
     }
 
     /// The body in `n` pieces of about the same length, fewer when it has fewer bytes.
-    pub(super) fn dribbled(mut body: Bytes, n: u64, pause: Duration) -> Scripted {
+    pub(super) fn dribbled(mut body: Bytes, n: u64, rest: Rest) -> Scripted {
         let length = body.len().div_ceil(usize::try_from(n).unwrap_or(usize::MAX)).max(1);
         let mut pieces = VecDeque::new();
         while !body.is_empty() {
             pieces.push_back(body.split_to(length.min(body.len())));
         }
-        Scripted::new(pieces, pause)
+        Scripted::new(pieces, rest)
     }
 
     /// Announces all of the body, sends half of it, and ends the connection.
     pub(super) fn truncated(body: &Bytes) -> Scripted {
         let half = body.slice(..body.len() / 2);
         let announced = body.len() as u64;
-        Scripted { announced, cut: true, ..Scripted::new([half].into(), Duration::ZERO) }
+        Scripted { announced, cut: true, ..Scripted::new([half].into(), Rest::NONE) }
     }
 
-    fn new(pieces: VecDeque<Bytes>, pause: Duration) -> Scripted {
+    fn new(pieces: VecDeque<Bytes>, rest: Rest) -> Scripted {
         let announced = pieces.iter().map(|piece| piece.len() as u64).sum();
-        Scripted { pieces, announced, pause, pausing: None, cut: false }
+        Scripted { pieces, announced, rest, pausing: None, cut: false }
     }
 
-    /// Even a pause of no time lets go of the task once: hyper flushes what it has when there is nothing more.
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let pause = self.pause;
-        let pausing = self.pausing.get_or_insert_with(|| {
-            Box::pin(async move {
-                tokio::task::yield_now().await;
-                wait(pause).await;
-            })
-        });
+        let pausing = self.pausing.get_or_insert_with(|| Box::pin(self.rest.clone().take()));
         ready!(pausing.as_mut().poll(cx));
         self.pausing = None;
         Poll::Ready(())

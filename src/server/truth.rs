@@ -47,6 +47,8 @@ struct Entry {
     arrival: u64,
     hold: u64,
     connection: u64,
+    /// How long its connection had been accepted when it arrived.
+    age: u64,
 }
 
 /// Why connections ended.
@@ -77,6 +79,7 @@ pub(super) struct Admitted {
     pub(super) ready: Instant,
     arrival: Instant,
     connection: u64,
+    accepted: Instant,
 }
 
 impl Truth {
@@ -92,8 +95,8 @@ impl Truth {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a request in that arrived now on that connection.
-    pub(super) fn admit(&self, connection: u64) -> Admitted {
+    /// Takes a request in that arrived now on that connection, which was accepted then.
+    pub(super) fn admit(&self, connection: u64, accepted: Instant) -> Admitted {
         let mut state = self.lock();
         let arrival = clock::now();
         let (epoch, _) = *state.epoch.get_or_insert_with(|| (arrival, unix_ns()));
@@ -101,7 +104,7 @@ impl Truth {
         let since = arrival - epoch;
         let out_of_queue = state.queue.as_mut().map_or(since, |queue| queue.served(since));
         let ready = epoch + self.holds.ready(out_of_queue, state.requests, connection);
-        Admitted { nth: state.requests, ready, arrival, connection }
+        Admitted { nth: state.requests, ready, arrival, connection, accepted }
     }
 
     /// Its response goes out now, as an error or cut short if so.
@@ -115,7 +118,8 @@ impl Truth {
         let Some((epoch, _)) = state.epoch else { return };
         if state.log.len() < LOGGED {
             let arrival = nanoseconds(request.arrival.saturating_duration_since(epoch));
-            state.log.push(Entry { arrival, hold: nanoseconds(hold), connection: request.connection });
+            let age = nanoseconds(request.arrival.saturating_duration_since(request.accepted));
+            state.log.push(Entry { arrival, hold: nanoseconds(hold), connection: request.connection, age });
         }
     }
 
@@ -168,13 +172,15 @@ impl Truth {
         text.into()
     }
 
-    /// Every logged request: when it arrived, since the first, how long it was held, and on which connection.
+    /// Every logged request: when it arrived, since the first, how long it was held, on which connection, and how long
+    /// that had been accepted then.
     pub(super) fn log(&self) -> Bytes {
         let entries = self.lock().log.clone();
-        let mut text = String::with_capacity(32 * entries.len() + 40);
-        text.push_str("arrival_ns,hold_ns,connection\n");
+        let mut text = String::with_capacity(48 * entries.len() + 40);
+        text.push_str("arrival_ns,hold_ns,connection,age_ns\n");
         for entry in entries {
-            let _ = writeln!(text, "{},{},{}", entry.arrival, entry.hold, entry.connection);
+            let Entry { arrival, hold, connection, age } = entry;
+            let _ = writeln!(text, "{arrival},{hold},{connection},{age}");
         }
         text.into()
     }

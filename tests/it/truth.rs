@@ -88,6 +88,10 @@ fn a_slow_accept_delays_the_first_response_of_a_connection_only() {
     let before = now();
     client.get("/");
     assert!(now() - before < ms(60));
+    let log = server.log().expect("a server with a profile");
+    let first = str::from_utf8(&log).expect("CSV is text").lines().nth(1).expect("a request");
+    let age: u64 = first.rsplit(',').next().and_then(|age| age.parse().ok()).expect("the connection's age");
+    assert!(age >= 60_000_000, "the log has what came before the request: {first}");
 }
 
 #[test]

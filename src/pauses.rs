@@ -1,41 +1,62 @@
-//! [`Pauses`]: loops that think, of which there may be thousands in a thread, woken by one timer.
+//! [`Pauses`]: thousands that wait, each until its own instant, woken by one timer.
 //!
-//! *Why.* tokio's timers round up to milliseconds, twice: a pause of 1 ms took 2.1.
+//! *Why.* tokio's timers round up to milliseconds, twice: a pause of 1 ms took 2.1. A [`Timer`] for each is exact, and
+//! costs six system calls and a descriptor for each pause; fifty that end together are then late by their number.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::timer::Timer;
 
-/// Until when, and a number that tells those apart which end together.
+/// Until when, and a number that tells those apart which end together: they are woken in the order in which they began.
 type Key = (Instant, u64);
 
+/// The lock is of one thread, as a rule, and held for no longer than a look.
 #[derive(Debug, Default)]
-pub(super) struct Pauses {
-    paused: RefCell<BTreeMap<Key, Waker>>,
-    last: Cell<u64>,
+pub(crate) struct Pauses(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    paused: BTreeMap<Key, Waker>,
+    last: u64,
     /// Who keeps the time, while there is nobody or a later one to wake.
-    keeper: RefCell<Option<Waker>>,
+    keeper: Option<Waker>,
+}
+
+impl State {
+    fn first(&self) -> Option<Key> {
+        self.paused.first_key_value().map(|(key, _)| *key)
+    }
 }
 
 impl Pauses {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Ready at that time, and a little later as a rule, provided that somebody [keeps](Pauses::keep) it.
-    pub(super) fn until(&self, at: Instant) -> impl Future<Output = ()> + '_ {
-        self.last.set(self.last.get() + 1);
-        Pause { pauses: self, key: (at, self.last.get()) }
+    pub(crate) fn until(&self, at: Instant) -> impl Future<Output = ()> + '_ {
+        let mut state = self.state();
+        state.last += 1;
+        Pause { pauses: self, key: (at, state.last) }
+    }
+
+    /// A pause of that length from now on.
+    pub(crate) async fn last(&self, length: Duration) {
+        self.until(clock::now() + length).await;
     }
 
     /// Wakes each in its time. Ends with an error of the timer, and never otherwise.
-    pub(super) async fn keep(&self, timer: &Timer) -> io::Result<()> {
+    pub(crate) async fn keep(&self, timer: &Timer) -> io::Result<()> {
         loop {
             self.wake_those_due();
-            let first = self.paused.borrow().first_key_value().map(|(key, _)| *key);
+            let first = self.state().first();
             match first {
                 None => self.changed(first).await,
                 Some((at, _)) => {
@@ -52,8 +73,8 @@ impl Pauses {
 
     fn wake_those_due(&self) {
         let now = clock::now();
-        let mut paused = self.paused.borrow_mut();
-        while let Some(first) = paused.first_entry().filter(|first| first.key().0 <= now) {
+        let mut state = self.state();
+        while let Some(first) = state.paused.first_entry().filter(|first| first.key().0 <= now) {
             first.remove().wake();
         }
     }
@@ -61,10 +82,11 @@ impl Pauses {
     /// Ready when another is the first.
     async fn changed(&self, first: Option<Key>) {
         poll_fn(|cx| {
-            if self.paused.borrow().first_key_value().map(|(key, _)| *key) != first {
+            let mut state = self.state();
+            if state.first() != first {
                 return Poll::Ready(());
             }
-            *self.keeper.borrow_mut() = Some(cx.waker().clone());
+            state.keeper = Some(cx.waker().clone());
             Poll::Pending
         })
         .await;
@@ -83,8 +105,12 @@ impl Future for Pause<'_> {
         if clock::now() >= self.key.0 {
             return Poll::Ready(());
         }
-        self.pauses.paused.borrow_mut().insert(self.key, cx.waker().clone());
-        if let Some(keeper) = self.pauses.keeper.borrow_mut().take() {
+        let mut state = self.pauses.state();
+        state.paused.insert(self.key, cx.waker().clone());
+        // Only an earlier one than those before is news to whoever keeps the time.
+        if state.first() == Some(self.key)
+            && let Some(keeper) = state.keeper.take()
+        {
             keeper.wake();
         }
         Poll::Pending
@@ -93,13 +119,13 @@ impl Future for Pause<'_> {
 
 impl Drop for Pause<'_> {
     fn drop(&mut self) {
-        self.pauses.paused.borrow_mut().remove(&self.key);
+        self.pauses.state().paused.remove(&self.key);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::cell::RefCell;
 
     use super::*;
 
@@ -144,6 +170,6 @@ mod tests {
         })
         .await;
         drop(pause);
-        assert!(pauses.paused.borrow().is_empty());
+        assert!(pauses.state().paused.is_empty());
     }
 }
