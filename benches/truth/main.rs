@@ -18,7 +18,7 @@
 //! "corrections" that invent samples, arrivals that are not what was asked for, and handshakes outside the clock.
 //!
 //! What a shared machine does to a request can only make it later. So who misses by less than 10 ms, and upward, is run
-//! again, up to three times in all, and the best of his runs counts: no machine's luck hides a stall.
+//! again, up to five times in all, and the best of his runs counts: no machine's luck hides a stall.
 //!
 //! `cargo bench --bench truth` takes half an hour with wrk, ab, h2load, hey and oha, and writes
 //! results/DATE-COMMIT/truth.txt.
@@ -51,7 +51,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_keeplive");
 const RULE: &str = "\
 A quantile passes within 5 % or 0.5 ms of the true values at ranks q +- 0.1 %, the mean within 5 % or 0.5 ms, the
 count within 0.1 %; also what lies between that and the server's log, where its requests are known to be the same ones.
-Who misses by less than 10 ms, and upward, may try again, three times in all.
+Who misses by less than 10 ms, and upward, may try again, five times in all.
 \"told! of true\" is a miss, \"-\" is not told.";
 
 const LEGEND: &str = "\

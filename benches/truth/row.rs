@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::tools::Tool;
 
 /// How often who fails narrowly may try.
-const RUNS: u32 = 3;
+const RUNS: u32 = 5;
 
 /// What one tool made of one case.
 pub(crate) struct Row {

@@ -331,21 +331,21 @@ mod tests {
         assert_eq!(Session::new(five(), 60).unwrap().looks, [20, 40, 60]);
         assert_eq!(Session::new(five(), 18).unwrap().looks, [12, 18]);
         assert_eq!(Session::new(five(), 15).unwrap().looks, [15]);
-        let refused = Session::new(five(), 14).unwrap_err();
-        assert!(refused.contains("at least 15 are needed; raise --budget"), "{refused}");
+        let refused = Session::new(five(), 12).unwrap_err();
+        assert!(refused.contains("at least 13 are needed; raise --budget"), "{refused}");
         let times = || [Metric::P50, Metric::P90].map(gated).to_vec();
         assert_eq!(Session::new(times(), 10).unwrap().looks, [10], "ranks need fewer rounds than shares");
     }
 
-    /// Fourteen rounds carry no bound of a share at that level, whatever they show: then there is no verdict either.
+    /// Eleven rounds carry no bound of a share at that level, whatever they show: then there is no verdict either.
     #[test]
     fn a_share_of_which_too_few_rounds_say_nothing_is_undecided() {
-        let slots = rounds(12, |round| slot(round, HEAD, 0, 10));
-        let session = Session::new(ALL.map(gated).to_vec(), 36).unwrap();
-        assert_eq!(session.looks, [12, 24, 36]);
+        let slots = rounds(11, |round| slot(round, HEAD, 0, 10));
+        let session = Session::new(ALL.map(gated).to_vec(), 33).unwrap();
+        assert_eq!(session.looks, [11, 22, 33]);
         let found = session.look(&slots);
         assert_eq!(found[1].verdict, Verdict::Inconclusive, "{}", found[1].sentence());
-        assert!(found[1].sentence().contains("12 rounds are too few to say anything: INCONCLUSIVE"));
+        assert!(found[1].sentence().contains("11 rounds are too few to say anything: INCONCLUSIVE"));
     }
 
     #[test]
