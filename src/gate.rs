@@ -10,7 +10,7 @@
 //! - **passed** when the hypothesis "worse by at least what must be detected" is rejected;
 //! - **undecided** otherwise: more rounds, or an inconclusive end.
 //!
-//! Both tests are exact signed-rank tests ([`crate::estimate`]). Over several metrics the first is corrected by Holm's
+//! Both tests are exact signed-rank tests ([`crate::estimate`]), or of a share those of its mean ([`share`]). Over several metrics the first is corrected by Holm's
 //! method (Holm, *A simple sequentially rejective multiple test procedure*, 1979), so that a change that is none
 //! fails the gate in at most [`FALSE_ALARMS`] of all sessions, whichever metrics are gated; the second needs no
 //! correction, for all metrics must pass it. A session may look several times: each look spends an equal share of
@@ -370,7 +370,7 @@ pub fn amount(scale: Scale, fraction: f64) -> String {
             let decimals = (2..9).find(|&n| fraction.abs() * 100.0 >= 0.5 * 0.1_f64.powi(n)).unwrap_or(2);
             let text = format!("{:.*}", decimals as usize, fraction * 100.0);
             let text = text.strip_suffix("0").unwrap_or(&text);
-            format!("{} points", text.strip_suffix(".0").unwrap_or(text))
+            format!("{} points", text.strip_suffix(".0").unwrap_or(text).replace('-', "−"))
         }
     }
 }
@@ -378,7 +378,7 @@ pub fn amount(scale: Scale, fraction: f64) -> String {
 /// `4.1 %`.
 fn percent(fraction: f64) -> String {
     let text = format!("{:.1}", fraction * 100.0);
-    format!("{} %", text.strip_suffix(".0").unwrap_or(&text))
+    format!("{} %", text.strip_suffix(".0").unwrap_or(&text).replace('-', "−"))
 }
 
 #[cfg(test)]
@@ -478,7 +478,7 @@ mod tests {
     #[test]
     fn a_share_too_small_for_two_decimals_is_not_written_as_nothing() {
         let written = [0.0, 0.01, 0.002_56, 0.000_1, 0.000_06, 0.000_012, -0.000_000_3];
-        let points = ["0", "1", "0.26", "0.01", "0.01", "0.001", "-0.00003"];
+        let points = ["0", "1", "0.26", "0.01", "0.01", "0.001", "−0.00003"];
         for (share, points) in written.into_iter().zip(points) {
             assert_eq!(amount(Scale::Share, share), format!("{points} points"));
         }

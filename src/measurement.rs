@@ -250,12 +250,51 @@ pub struct ClientUse {
     pub wall_ns: u64,
     /// Time in which the threads were ready to run and had no processor.
     pub run_queue_ns: u64,
+    /// The part of the busiest thread, where there are several: others may have had time to spare.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub busiest: Option<ThreadShare>,
     /// Time for which the control group was throttled.
     pub throttled_ns: u64,
     /// Sockets in TIME_WAIT on this machine when the visit began.
     pub time_wait_before: u64,
     /// The same when it ended.
     pub time_wait_after: u64,
+}
+
+/// What one thread used of its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ThreadShare {
+    /// Processor time, user and kernel.
+    pub cpu_ns: u64,
+    /// Wall time.
+    pub wall_ns: u64,
+    /// Ready to run, and without a processor.
+    pub run_queue_ns: u64,
+}
+
+impl ThreadShare {
+    /// Of threads together, or of one.
+    pub fn of(client: &ClientUse) -> ThreadShare {
+        let ClientUse { cpu_ns, wall_ns, run_queue_ns, .. } = *client;
+        ThreadShare { cpu_ns, wall_ns, run_queue_ns }
+    }
+
+    /// Who had the least time to spare; `None` of fewer than two.
+    pub(crate) fn busiest(threads: Vec<ThreadShare>) -> Option<ThreadShare> {
+        let wanted = |one: &ThreadShare| (one.cpu_ns + one.run_queue_ns) as f64 / one.wall_ns.max(1) as f64;
+        let are_several = threads.len() > 1;
+        threads.into_iter().max_by(|a, b| wanted(a).total_cmp(&wanted(b))).filter(|_| are_several)
+    }
+
+    /// One visit after another.
+    pub(crate) fn and(self, next: ThreadShare) -> ThreadShare {
+        ThreadShare {
+            cpu_ns: self.cpu_ns + next.cpu_ns,
+            wall_ns: self.wall_ns + next.wall_ns,
+            run_queue_ns: self.run_queue_ns + next.run_queue_ns,
+        }
+    }
 }
 
 /// Time summed over requests, by phase; `lag` is the generator's own lateness before the first phase.

@@ -4,7 +4,7 @@
 //! costs six system calls and a descriptor for each pause; fifty that end together are then late by their number.
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use crate::timer::Timer;
 /// Until when, and a number that tells those apart which end together: they are woken in the order in which they began.
 type Key = (Instant, u64);
 
-/// The lock is of one thread, as a rule, and held for no longer than a look.
+/// The lock is of one thread, as a rule, and held for no longer than it takes to wake those that are due.
 #[derive(Debug, Default)]
 pub(crate) struct Pauses(Mutex<State>);
 
@@ -47,13 +47,22 @@ impl Pauses {
         Pause { pauses: self, key: (at, state.last) }
     }
 
-    /// A pause of that length from now on.
+    /// A pause of that length from now on; beyond what a clock can say it never ends.
     pub(crate) async fn last(&self, length: Duration) {
-        self.until(clock::now() + length).await;
+        match clock::now().checked_add(length) {
+            Some(at) => self.until(at).await,
+            None => pending().await,
+        }
     }
 
-    /// Wakes each in its time. Ends with an error of the timer, and never otherwise.
-    pub(crate) async fn keep(&self, timer: &Timer) -> io::Result<()> {
+    /// Wakes each in its time, for ever. Should the timer ever fail, it is asked again a millisecond later.
+    pub(crate) async fn keep(&self, timer: &Timer) {
+        while self.keep_while_it_runs(timer).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn keep_while_it_runs(&self, timer: &Timer) -> io::Result<()> {
         loop {
             self.wake_those_due();
             let first = self.state().first();
@@ -125,51 +134,100 @@ impl Drop for Pause<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::sync::Arc;
+
+    use tokio::sync::mpsc;
+    use tokio::task::JoinHandle;
 
     use super::*;
 
-    #[tokio::test]
-    async fn each_is_woken_and_none_before_its_time() {
-        let (pauses, timer) = (Pauses::default(), Timer::new().expect("a timer"));
-        let begin = clock::now();
-        let ended = RefCell::new(Vec::new());
-        let pause = |ms: u64| {
-            let (pauses, ended) = (&pauses, &ended);
-            async move {
-                pauses.until(begin + Duration::from_millis(ms)).await;
-                assert!(clock::now() >= begin + Duration::from_millis(ms));
-                ended.borrow_mut().push(ms);
-            }
-        };
-        {
-            let mut keep = pin!(pauses.keep(&timer));
-            let mut all = [30, 10, 20, 10].map(|ms| Some(Box::pin(pause(ms))));
-            poll_fn(|cx| {
-                assert!(keep.as_mut().poll(cx).is_pending());
-                for one in &mut all {
-                    if one.as_mut().is_some_and(|one| one.as_mut().poll(cx).is_ready()) {
-                        *one = None;
-                    }
-                }
-                if all.iter().all(Option::is_none) { Poll::Ready(()) } else { Poll::Pending }
-            })
-            .await;
+    fn kept() -> (Arc<Pauses>, JoinHandle<()>) {
+        let (pauses, timer) = (Arc::new(Pauses::default()), Timer::new().expect("a timer"));
+        let keeper = Arc::clone(&pauses);
+        (pauses, tokio::spawn(async move { keeper.keep(&timer).await }))
+    }
+
+    /// In a task of its own, which nothing wakes but the pause's end.
+    fn paused(
+        pauses: &Arc<Pauses>,
+        name: &'static str,
+        at: Instant,
+        ended: &mpsc::UnboundedSender<&'static str>,
+    ) -> JoinHandle<()> {
+        let (pauses, ended) = (Arc::clone(pauses), ended.clone());
+        tokio::spawn(async move {
+            pauses.until(at).await;
+            assert!(clock::now() >= at, "{name} was woken before its time");
+            ended.send(name).expect("the test listens");
+        })
+    }
+
+    async fn all_paused(pauses: &Pauses, n: usize) {
+        while pauses.state().paused.len() < n {
+            tokio::task::yield_now().await;
         }
-        ended.borrow_mut().sort_unstable();
-        assert_eq!(*ended.borrow(), [10, 10, 20, 30]);
+    }
+
+    /// Far enough away that all have begun before the first one ends.
+    const AHEAD: Duration = Duration::from_millis(300);
+
+    #[tokio::test]
+    async fn each_is_woken_in_its_time_and_those_of_one_time_as_they_began() {
+        let (pauses, keeper) = kept();
+        let (ended, mut order) = mpsc::unbounded_channel();
+        let due = clock::now() + AHEAD;
+        let _last = paused(&pauses, "an hour", due + Duration::from_secs(3_600), &ended);
+        all_paused(&pauses, 1).await;
+        for (n, (name, ms)) in
+            [("third", 2), ("first", 1), ("fourth", 3), ("second", 1)].into_iter().enumerate()
+        {
+            let _woken = paused(&pauses, name, due + Duration::from_millis(ms), &ended);
+            all_paused(&pauses, n + 2).await;
+        }
+        for name in ["first", "second", "third", "fourth"] {
+            assert_eq!(order.recv().await, Some(name));
+        }
+        assert!(!keeper.is_finished());
     }
 
     #[tokio::test]
-    async fn who_goes_is_not_woken() {
+    async fn those_that_go_are_forgotten_and_the_others_woken() {
+        let (pauses, keeper) = kept();
+        let (ended, mut order) = mpsc::unbounded_channel();
+        let due = clock::now() + AHEAD;
+        let gone = paused(&pauses, "gone", due, &ended);
+        all_paused(&pauses, 1).await;
+        gone.abort();
+        assert!(gone.await.is_err_and(|error| error.is_cancelled()));
+        assert!(pauses.state().paused.is_empty());
+        let _later = paused(&pauses, "later", due + Duration::from_millis(2), &ended);
+        let _earlier = paused(&pauses, "earlier", due - Duration::from_millis(2), &ended);
+        assert_eq!((order.recv().await, order.recv().await), (Some("earlier"), Some("later")));
+        assert!(!keeper.is_finished());
+    }
+
+    #[tokio::test]
+    async fn who_keeps_the_time_may_be_replaced() {
+        let (pauses, keeper) = kept();
+        let (ended, mut order) = mpsc::unbounded_channel();
+        let _woken = paused(&pauses, "woken", clock::now() + AHEAD, &ended);
+        all_paused(&pauses, 1).await;
+        keeper.abort();
+        let timer = Timer::new().expect("a timer");
+        tokio::select! {
+            () = pauses.keep(&timer) => unreachable!("it keeps for ever"),
+            name = order.recv() => assert_eq!(name, Some("woken")),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_no_clock_can_say_never_ends() {
         let pauses = Pauses::default();
-        let mut pause = Box::pin(pauses.until(clock::now() + Duration::from_secs(60)));
+        let mut pause = pin!(pauses.last(Duration::MAX));
         poll_fn(|cx| {
             assert!(pause.as_mut().poll(cx).is_pending());
             Poll::Ready(())
         })
         .await;
-        drop(pause);
-        assert!(pauses.state().paused.is_empty());
     }
 }

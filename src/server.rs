@@ -146,7 +146,7 @@ impl Running {
         self.origin.tallies.counts()
     }
 
-    /// What it did to each request, the first million of them: the CSV that is asked for at `/__truth/log`. `None` without
+    /// What it did to each request that it answered, the first million of them: the CSV that is asked for at `/__truth/log`. `None` without
     /// a profile.
     #[must_use]
     pub fn log(&self) -> Option<Bytes> {
@@ -325,7 +325,8 @@ fn serve(
     runtime.block_on(async {
         match TcpListener::from_std(listener).and_then(|listener| Ok((listener, Timer::new()?))) {
             Ok((listener, timer)) => {
-                drop(tokio::spawn(keep_time(timer, Arc::clone(&origin.pauses))));
+                let pauses = Arc::clone(&origin.pauses);
+                drop(tokio::spawn(async move { pauses.keep(&timer).await }));
                 drop(tokio::spawn(accept(listener, tls, Arc::clone(origin))));
             }
             Err(error) => return tell(ready, Err(error)),
@@ -335,13 +336,6 @@ fn serve(
             tell(&answer, thread_cpu_time());
         }
     });
-}
-
-/// As long as the server lives. A timer that worked once fails no more.
-async fn keep_time(timer: Timer, pauses: Arc<Pauses>) {
-    while pauses.keep(&timer).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
 }
 
 /// Whoever asked may have given up waiting; then nobody needs to know.

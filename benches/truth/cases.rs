@@ -55,8 +55,8 @@ fn held(ready: f64, at: f64, from: f64, until: f64) -> f64 {
 pub(crate) const CASES: [Case; 10] = [
     Case {
         name: "P1-stall",
-        // The 90th percentile of a stall of 100 ms is where the truth begins to climb: a thousandth of the requests, held up
-        // by the machine, would be a millisecond there.
+        // With a stall of 100 ms the 90th percentile would lie where the truth begins to climb: two in a thousand requests that
+        // the machine holds up for three milliseconds would decide it, here only those held up for ten.
         profiles: &["const:1ms", "stall:1s,110ms"],
         // Twice as many would take server and client, on two processors, milliseconds to get through after each stall.
         rate: 500,

@@ -35,7 +35,8 @@ pub(crate) fn best(mut run: impl FnMut() -> Row) -> Row {
         }
     }
     if of > 1 {
-        let _ = writeln!(best.lines, "    run {nth} of {of}");
+        let _ = writeln!(best.lines, "    the best of {of} tries, number {nth}");
+        let _ = write!(best.cell, " (try {nth} of {of})");
     }
     best
 }

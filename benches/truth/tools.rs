@@ -25,6 +25,7 @@ pub(crate) struct Told {
 /// One tool: a pure command line and a pure parser.
 pub(crate) struct Tool {
     pub(crate) name: &'static str,
+    /// What asks it for its version; nothing where it knows none.
     pub(crate) version: &'static [&'static str],
     /// Whether it can be told a rate. The others run a closed loop, and how many requests that makes is theirs.
     pub(crate) paced: bool,
@@ -39,7 +40,7 @@ pub(crate) const OTHERS: [Tool; 5] = [
     Tool { name: "wrk", version: &["-v"], paced: false, words: wrk_words, parse: wrk },
     Tool { name: "ab", version: &["-V"], paced: false, words: ab_words, parse: ab },
     Tool { name: "h2load", version: &["--version"], paced: false, words: h2load_words, parse: h2load },
-    Tool { name: "hey", version: &["-version"], paced: false, words: hey_words, parse: hey },
+    Tool { name: "hey", version: &[], paced: false, words: hey_words, parse: hey },
     Tool { name: "oha", version: &["--version"], paced: true, words: oha_words, parse: oha },
 ];
 
@@ -47,8 +48,20 @@ impl Tool {
     /// The first line in which it names its version, or nothing where it is not installed.
     pub(crate) fn installed(&self) -> Option<String> {
         let output = Command::new(self.name).args(self.version).output().ok()?;
+        if self.version.is_empty() {
+            return Some(self.packaged().unwrap_or_else(|| "it does not tell its version".into()));
+        }
         let text = [output.stdout, output.stderr].concat();
         Some(String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned())
+    }
+}
+
+impl Tool {
+    /// What the package manager calls it, for one that does not say it itself.
+    fn packaged(&self) -> Option<String> {
+        let query =
+            Command::new("dpkg-query").args(["-W", "-f=${Package} ${Version}", self.name]).output().ok()?;
+        query.status.success().then(|| String::from_utf8_lossy(&query.stdout).trim().to_owned())
     }
 }
 

@@ -8,7 +8,7 @@ use super::delayed_ack::DelayedAck;
 use super::visits::Visits;
 use crate::error::ErrorKind;
 use crate::estimate::rounds_needed;
-use crate::measurement::{ClientUse, Ledger, Measurement, PANICKED, Reuse, Slot};
+use crate::measurement::{ClientUse, Ledger, Measurement, PANICKED, Reuse, Slot, ThreadShare};
 use crate::plan::{Arm, Model};
 
 /// What a timer and a wake-up may take on an ordinary machine: less says nothing about the generator.
@@ -22,6 +22,8 @@ const ISSUED_INVALID: f64 = 0.999;
 const ANSWERED_NOTE: f64 = 0.95;
 /// Sending threads busier than this are the limit, not the target.
 const BUSY_INVALID: f64 = 0.95;
+/// Throttled for a larger part of the time than this, one response in a hundred is the quota's.
+const THROTTLED_INVALID: f64 = 0.01;
 /// Busier than this they may already be late.
 const BUSY_NOTE: f64 = 0.85;
 /// Time in which the sending threads were ready and had no processor.
@@ -104,9 +106,11 @@ pub struct ArmFacts {
     pub issued: Option<f64>,
     /// As many answers came while requests were offered, as a share of these.
     pub answered: Option<f64>,
-    /// How busy the sending threads were.
+    /// How busy the sending threads were, the busiest of each visit.
     pub busy: Option<f64>,
-    /// How long they were ready to run and had no processor, as a share of the time.
+    /// How long that one was ready to run and had no processor, as a share of the time.
+    pub busy_waited: Option<f64>,
+    /// How long they all were ready to run and had no processor, as a share of the time.
     pub run_queue: Option<f64>,
     /// Final exchanges after which the client had to close first.
     pub closed_first: Option<f64>,
@@ -172,8 +176,9 @@ impl Validity {
 impl ArmFacts {
     fn of(visits: &Visits<'_>) -> ArmFacts {
         let Slot { phases, lag, client, scheduled, issued, .. } = &visits.total;
+        let busiest = client.busiest.unwrap_or(ThreadShare::of(client));
         let response_ns: u64 = phases.parts().iter().map(|(_, sum)| sum).sum();
-        let ClientUse { cpu_ns, wall_ns, run_queue_ns, .. } = *client;
+        let ClientUse { wall_ns, run_queue_ns, .. } = *client;
         let closings = ledger(visits);
         ArmFacts {
             arm: visits.arm.name.clone(),
@@ -181,7 +186,8 @@ impl ArmFacts {
             lag_p99: lag.quantile(0.99),
             issued: share(*issued, *scheduled),
             answered: share(visits.total.answered(), *scheduled),
-            busy: share(cpu_ns, wall_ns),
+            busy: share(busiest.cpu_ns, busiest.wall_ns),
+            busy_waited: share(busiest.run_queue_ns, busiest.wall_ns),
             run_queue: share(run_queue_ns, wall_ns),
             closed_first: share(closings.closed_first, closings.closed_first + closings.peer_closed_first),
             blocked: share(phases.blocked_ns, response_ns),
@@ -375,13 +381,14 @@ impl Reasons {
     fn processor(&mut self, model: Model, visits: &Visits<'_>, facts: &ArmFacts) {
         let name = &facts.arm;
         let waited = facts.run_queue.unwrap_or(0.0);
+        let busy_waited = facts.busy_waited.unwrap_or(0.0);
         match facts.busy {
             // What it wanted of the processor and did not get was no time to spare.
-            Some(busy) if busy + waited > BUSY_INVALID && model != Model::Closed => self.invalid(format!(
+            Some(busy) if busy + busy_waited > BUSY_INVALID && model != Model::Closed => self.invalid(format!(
                 "the sending threads were {} busy in arm `{name}` and waited {} of the time for a processor: the \
                  generator was the limit; lower --rate or raise --threads",
                 percent(busy),
-                percent(waited)
+                percent(busy_waited)
             )),
             Some(busy) if busy > BUSY_INVALID => self.note(format!(
                 "the sending threads were {} busy in arm `{name}`: its requests per second are the limit of client \
@@ -410,11 +417,17 @@ impl Reasons {
                 self.note(text);
             }
         }
-        if visits.total.client.throttled_ns > 0 {
-            self.note(format!(
+        let throttled = Duration::from_nanos(visits.total.client.throttled_ns);
+        if !throttled.is_zero() {
+            let text = format!(
                 "the control group's CPU quota stopped this process for {} ms in arm `{name}`",
-                visits.total.client.throttled_ns.div_ceil(1_000_000)
-            ));
+                throttled.as_nanos().div_ceil(1_000_000)
+            );
+            if throttled > visits.total.duration.mul_f64(THROTTLED_INVALID) {
+                self.invalid(format!("{text}: raise the quota, or lower --rate"));
+            } else {
+                self.note(text);
+            }
         }
     }
 
@@ -648,6 +661,17 @@ mod tests {
         });
         says(&starved, Severity::Invalid, "90 % busy in arm `on` and waited 8 % of the time for a processor");
         says(&arms(&busy(0.90)).validity, Severity::Note, "90 % busy");
+        // One of several threads may be the limit while the others have time to spare.
+        let uneven = measured(8, |slot| {
+            let wall_ns = slot.client.wall_ns / 4;
+            slot.client.busiest =
+                Some(ThreadShare { cpu_ns: wall_ns * 92 / 100, wall_ns, run_queue_ns: wall_ns * 5 / 100 });
+        });
+        says(
+            &arms(&uneven).validity,
+            Severity::Invalid,
+            "92 % busy in arm `on` and waited 5 % of the time for a processor",
+        );
         let closed =
             Measurement { plan: crate::plan::Plan { model: Model::Closed, ..busy(0.0).plan }, ..busy(0.97) };
         says(&arms(&closed).validity, Severity::Note, "limit of client and server together");
@@ -659,6 +683,8 @@ mod tests {
         says(&waited(10), Severity::Note, "waited 10 % of the time for a processor");
         says(&waited(2), Severity::Invalid, "waited 50 % of the time for a processor");
         says(&changed(|slot| slot.client.throttled_ns = 5_000_000), Severity::Note, "for 40 ms in arm `on`");
+        let throttled = changed(|slot| slot.client.throttled_ns = 6_000_000);
+        says(&throttled, Severity::Invalid, "for 48 ms in arm `on`: raise the quota");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::measurement::{Measurement, Slot};
+use crate::measurement::{Measurement, Slot, ThreadShare};
 use crate::plan::Arm;
 
 /// All visits to one arm.
@@ -86,6 +86,8 @@ fn total(slots: &[&Slot]) -> Slot {
         total.merge(slot);
         total.client.throttled_ns += slot.client.throttled_ns;
     }
+    let busiest = |slot: &&Slot| slot.client.busiest.unwrap_or(ThreadShare::of(&slot.client));
+    total.client.busiest = slots.iter().map(busiest).reduce(ThreadShare::and);
     // One after another, and not at the same time as those of workers.
     total.duration = slots.iter().map(|slot| slot.duration).sum();
     total

@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::idle::CloseReason;
 use crate::machine::{self, Machine};
 use crate::measurement::{
-    Capacity, Ledger, Measurement, Offered, PANICKED, SCHEMA, Searched, Slot, TargetFacts, Tool,
+    Capacity, Ledger, Measurement, Offered, PANICKED, SCHEMA, Searched, Slot, TargetFacts, ThreadShare, Tool,
 };
 use crate::origin::Scheme;
 use crate::plan::{
@@ -615,7 +615,11 @@ impl Driver {
                 })
             }
         };
-        let templates = Arc::clone(&self.templates[shape.arm]);
+        let templates = &self.templates[shape.arm];
+        let templates: Arc<[Template]> = match threads {
+            1 => Arc::clone(templates),
+            _ => self.plan.targets_of(&arm).iter().zip(&**templates).map(|(of, one)| one.apart(of)).collect(),
+        };
         let chooser = match &self.plan.several {
             Some(several) if arm.target.is_none() => {
                 several.chooser(worker, threads, mix(self.plan.seed, shape.draw, 0))
@@ -656,6 +660,7 @@ impl Driver {
 /// with it: the slot tells.
 fn whole(parts: Vec<thread::Result<Result<Slot, Error>>>) -> Result<Slot, Refusal> {
     let (mut whole, mut panicked): (Option<Slot>, bool) = (None, false);
+    let mut threads = Vec::new();
     for part in parts {
         let Ok(part) = part else {
             panicked = true;
@@ -663,6 +668,7 @@ fn whole(parts: Vec<thread::Result<Result<Slot, Error>>>) -> Result<Slot, Refusa
         };
         let part = part.map_err(|error| Refusal::Usage(format!("a worker could not run: {error}")))?;
         panicked |= part.flags.iter().any(|flag| flag == PANICKED);
+        threads.push(ThreadShare::of(&part.client));
         match &mut whole {
             None => whole = Some(part),
             Some(whole) => whole.merge(&part),
@@ -670,6 +676,7 @@ fn whole(parts: Vec<thread::Result<Result<Slot, Error>>>) -> Result<Slot, Refusa
     }
     let nothing = || Refusal::Usage("every thread panicked, which is a defect of keeplive: report it".into());
     let mut slot = whole.ok_or_else(nothing)?;
+    slot.client.busiest = ThreadShare::busiest(threads);
     slot.flags.retain(|flag| flag != PANICKED);
     slot.flags.extend(panicked.then(|| PANICKED.to_owned()));
     Ok(slot)

@@ -9,6 +9,9 @@ use crate::body::{self, RequestBody};
 use crate::origin::{Origin, origin_form};
 use crate::plan::Target;
 
+/// Of a longer body threads have one copy together.
+const LONG: usize = 64 * 1024;
+
 #[derive(Clone, Debug)]
 pub(super) struct Template {
     pub(super) origin: Origin,
@@ -64,6 +67,16 @@ impl Template {
         Ok(Template { origin, method, path: origin_form(&uri), fields, body: target.body.clone().into() })
     }
 
+    /// The same in memory of its own: what threads count their use of together they take from each other, request by
+    /// request. But a long body stays where it is, for its bytes cost more than its count.
+    pub(super) fn apart(&self, target: &Target) -> Template {
+        let mut own = Template::new(target).expect("it was ready before");
+        if own.body.len() > LONG {
+            own.body = self.body.clone();
+        }
+        own
+    }
+
     pub(super) fn request(&self) -> Request<RequestBody> {
         self.request_in(HeaderMap::with_capacity(self.fields.len()))
     }
@@ -79,5 +92,40 @@ impl Template {
         *request.uri_mut() = self.path.clone();
         *request.headers_mut() = map;
         request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(body: usize) -> Target {
+        Target {
+            url: "http://localhost:81/a?b".into(),
+            method: "PUT".into(),
+            headers: vec![("x-first".into(), "1".into())],
+            body_len: body,
+            body: vec![b'x'; body],
+        }
+    }
+
+    #[test]
+    fn threads_ask_for_the_same_out_of_memory_of_their_own_but_for_a_long_body() {
+        for length in [0, 1, LONG, LONG + 1] {
+            let target = target(length);
+            let one = Template::new(&target).expect("a target");
+            let own = one.apart(&target);
+            let [a, b] = [&one, &own].map(Template::request);
+            assert_eq!((a.method(), a.uri(), a.headers()), (b.method(), b.uri(), b.headers()));
+            assert_eq!((&one.origin, &one.body), (&own.origin, &own.body));
+            assert_ne!(one.origin.host().as_ptr(), own.origin.host().as_ptr());
+            let not_static = |(name, _): &&(HeaderName, HeaderValue)| *name != CONTENT_LENGTH;
+            let values = one.fields.iter().zip(&own.fields).filter(|(one, _)| not_static(one));
+            for ((_, one), (_, own)) in values {
+                assert_ne!(one.as_bytes().as_ptr(), own.as_bytes().as_ptr());
+            }
+            let is_shared = one.body.as_ptr() == own.body.as_ptr();
+            assert_eq!(is_shared && length > 0, length > LONG);
+        }
     }
 }

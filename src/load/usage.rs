@@ -1,6 +1,7 @@
 //! What measuring costs this machine, from the kernel's own accounting.
 
 use std::fs;
+use std::path::PathBuf;
 
 /// Processor time and waiting time of one thread so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,14 +35,38 @@ fn second_field(schedstat: &str) -> Option<u64> {
     schedstat.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Nanoseconds for which this process's control group was throttled so far; 0 where that is not known.
+/// Nanoseconds for which this process's control group, or one above it, was throttled so far; 0 where that is not known.
+///
+/// The group is in the second version of control groups that of `/proc/self/cgroup`, in the first one its part for `cpu`
+/// (cgroups(7)). A container may see the names of its host there and find its own group at the root.
 pub(super) fn throttled_ns() -> u64 {
-    let field = |text: &str| {
-        let line = text.lines().find(|line| line.starts_with("throttled_usec"))?;
-        line.split(' ').nth(1)?.parse::<u64>().ok()
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let stats = accounts(&own).into_iter().filter_map(|file| fs::read_to_string(file).ok());
+    stats.filter_map(|stat| throttled_in(&stat)).max().unwrap_or(0)
+}
+
+/// Where the groups' accounts may lie, up to the root.
+fn accounts(cgroup: &str) -> Vec<PathBuf> {
+    let group = |line: &str| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next()?, parts.next()?.trim_start_matches('/'));
+        let is_of_cpu = controllers.split(',').any(|one| one == "cpu");
+        (controllers.is_empty() || is_of_cpu)
+            .then(|| (PathBuf::from("/sys/fs/cgroup").join(controllers), PathBuf::from(path)))
     };
-    let stat = fs::read_to_string("/sys/fs/cgroup/cpu.stat").unwrap_or_default();
-    field(&stat).unwrap_or(0) * 1000
+    let above = |(mount, path): (PathBuf, PathBuf)| {
+        path.ancestors().map(|group| mount.join(group).join("cpu.stat")).collect::<Vec<_>>()
+    };
+    cgroup.lines().filter_map(group).flat_map(above).collect()
+}
+
+/// Version 2 counts microseconds, version 1 nanoseconds.
+fn throttled_in(stat: &str) -> Option<u64> {
+    let field = |name: &str| {
+        let mut words = stat.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace();
+        words.next()?.parse::<u64>().ok()
+    };
+    field("throttled_usec ").map(|us| us.saturating_mul(1000)).or_else(|| field("throttled_time "))
 }
 
 /// Sockets in TIME_WAIT on this machine; 0 where that is not known.
@@ -60,6 +85,25 @@ mod tests {
     fn the_second_field_of_schedstat_is_the_wait_for_a_processor() {
         assert_eq!(second_field("123456 789 42\n"), Some(789));
         assert_eq!(second_field(""), None);
+    }
+
+    #[test]
+    fn both_versions_of_control_groups_tell_how_long_they_were_throttled() {
+        let second = "usage_usec 9\nnr_periods 4\nnr_throttled 2\nthrottled_usec 1500\n";
+        assert_eq!(throttled_in(second), Some(1_500_000));
+        assert_eq!(throttled_in("nr_periods 4\nnr_throttled 2\nthrottled_time 1500\n"), Some(1_500));
+        assert_eq!(throttled_in("usage_usec 9\n"), None);
+    }
+
+    #[test]
+    fn a_group_is_looked_for_where_it_is_and_above() {
+        let paths =
+            |cgroup| accounts(cgroup).iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+        let at = |path: &str| format!("/sys/fs/cgroup{path}/cpu.stat");
+        assert_eq!(paths("0::/a/b\n"), [at("/a/b"), at("/a"), at("")]);
+        assert_eq!(paths("0::/\n"), [at("")]);
+        let first = "9:name=systemd:/x\n4:cpu,cpuacct:/a\n3:cpuset:/c\n";
+        assert_eq!(paths(first), [at("/cpu,cpuacct/a"), at("/cpu,cpuacct")]);
     }
 
     #[test]

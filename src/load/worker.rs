@@ -385,11 +385,11 @@ impl Worker {
         }
     }
 
-    /// Until the worker's end. A timer that worked once fails no more.
+    /// Until the worker's end.
     fn keep_the_pauses(self: &Rc<Self>, timer: Timer) {
         let worker = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let _ = worker.pauses.keep(&timer).await;
+            worker.pauses.keep(&timer).await;
         });
     }
 
