@@ -60,6 +60,42 @@ pub(super) fn find(all: &[Visits<'_>], os: &str) -> Option<DelayedAck> {
     })
 }
 
+/// The same without an arm to compare with. An arm that opens its connections before it is measured asks each for one
+/// response on the way: it knows how long all of them took while they were new.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Suspicion {
+    /// The share of the responses in the heap.
+    pub(super) share: f64,
+    /// The median of the heap.
+    pub(super) median: Duration,
+    /// How long all new connections took to open, each with its first response.
+    pub(super) opening: Duration,
+    /// How long this system delays an acknowledgement.
+    pub(super) delay: Duration,
+}
+
+/// Alone a heap must hold a fifth of the responses: then some of the first ones would have been as late, if it had another
+/// reason than the age of their connections.
+const SHARE_ALONE: f64 = 0.2;
+
+/// What an arm that keeps its connections shows by itself.
+pub(super) fn suspect(alone: &Visits<'_>, os: &str) -> Option<Suspicion> {
+    let delay = delay(os);
+    let opening = alone.slots.iter().map(|slot| slot.opening).max().filter(|opening| !opening.is_zero())?;
+    let (share, median) =
+        heap_alone(&alone.total.service, opening, delay).filter(|_| alone.arm.keep_alive)?;
+    Some(Suspicion { share, median, opening, delay })
+}
+
+fn heap_alone(on: &Histogram, opening: Duration, delay: Duration) -> Option<(f64, Duration)> {
+    let (low, high) = (delay - EARLY, opening + delay + LATE);
+    let within = on.count_between(low, high);
+    let valley = on.count_between(low - delay / 4, low - EARLY);
+    let is_heap =
+        opening < delay / 2 && within >= COUNT && share_of(within, on) >= SHARE_ALONE && valley * 4 <= within;
+    is_heap.then(|| (share_of(within, on), on.median_between(low, high).unwrap_or(low)))
+}
+
 /// Service times, and where they went.
 type Served<'a> = (&'a Histogram, PhaseSums);
 
@@ -166,5 +202,20 @@ mod tests {
         ] {
             assert_eq!(share(kept, fresh), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn alone_it_is_a_heap_that_no_new_connection_knows() {
+        let alone = |groups: &[(u64, f64)], opening_ms: u64| {
+            let (on, _) = served(groups, 0, false);
+            let found = heap_alone(&on, Duration::from_millis(opening_ms), DELAY);
+            found.map(|(share, _)| (share * 100.0).round() as u32)
+        };
+        assert_eq!(alone(&[(1000, 41.0)], 3), Some(100));
+        assert_eq!(alone(&[(500, 0.6), (500, 43.0)], 3), Some(50));
+        assert_eq!(alone(&[(900, 0.6), (100, 43.0)], 3), None, "too few to be sure");
+        assert_eq!(alone(&[(1000, 43.0)], 45), None, "new connections are as slow");
+        assert_eq!(alone(&[(1000, 70.0)], 3), None, "later than a delay");
+        assert_eq!(alone(&[(300, 30.0), (300, 35.0), (300, 43.0)], 3), None, "a slope and no heap");
     }
 }

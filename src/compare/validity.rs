@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::CONFIDENCE;
-use super::delayed_ack::DelayedAck;
+use super::delayed_ack::{self, DelayedAck};
 use super::visits::Visits;
 use crate::error::ErrorKind;
 use crate::estimate::rounds_needed;
@@ -153,7 +153,9 @@ impl Validity {
             let doing = if holds.is_some() { Doing::FellBehind } else { Doing::Failures };
             reasons.failures(visits, facts, alone, doing);
             reasons.sockets(facts);
-            if !alone {
+            if alone {
+                reasons.suspected_acknowledgements(visits, &measurement.machine.os);
+            } else {
                 reasons.between_slots(visits);
             }
         }
@@ -514,6 +516,17 @@ impl Reasons {
             lateness(it.median),
             it.delay.as_secs_f64() * 1e3,
             it.against
+        ));
+    }
+
+    fn suspected_acknowledgements(&mut self, alone: &Visits<'_>, os: &str) {
+        let Some(it) = delayed_ack::suspect(alone, os) else { return };
+        self.note(format!(
+            "{} of the responses lie around {}, as late as a delayed acknowledgement ({:.0} ms), though all connections              opened and had their first response within {}: the server seems to write a response in parts, of which              Nagle's algorithm holds the last one back; set TCP_NODELAY in the server, or have it write each response at              once; `keeplive compare` shows whether a new connection is free of it",
+            percent(it.share),
+            lateness(it.median),
+            it.delay.as_secs_f64() * 1e3,
+            lateness(it.opening)
         ));
     }
 

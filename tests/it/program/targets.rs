@@ -245,3 +245,34 @@ fn a_server_that_writes_twice_is_told_by_its_delayed_acknowledgements() {
     );
     assert!(compared(&at_once).summary["delayed_ack"].is_null());
 }
+
+#[test]
+fn a_load_names_the_delayed_acknowledgements_that_it_seems_to_meet() {
+    let _alone = alone();
+    let notes = |profile: &str| {
+        let server = server(Behaviour::default().profile(profile.parse().unwrap()));
+        let folder = tempfile::tempdir().unwrap();
+        let mut load = program();
+        load.args([
+            "load",
+            &server.url(),
+            "-c",
+            "8",
+            "-z",
+            "1s",
+            "--warm-up",
+            "100ms",
+            "--format",
+            "json",
+            "--out",
+        ]);
+        let output = load.arg(folder.path()).output().unwrap();
+        let summary: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a summary");
+        summary["validity"]["notes"].to_string()
+    };
+    let told = notes("two-write:2ms");
+    assert!(told.contains("as late as a delayed acknowledgement (40 ms)"), "{told}");
+    assert!(told.contains("TCP_NODELAY") && told.contains("keeplive compare"), "{told}");
+    let told = notes("const:41ms");
+    assert!(!told.contains("acknowledgement"), "new connections take as long: {told}");
+}
