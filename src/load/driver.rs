@@ -350,34 +350,48 @@ impl Driver {
     }
 
     fn search(&mut self, arm: usize) -> Result<Option<Found>, Refusal> {
-        let mut failure = None;
-        if let Load::Rate(rate, arrivals) = self.load {
-            // A rate was given: nothing may exceed it, the warm-up neither.
-            let rate = self.gentlest(rate);
-            let slot = self.look_at_capacity(arm, Model::Open { rate, arrivals })?;
-            let requests_per_s = search::requests_per_s(&slot);
-            return Ok((!self.stop.is_set()).then_some(Found { requests_per_s, steady: true }));
-        }
         // What one arm does alone need not be known before it is measured: a slow target is not looked at for longer.
-        let patience = (self.plan.arms.len() == 1).then_some(self.plan.slot.max(SHORTEST_PATIENCE));
+        let is_alone = self.plan.arms.len() == 1;
+        let patience = is_alone.then_some(self.plan.slot.max(SHORTEST_PATIENCE));
         let begun = clock::now();
-        let look = || {
-            if self.stop.is_set() || failure.is_some() {
-                return None;
+        let enough = || patience.is_some_and(|patience| clock::now() - begun >= patience);
+        let mut failure = None;
+        let found = match self.load {
+            Load::Rate(rate, arrivals) => {
+                // A rate was given: nothing may exceed it, the warm-up neither. Arms that are set against each other take
+                // turns, and are as warm as each other.
+                let model = Model::Open { rate: self.gentlest(rate), arrivals };
+                let look = || self.look_once(arm, model, &mut failure).map(|slot| search::AtRate::of(&slot));
+                search::at_rate(look, || !is_alone || enough())
             }
-            match self.look_at_capacity(arm, Model::Closed) {
-                Ok(slot) => (!self.stop.is_set()).then(|| search::requests_per_s(&slot)),
-                Err(error) => {
-                    failure = Some(error);
-                    None
-                }
+            _ => {
+                let look = || {
+                    self.look_once(arm, Model::Closed, &mut failure).map(|slot| search::requests_per_s(&slot))
+                };
+                search::capacity(look, enough)
             }
         };
-        let enough = || patience.is_some_and(|patience| clock::now() - begun >= patience);
-        let found = search::capacity(look, enough);
         match failure {
             Some(error) => Err(error),
+            // One look was all that was asked for.
+            None if matches!(self.load, Load::Rate(..)) && !is_alone => {
+                Ok(found.map(|found| Found { steady: true, ..found }))
+            }
             None => Ok(found),
+        }
+    }
+
+    /// One look; `None` when asked to stop, or when it failed.
+    fn look_once(&mut self, arm: usize, model: Model, failure: &mut Option<Refusal>) -> Option<Slot> {
+        if self.stop.is_set() || failure.is_some() {
+            return None;
+        }
+        match self.look_at_capacity(arm, model) {
+            Ok(slot) => (!self.stop.is_set()).then_some(slot),
+            Err(error) => {
+                *failure = Some(error);
+                None
+            }
         }
     }
 

@@ -26,22 +26,71 @@ pub(super) struct Found {
 }
 
 /// Looks until two looks in a row agree, or until it is `enough`. `look` answers `None` when the run was asked to stop.
-pub(super) fn capacity(
-    mut look: impl FnMut() -> Option<f64>,
-    mut enough: impl FnMut() -> bool,
+pub(super) fn capacity(look: impl FnMut() -> Option<f64>, enough: impl FnMut() -> bool) -> Option<Found> {
+    let agree = |last: &f64, next: &f64| (next - last).abs() <= STEADY * next.max(*last);
+    settled(look, agree, enough).map(|(requests_per_s, steady)| Found { requests_per_s, steady })
+}
+
+/// What a look at a given rate shows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct AtRate {
+    pub(super) requests_per_s: f64,
+    /// The median response; `None` where too few were answered to tell one.
+    pub(super) median: Option<Duration>,
+}
+
+/// Medians that differ by less than this are steady, however short they are.
+const STEADY_TIME: Duration = Duration::from_micros(500);
+
+/// A median of fewer responses says nothing.
+const FEW: u64 = 20;
+
+impl AtRate {
+    pub(super) fn of(slot: &Slot) -> AtRate {
+        let median = slot.response.quantile(0.5).filter(|_| slot.response.len() >= FEW);
+        AtRate { requests_per_s: requests_per_s(slot), median }
+    }
+
+    /// Where there is no telling nothing is said to be unsteady.
+    fn agrees(&self, next: &AtRate) -> bool {
+        let Some((last, next)) = self.median.zip(next.median) else { return true };
+        last.abs_diff(next) <= STEADY_TIME.max(last.max(next).mul_f64(STEADY))
+    }
+}
+
+/// Looks at a given rate until two medians in a row agree, or until it is `enough`; once where there is no median.
+pub(super) fn at_rate(
+    mut look: impl FnMut() -> Option<AtRate>,
+    enough: impl FnMut() -> bool,
 ) -> Option<Found> {
+    let first = look()?;
+    if first.median.is_none() {
+        return Some(Found { requests_per_s: first.requests_per_s, steady: true });
+    }
+    let mut first = Some(first);
+    let (last, steady) = settled(|| first.take().or_else(&mut look), AtRate::agrees, enough)?;
+    Some(Found { requests_per_s: last.requests_per_s, steady })
+}
+
+/// The last look, and whether it agreed with the one before.
+fn settled<T>(
+    mut look: impl FnMut() -> Option<T>,
+    agree: impl Fn(&T, &T) -> bool,
+    mut enough: impl FnMut() -> bool,
+) -> Option<(T, bool)> {
     let mut last = look()?;
     for _ in 1..MOST_LOOKS {
         if enough() {
             break;
         }
         let next = look()?;
-        if (next - last).abs() <= STEADY * next.max(last) {
-            return Some(Found { requests_per_s: next, steady: true });
-        }
+        let steady = agree(&last, &next);
         last = next;
+        if steady {
+            return Some((last, true));
+        }
     }
-    Some(Found { requests_per_s: last, steady: false })
+    Some((last, false))
 }
 
 pub(super) fn requests_per_s(slot: &Slot) -> f64 {
@@ -69,6 +118,21 @@ mod tests {
     fn two_looks_that_agree_end_the_search() {
         assert_eq!(looks(&[100.0, 105.0, 1.0]), Some(Found { requests_per_s: 105.0, steady: true }));
         assert_eq!(looks(&[50.0, 100.0, 104.0]), Some(Found { requests_per_s: 104.0, steady: true }));
+    }
+
+    #[test]
+    fn at_a_rate_the_medians_must_agree_where_there_are_any() {
+        let found = |medians: &[Option<u64>]| {
+            let mut looks = medians
+                .iter()
+                .map(|ms| AtRate { requests_per_s: 9.0, median: ms.map(Duration::from_millis) });
+            at_rate(|| looks.next(), || false).map(|found| (found.steady, looks.len()))
+        };
+        assert_eq!(found(&[Some(20), Some(9), Some(5), Some(5), None]), Some((true, 1)), "it warms");
+        assert_eq!(found(&[Some(80), Some(40), Some(20), Some(10), Some(5)]), Some((false, 0)));
+        assert_eq!(found(&[None, Some(9), Some(1)]), Some((true, 2)), "too few to tell");
+        let short = |us| AtRate { requests_per_s: 9.0, median: Some(Duration::from_micros(us)) };
+        assert!(short(100).agrees(&short(500)) && !short(100).agrees(&short(700)));
     }
 
     #[test]
