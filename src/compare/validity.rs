@@ -22,10 +22,10 @@ const ISSUED_INVALID: f64 = 0.999;
 const ANSWERED_NOTE: f64 = 0.95;
 /// Sending threads busier than this are the limit, not the target.
 const BUSY_INVALID: f64 = 0.95;
-/// Throttled for a larger part of the time than this, one response in a hundred is the quota's.
-const THROTTLED_INVALID: f64 = 0.01;
 /// Busier than this they may already be late.
 const BUSY_NOTE: f64 = 0.85;
+/// Throttled for a larger part of the time than this, one response in a hundred is the quota's.
+const THROTTLED_INVALID: f64 = 0.01;
 /// Time in which the sending threads were ready and had no processor.
 const RUN_QUEUE_NOTE: f64 = 0.05;
 /// Beyond this it is part of every latency.
