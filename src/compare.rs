@@ -18,6 +18,7 @@ pub(crate) mod samples;
 pub use arm::{ArmSummary, Quantiles, SlotCounts};
 pub use delayed_ack::DelayedAck;
 pub use difference::{Difference, Direction, Metric, RoundValues, Saving};
+pub(crate) use validity::ORDINARY_LAG;
 pub use validity::{ArmFacts, Doing, Reason, Severity, Validity};
 
 /// The confidence of every interval.

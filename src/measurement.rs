@@ -23,6 +23,9 @@ pub use searched::{Ceiling, Looked, Searched};
 /// The flag of a slot in which a part of this program panicked: what the rest measured stands in it.
 pub(crate) const PANICKED: &str = "panicked";
 
+/// The flag of a slot at whose end connections that the client had closed first held more than half of its ports.
+pub(crate) const PORTS_HELD: &str = "ports_held";
+
 /// The version of the saved form.
 pub const SCHEMA: &str = "keeplive.result/1";
 

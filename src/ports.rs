@@ -112,7 +112,7 @@ impl PortFacts {
             reserved: count_reserved(&sysctl("ip_local_reserved_ports"), &ephemeral),
             ephemeral,
             source_addresses: 1,
-            time_wait_now: parse_time_wait(&read_or_empty("/proc/net/sockstat")).unwrap_or(0),
+            time_wait_now: time_wait(),
             tw_reuse: tw_reuse.unwrap_or(0),
             loopback,
             nofile: descriptor_limit(),
@@ -325,6 +325,13 @@ fn ports(facts: &PortFacts) -> usize {
     facts.ephemeral.len().saturating_sub(facts.reserved) * facts.source_addresses
 }
 
+/// Whether so many sockets in `TIME_WAIT`, of connections that this end closed first, hold more ports than can be taken
+/// before `connect` becomes slow. Where a port may be taken again after a second, what the kernel counts says nothing.
+pub fn are_short(facts: &PortFacts, time_wait: u64) -> bool {
+    let are_reused = facts.loopback && facts.tw_reuse != 0;
+    !are_reused && time_wait as f64 > USABLE * ports(facts) as f64
+}
+
 /// How long a port that this demand has used is kept from the next connection.
 fn hold(facts: &PortFacts, demand: &Demand) -> Duration {
     if demand.peer_closes_first {
@@ -392,6 +399,11 @@ fn descriptor_limit() -> u64 {
 #[cfg(not(unix))]
 fn descriptor_limit() -> u64 {
     u64::MAX
+}
+
+/// Sockets in `TIME_WAIT` in this network namespace; 0 where that is not known.
+pub fn time_wait() -> usize {
+    parse_time_wait(&read_or_empty("/proc/net/sockstat")).unwrap_or(0)
 }
 
 /// `32768 60999`, with a tab between, as in `ip_local_port_range`.
@@ -690,6 +702,14 @@ mod tests {
         assert_eq!(parse_time_wait("TCP6: inuse 1\n"), None);
         assert_eq!(parse_time_wait("TCP: inuse 1 orphan 0 tw"), None);
         assert_eq!(parse_time_wait(""), None);
+    }
+
+    #[test]
+    fn more_than_half_of_the_ports_in_time_wait_are_too_many_unless_they_are_taken_again() {
+        assert!(!are_short(&linux(), 14_116) && are_short(&linux(), 14_117));
+        assert!(!are_short(&PortFacts { source_addresses: 2, ..linux() }, 28_000));
+        let reused = PortFacts { loopback: true, ..linux() };
+        assert!(!are_short(&reused, 28_000) && are_short(&PortFacts { tw_reuse: 0, ..reused }, 28_000));
     }
 
     #[test]

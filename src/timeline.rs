@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::duration::nanoseconds;
 use crate::histogram::Histogram;
 
 /// A slot is cut into so many intervals at most: each holds a histogram.
@@ -39,6 +40,12 @@ pub struct Interval {
     /// Answers that came in this interval, whenever their requests were due; 0 in results of before this was counted.
     #[serde(default)]
     pub answered: u64,
+    /// How late the generator issued those that were due, summed; 0 in results of before this was kept, as the next.
+    #[serde(default)]
+    pub lag_ns: u64,
+    /// How late it issued one of them at most.
+    #[serde(rename = "lag_max_ns", default, with = "crate::plan::ns")]
+    pub lag_max: Duration,
     /// Response times, as [`Slot::response`](crate::measurement::Slot::response); those of a time line to two digits.
     pub response: Histogram,
 }
@@ -46,8 +53,18 @@ pub struct Interval {
 impl Interval {
     /// One of many.
     fn coarse() -> Interval {
-        let response = Histogram::coarse();
-        Interval { scheduled: 0, completed: 0, failed: 0, opened: 0, answered: 0, response }
+        Interval { response: Histogram::coarse(), ..Interval::default() }
+    }
+
+    /// One of those due was issued so late.
+    pub fn issued(&mut self, lag: Duration) {
+        self.lag_ns += nanoseconds(lag);
+        self.lag_max = self.lag_max.max(lag);
+    }
+
+    /// How late they were issued on average.
+    pub(crate) fn lag_mean(&self) -> Duration {
+        Duration::from_nanos(self.lag_ns.checked_div(self.scheduled).unwrap_or(0))
     }
 
     /// Whether the share `q` of its response times lies within one that is known only to be at least so long: requests that
@@ -63,6 +80,8 @@ impl Interval {
         self.failed += other.failed;
         self.opened += other.opened;
         self.answered += other.answered;
+        self.lag_ns += other.lag_ns;
+        self.lag_max = self.lag_max.max(other.lag_max);
         self.response.merge(&other.response);
     }
 }
@@ -183,10 +202,17 @@ mod tests {
     fn merging_adds_interval_by_interval() {
         let mut one = Timeline::over(Duration::from_secs(5)).unwrap();
         one.at(Duration::ZERO).scheduled = 2;
+        one.at(Duration::ZERO).issued(Duration::from_micros(30));
         let mut two = one.clone();
+        two.at(Duration::ZERO).issued(Duration::from_micros(10));
         two.at(Duration::from_secs(4)).response.record(Duration::from_millis(1));
         one.merge(&two);
         assert_eq!((one.intervals[0].scheduled, one.intervals.len()), (4, 5));
         assert_eq!(one.intervals[4].response.len(), 1);
+        let first = &one.intervals[0];
+        assert_eq!(
+            (first.lag_mean(), first.lag_max),
+            (Duration::from_nanos(17_500), Duration::from_micros(30))
+        );
     }
 }

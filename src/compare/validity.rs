@@ -8,13 +8,16 @@ use super::delayed_ack::{self, DelayedAck};
 use super::visits::Visits;
 use crate::error::ErrorKind;
 use crate::estimate::rounds_needed;
-use crate::measurement::{ClientUse, Ledger, Measurement, PANICKED, Reuse, Slot, ThreadShare};
+use crate::measurement::{ClientUse, Ledger, Measurement, PANICKED, PORTS_HELD, Reuse, Slot, ThreadShare};
 use crate::plan::{Arm, Model};
+use crate::timeline::Interval;
 
 /// What a timer and a wake-up may take on an ordinary machine: less says nothing about the generator.
-const ORDINARY_LAG: Duration = Duration::from_micros(200);
+pub(crate) const ORDINARY_LAG: Duration = Duration::from_micros(200);
 /// Lateness of the generator's own making, on average beyond the ordinary, may be this share of the mean response time.
 const LAG_INVALID: f64 = 0.25;
+/// The same is asked of each interval of a time line; what was due in those that do not hold it may be this share of all.
+const LATE_INTERVALS_INVALID: f64 = 0.05;
 /// This share of the scheduled requests must have been issued.
 const ISSUED_INVALID: f64 = 0.999;
 /// Where requests wait for a connection and less than this share of them is answered while they are offered, the target
@@ -141,6 +144,7 @@ impl Validity {
             reasons.measured(visits);
             reasons.purity(visits);
             reasons.lag(visits, facts);
+            reasons.late_intervals(visits);
             let alone = all.len() == 1;
             let holds =
                 control.filter(|control| fell_behind_alone(measurement.plan.model, visits, facts, control));
@@ -152,7 +156,7 @@ impl Validity {
             reasons.processor(measurement.plan.model, visits, facts);
             let doing = if holds.is_some() { Doing::FellBehind } else { Doing::Failures };
             reasons.failures(visits, facts, alone, doing);
-            reasons.sockets(facts);
+            reasons.sockets(visits, facts);
             if alone {
                 reasons.suspected_acknowledgements(visits, &measurement.machine.os);
             } else {
@@ -306,6 +310,31 @@ impl Reasons {
                  its p99",
                 lateness(late)
             ));
+        }
+    }
+
+    /// A bad second of a long run is lost in its averages, and not in its slowest times.
+    fn late_intervals(&mut self, visits: &Visits<'_>) {
+        let lines = visits.counted.iter().filter_map(|slot| slot.timeline.as_ref());
+        let all: Vec<&Interval> = lines.flat_map(|line| &line.intervals).collect();
+        let late: Vec<&Interval> = all.iter().copied().filter(|one| is_late(one)).collect();
+        let Some(longest) = late.iter().map(|one| one.lag_max).max() else { return };
+        let due = |of: &[&Interval]| of.iter().map(|one| one.scheduled).sum();
+        let text = format!(
+            "in {} of {} intervals of arm `{}` the generator was late, by up to {}: what the time line shows there is its own",
+            late.len(),
+            all.len(),
+            visits.arm.name,
+            lateness(longest)
+        );
+        // Of a short run one interval is much, and its averages tell what it made of them.
+        let is_much = share(due(&late), due(&all)).is_some_and(|share| share > LATE_INTERVALS_INVALID);
+        if late.len() > 1 && is_much {
+            self.invalid(format!(
+                "{text}; lower --rate, raise --threads, or end what else uses this machine"
+            ));
+        } else {
+            self.note(text);
         }
     }
 
@@ -494,7 +523,18 @@ impl Reasons {
         }
     }
 
-    fn sockets(&mut self, facts: &ArmFacts) {
+    fn sockets(&mut self, visits: &Visits<'_>, facts: &ArmFacts) {
+        let held =
+            visits.slots.iter().filter(|slot| slot.flags.iter().any(|flag| flag == PORTS_HELD)).count();
+        if held > 0 {
+            self.invalid(format!(
+                "in {held} of {} slots of arm `{}` connections that the client had closed first held more than half of its \
+                 ports in TIME_WAIT, which slows each new one down: lower --rate, let the server close first, or connect \
+                 from several addresses (--local-addr)",
+                visits.slots.len(),
+                facts.arm
+            ));
+        }
         if let Some(first) = facts.closed_first.filter(|&first| first > CLOSED_FIRST_NOTE) {
             self.note(format!(
                 "the server does not close after `Connection: close`: in arm `{}` the client closed first {} of the \
@@ -522,7 +562,10 @@ impl Reasons {
     fn suspected_acknowledgements(&mut self, alone: &Visits<'_>, os: &str) {
         let Some(it) = delayed_ack::suspect(alone, os) else { return };
         self.note(format!(
-            "{} of the responses lie around {}, as late as a delayed acknowledgement ({:.0} ms), though all connections              opened and had their first response within {}: the server seems to write a response in parts, of which              Nagle's algorithm holds the last one back; set TCP_NODELAY in the server, or have it write each response at              once; `keeplive compare` shows whether a new connection is free of it",
+            "{} of the responses lie around {}, as late as a delayed acknowledgement ({:.0} ms), though all connections \
+             opened and had their first response within {}: the server seems to write a response in parts, of which \
+             Nagle's algorithm holds the last one back; set TCP_NODELAY in the server, or have it write each response at \
+             once; `keeplive compare` shows whether a new connection is free of it",
             percent(it.share),
             lateness(it.median),
             it.delay.as_secs_f64() * 1e3,
@@ -560,6 +603,12 @@ impl Reasons {
             self.note(note.clone());
         }
     }
+}
+
+/// Whether the generator's own lateness is more of an interval's times than it may be.
+fn is_late(interval: &Interval) -> bool {
+    let (lag, response) = (interval.lag_mean(), interval.response.mean().unwrap_or_default());
+    lag > ORDINARY_LAG && lag > response.mul_f64(LAG_INVALID)
 }
 
 /// What an arm did that its name denies, over all its slots.
@@ -604,6 +653,7 @@ fn percent(share: f64) -> String {
 mod tests {
     use super::super::{arms, samples};
     use super::*;
+    use crate::timeline::Timeline;
 
     fn measured(rounds: u32, change: impl Fn(&mut Slot)) -> Measurement {
         let mut measurement = samples::run(rounds, 500).arm("on", 1.0).arm("off", 4.0).measurement();
@@ -628,6 +678,26 @@ mod tests {
         assert_eq!((validity.ok, validity.reasons), (true, vec![]));
         let on = &validity.facts[0];
         assert_eq!((on.busy, on.issued, on.closed_first), (Some(0.2), Some(1.0), None));
+    }
+
+    #[test]
+    fn seconds_in_which_the_generator_was_late_are_told_and_invalidate_when_they_are_many() {
+        let late = |seconds: u64| {
+            changed(move |slot| {
+                let line = slot.timeline.insert(Timeline::over(Duration::from_secs(40)).unwrap());
+                for second in 0..40 {
+                    let one = line.at(Duration::from_secs(second));
+                    (one.scheduled, one.completed) = (1, 1);
+                    one.response.record(Duration::from_millis(2));
+                    one.issued(Duration::from_micros(if second < seconds { 900 } else { 400 }));
+                }
+            })
+        };
+        assert!(late(0).reasons.is_empty(), "{:?}", late(0).reasons);
+        let words =
+            |n| format!("in {n} of 320 intervals of arm `on` the generator was late, by up to 900 µs");
+        says(&late(2), Severity::Note, &words(16));
+        says(&late(3), Severity::Invalid, &words(24));
     }
 
     #[test]
@@ -708,6 +778,8 @@ mod tests {
         };
         says(&failing("no_ports", 1), Severity::Invalid, "no local port was left");
         says(&failing("no_files", 1), Severity::Invalid, "no file descriptor was left");
+        let held = changed(|slot| slot.flags.push(PORTS_HELD.into()));
+        says(&held, Severity::Invalid, "held more than half of its ports in TIME_WAIT");
         says(
             &failing("status_5xx", 50),
             Severity::Note,

@@ -19,7 +19,8 @@ use crate::error::Error;
 use crate::idle::CloseReason;
 use crate::machine::{self, Machine};
 use crate::measurement::{
-    Capacity, Ledger, Measurement, Offered, PANICKED, SCHEMA, Searched, Slot, TargetFacts, ThreadShare, Tool,
+    Capacity, Ledger, Measurement, Offered, PANICKED, PORTS_HELD, SCHEMA, Searched, Slot, TargetFacts,
+    ThreadShare, Tool,
 };
 use crate::origin::Scheme;
 use crate::plan::{
@@ -57,6 +58,8 @@ pub(super) struct Driver {
     visits_run: u64,
     /// For each arm, the least that a visit took to open its connections.
     opened_in: Vec<Option<Duration>>,
+    /// What this machine has for connections to the target, once its address is known.
+    ports: Option<PortFacts>,
     /// How long the first look's slowest response took.
     first_response: Duration,
     searched: Option<Searched>,
@@ -65,6 +68,14 @@ pub(super) struct Driver {
 
 /// The flag of a slot that was cut short.
 const INTERRUPTED: &str = "interrupted";
+
+/// Whether connecting was slow by the end of a slot for what the client itself had left behind: it closed first often
+/// enough for the sockets in `TIME_WAIT` to be its own.
+fn are_ports_held(ports: &PortFacts, slot: &Slot) -> bool {
+    let Ledger { closed_first, peer_closed_first, .. } = slot.connections;
+    let is_ours = closed_first * 10 > closed_first + peer_closed_first;
+    is_ours && ports::are_short(ports, slot.client.time_wait_after)
+}
 
 fn is_cut(slot: &Slot) -> bool {
     slot.flags.iter().any(|flag| flag == INTERRUPTED)
@@ -106,6 +117,7 @@ impl Driver {
         }
         let mut driver = Driver {
             opened_in: vec![None; plan.arms.len()],
+            ports: None,
             plan,
             load,
             templates,
@@ -149,7 +161,8 @@ impl Driver {
         if !self.stop.is_set() {
             with.tell(Progress::Reached { address: facts.address.clone() });
             // As many connections as there are descriptors for, before the warm-up opens them.
-            self.afford(&self.port_facts(&facts), 0.0)?;
+            let ports = self.ports.insert(self.port_facts(&facts)).clone();
+            self.afford(&ports, 0.0)?;
             capacities = self.warm_up(with)?;
         }
         let (mut slots, mut enough) = (Vec::new(), false);
@@ -467,7 +480,7 @@ impl Driver {
     fn port_facts(&self, facts: &TargetFacts) -> PortFacts {
         let address: Option<SocketAddr> = facts.address.parse().ok();
         let mut ports = PortFacts::read(address.is_some_and(|address| address.ip().is_loopback()));
-        ports.source_addresses = self.network.source_addresses();
+        ports.source_addresses = self.network.source_addresses(address.map(|address| address.ip()));
         if self.embedded {
             ports.nofile /= 2;
         }
@@ -575,6 +588,9 @@ impl Driver {
             slot.flags.extend(purity::faults(arm, &slot, self.is_https(visit.arm)));
         }
         slot.pure = slot.flags.is_empty();
+        if self.ports.as_ref().is_some_and(|ports| are_ports_held(ports, &slot)) {
+            slot.flags.push(PORTS_HELD.into());
+        }
         let is_whole =
             self.plan.requests.map_or(slot.duration >= self.plan.slot, |requests| slot.scheduled >= requests);
         if self.stop.is_set() && (!is_whole || slot.censored > 0) {
@@ -586,7 +602,7 @@ impl Driver {
     /// Lets all workers visit an arm, each on a thread of its own, with a pool of its own that is opened for it.
     fn visit(&mut self, shape: &Shape) -> Result<Slot, Refusal> {
         self.visits_run += 1;
-        let time_wait_before = usage::time_wait();
+        let time_wait_before = ports::time_wait() as u64;
         let throttled_before = usage::throttled_ns();
         let ready = Arc::new(Barrier::new(self.plan.threads));
         let jobs: Vec<Job> = (0..self.plan.threads).map(|worker| self.job(shape, worker, &ready)).collect();
@@ -600,7 +616,7 @@ impl Driver {
             *least = Some(least.map_or(slot.opening, |least| least.min(slot.opening)));
         }
         slot.client.time_wait_before = time_wait_before;
-        slot.client.time_wait_after = usage::time_wait();
+        slot.client.time_wait_after = ports::time_wait() as u64;
         slot.client.throttled_ns = usage::throttled_ns().saturating_sub(throttled_before);
         Ok(slot)
     }
@@ -783,6 +799,7 @@ fn unix_ns(time: SystemTime) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measurement::ClientUse;
 
     fn of(completed: u64) -> thread::Result<Result<Slot, Error>> {
         Ok(Ok(Slot { completed, ..Slot::default() }))
@@ -797,6 +814,20 @@ mod tests {
             whole(vec![Err(Box::new("a panic"))])
                 .is_err_and(|refusal| refusal.to_string().contains("panicked"))
         );
+    }
+
+    #[test]
+    fn ports_are_held_where_the_client_closed_first_and_too_many_wait() {
+        let ports = PortFacts { tw_reuse: 0, ..PortFacts::read(false) };
+        let all = u64::from(ports.ephemeral.end() - ports.ephemeral.start());
+        let slot = |closed_first, time_wait_after| Slot {
+            connections: Ledger { closed_first, peer_closed_first: 90, ..Ledger::default() },
+            client: ClientUse { time_wait_after, ..ClientUse::default() },
+            ..Slot::default()
+        };
+        assert!(are_ports_held(&ports, &slot(11, all)));
+        assert!(!are_ports_held(&ports, &slot(10, all)), "they are the server's");
+        assert!(!are_ports_held(&ports, &slot(11, 5)), "few");
     }
 
     #[test]

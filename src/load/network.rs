@@ -87,11 +87,13 @@ impl Network {
             .local_addresses(self.local_addresses.clone())
     }
 
-    /// From how many addresses ports can be had; a Unix socket needs none.
-    pub(super) fn source_addresses(&self) -> usize {
+    /// From how many addresses ports can be had towards a peer, if its address is known: those of its family; a Unix
+    /// socket needs none.
+    pub(super) fn source_addresses(&self, peer: Option<IpAddr>) -> usize {
+        let fits = |local: &&IpAddr| peer.is_none_or(|peer| peer.is_ipv4() == local.is_ipv4());
         match self.route {
             Route::UnixSocket(_) => 1_000_000,
-            _ => self.local_addresses.len().max(1),
+            _ => self.local_addresses.iter().filter(fits).count().max(1),
         }
     }
 }

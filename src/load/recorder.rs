@@ -148,7 +148,12 @@ impl Recorder {
     /// It was handed to the queue.
     pub(super) fn issued(&mut self, ticket: Ticket) {
         self.slot.issued += 1;
-        self.slot.lag.record(ticket.issued - ticket.due);
+        let lag = ticket.issued - ticket.due;
+        self.slot.lag.record(lag);
+        // In a closed loop nothing is ever late.
+        if !lag.is_zero() {
+            self.note(ticket, |interval| interval.issued(lag));
+        }
     }
 
     /// A request that was due before the measured window is over; `answered`: when, if it was.

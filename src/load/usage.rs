@@ -69,14 +69,6 @@ fn throttled_in(stat: &str) -> Option<u64> {
     field("throttled_usec ").map(|us| us.saturating_mul(1000)).or_else(|| field("throttled_time "))
 }
 
-/// Sockets in TIME_WAIT on this machine; 0 where that is not known.
-pub(super) fn time_wait() -> u64 {
-    let text = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
-    let tcp = text.lines().find(|line| line.starts_with("TCP:")).unwrap_or_default();
-    let mut words = tcp.split(' ').skip_while(|&word| word != "tw");
-    words.nth(1).and_then(|n| n.parse().ok()).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

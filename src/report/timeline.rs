@@ -3,6 +3,7 @@
 use super::plot::LEVELS;
 use super::units::{count, time_or_more};
 use super::wrap::length;
+use crate::compare::ORDINARY_LAG;
 use crate::timeline::{Interval, Timeline};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub(super) fn lines(line: &Timeline, width: usize) -> Vec<String> {
         move |ns: f64| time_or_more(Duration::from_nanos(ns as u64), is_at_least && ns == most)
     };
     let as_count = |n: f64| count(n as u64);
+    let as_late = |ns: f64| time_or_more(Duration::from_nanos(ns as u64), false);
     let (p50, p99) = (
         durations(|interval| interval.response.quantile(0.5)),
         durations(|interval| interval.response.quantile(0.99)),
@@ -35,6 +37,8 @@ pub(super) fn lines(line: &Timeline, width: usize) -> Vec<String> {
         ("p99", p99, &as_p99),
         ("failed", counts(|interval| interval.failed), &as_count),
         ("opened", counts(|interval| interval.opened), &as_count),
+        // The generator's own lateness, where it is more than a wake-up: what else stands out then may be its doing.
+        ("late", durations(|interval| Some(interval.lag_max).filter(|late| *late > ORDINARY_LAG)), &as_late),
     ];
     rows.into_iter()
         .filter(|(name, values, _)| {
@@ -88,6 +92,9 @@ mod tests {
         assert_eq!(rows[2].matches('█').count(), 1, "{}", rows[2]);
         assert!(rows[2].ends_with("100 ms to 800 ms") || rows[2].contains(" to 8"), "{}", rows[2]);
         assert!(rows[0].ends_with(" 50"), "{}", rows[0]);
+        line.at(Duration::from_secs(40)).issued(Duration::from_millis(700));
+        let late = lines(&line, 80);
+        assert!(late.len() == 4 && late[3].trim_end().ends_with(" 700 ms"), "{late:#?}");
         line.at(Duration::from_secs(40)).completed = 0;
         let unanswered = lines(&line, 80);
         assert!(unanswered[2].contains(" to ≥ 8") && unanswered[2].chars().count() <= 80, "{unanswered:#?}");

@@ -18,7 +18,7 @@ use keeplive::server::Profile;
 
 pub(crate) use advice::AdviceArgs;
 pub(crate) use gate::{AskedArgs, BaselineArgs, GateArgs, GateFormatArg, GateOutput, ServerArgs};
-pub(crate) use request::{RequestArgs, WayArgs};
+pub(crate) use request::{LocalAddrs, RequestArgs, WayArgs};
 pub(crate) use targets::{OrderArg, TargetsArgs};
 pub(crate) use watch::WatchArgs;
 

@@ -10,7 +10,7 @@ use keeplive::load::Network;
 use keeplive::plan::Target;
 use keeplive::{Proxy, Route};
 
-use crate::args::{RequestArgs, WayArgs};
+use crate::args::{LocalAddrs, RequestArgs, WayArgs};
 use crate::say::say;
 
 /// What curl asks for when it was built with everything; what comes is not decoded.
@@ -145,7 +145,7 @@ pub(crate) fn network(request: &RequestArgs, way: &WayArgs) -> io::Result<Networ
         resolve: request.resolve.clone(),
         connect_to: way.connect_to.clone(),
         route,
-        local_addresses: way.local_addr.clone(),
+        local_addresses: way.local_addr.iter().flat_map(|LocalAddrs(all)| all).copied().collect(),
     })
 }
 

@@ -28,8 +28,12 @@ fn loading(url: &str, folder: &Path, words: &[&str]) -> Command {
     command
 }
 
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+}
+
 fn interrupt(child: &Child) {
-    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    signal(child, Signal::SIGINT);
 }
 
 /// `GET` on a connection of its own: status line, head and body.
@@ -160,6 +164,50 @@ fn a_load_that_is_interrupted_tells_what_it_measured_until_then() {
     let reasons = summary["validity"]["reasons"].to_string();
     assert!(!reasons.contains("measured to its end") && summary["interrupted"] == true, "{reasons}");
     assert!(summary["arms"][0]["requests"].as_u64().unwrap() > 100, "{summary}");
+}
+
+#[test]
+fn a_load_that_did_not_run_for_a_while_tells_no_number_of_its_own_unless_it_is_asked_for() {
+    let _alone = alone();
+    let server = serving(Behaviour::default().delay(Duration::from_millis(2)));
+    let folder = tempfile::tempdir().unwrap();
+    let mut load = program();
+    load.args([
+        "load",
+        &server.url(),
+        "-r",
+        "200",
+        "--arrivals",
+        "constant",
+        "-c",
+        "40",
+        "-z",
+        "3s",
+        "--warm-up",
+        "0",
+    ]);
+    load.arg("--out").arg(folder.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = load.spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    said.find(|line| line.contains(" s of 3 s: ")).expect("a line of its progress");
+    signal(&child, Signal::SIGSTOP);
+    std::thread::sleep(Duration::from_millis(700));
+    signal(&child, Signal::SIGCONT);
+    said.for_each(drop);
+    let output = child.wait_with_output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{printed}");
+    assert!(printed.starts_with("Invalid: ") && printed.contains("✗ the generator was late by"), "{printed}");
+    assert!(!printed.contains("answers/s"), "{printed}");
+    // 700 ms at 200 requests/s, the first of which waited for all of it.
+    let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let report = program().arg("report").arg(&file).arg("--allow-invalid").output().unwrap();
+    let printed = String::from_utf8(report.stdout).unwrap();
+    let late =
+        printed.lines().find(|line| line.trim_start().starts_with("late ")).expect("a row of lateness");
+    let longest: f64 = late.rsplit(' ').nth(1).unwrap().parse().unwrap();
+    assert!((690.0..3_000.0).contains(&longest) && late.ends_with(" ms"), "{late}");
+    assert!(printed.contains("answers/s"), "{printed}");
 }
 
 #[test]

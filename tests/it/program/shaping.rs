@@ -120,7 +120,7 @@ fn options_that_contradict_each_other_are_refused_with_the_cure() {
     refused(&["-x", "http://a:b@p.test:1", "--proxy-user", "a:b"], "leave one out");
     refused(&["--proxy-user", "a:b"], "--proxy");
     refused(&["-x", "p.test:1", "--unix-socket", "/s"], "cannot be used with");
-    refused(&["--local-addr", "eth0"], "its own address");
+    refused(&["--interface", "none0"], "nor an interface that has one (");
     refused(&["--connect-to", "a:1"], "HOST1:PORT1");
     refused(&["--expect-status", "ok"], "200-299");
     refused(&["--resume"], "--keep-alive off");
@@ -217,9 +217,13 @@ fn several_local_addresses_are_used_in_turn() {
         seen.lock().unwrap_or_else(PoisonError::into_inner).push(peer);
         answering(conn);
     });
-    let words = ["--local-addr", "127.0.0.2,127.0.0.3", "--keep-alive", "1"];
-    load(&format!("http://{}/", peer.addr()), &words);
-    let from = from.lock().unwrap_or_else(PoisonError::into_inner);
+    let url = format!("http://{}/", peer.addr());
+    load(&url, &["--local-addr", "127.0.0.2,127.0.0.3", "--keep-alive", "1"]);
+    // An interface stands for its addresses.
+    let of_both = from.lock().unwrap_or_else(PoisonError::into_inner).len();
+    load(&url, &["--interface", "lo"]);
+    let mut from = from.lock().unwrap_or_else(PoisonError::into_inner);
+    assert!(from.drain(of_both..).all(|peer| peer.ip() == IpAddr::from([127, 0, 0, 1])));
     let count = |address: &str| {
         let address: IpAddr = address.parse().unwrap();
         from.iter().filter(|peer| peer.ip() == address).count()

@@ -273,6 +273,7 @@ fn a_load_names_the_delayed_acknowledgements_that_it_seems_to_meet() {
     let told = notes("two-write:2ms");
     assert!(told.contains("as late as a delayed acknowledgement (40 ms)"), "{told}");
     assert!(told.contains("TCP_NODELAY") && told.contains("keeplive compare"), "{told}");
+    assert!(!told.contains("  "), "{told}");
     let told = notes("const:41ms");
     assert!(!told.contains("acknowledgement"), "new connections take as long: {told}");
 }

@@ -1,5 +1,6 @@
 //! What is asked for, and by which way, in curl's words.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use keeplive::Resolve;
 use keeplive::duration::parse as duration;
 use keeplive::load::ConnectTo;
 use keeplive::plan::Statuses;
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Request")]
@@ -68,10 +70,16 @@ pub(crate) struct WayArgs {
     /// Have an HTTP proxy make a tunnel to http:// targets as well
     #[arg(short = 'p', long, requires = "proxy")]
     pub(crate) proxytunnel: bool,
-    /// Local address to connect from; several, with commas or given again, are used in turn, and each has ports of
-    /// its own
-    #[arg(long, alias = "interface", value_name = "ADDRESS", value_delimiter = ',', value_parser = local_addr)]
-    pub(crate) local_addr: Vec<IpAddr>,
+    /// Local address to connect from, or the name of an interface, for all of its addresses (the way stays the system's
+    /// choice); several, with commas or given again, are used in turn, and each has ports of its own
+    #[arg(
+        long,
+        visible_alias = "interface",
+        value_name = "ADDRESS|NAME",
+        value_delimiter = ',',
+        value_parser = local_addrs
+    )]
+    pub(crate) local_addr: Vec<LocalAddrs>,
     /// Statuses that are good: 200, 2xx, 200-299, or several with commas. Any other is an error of the kind
     /// `unexpected_status` [default: below 400]
     #[arg(long, value_name = "STATUSES")]
@@ -120,10 +128,41 @@ fn host(text: &str) -> Option<(&str, &str)> {
     }
 }
 
-fn local_addr(text: &str) -> Result<IpAddr, String> {
-    without_brackets(text).parse().map_err(|_| {
-        format!("`{text}` is not an address: for an interface give its own address, such as 127.0.0.2")
-    })
+/// An address to connect from, or those of an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LocalAddrs(pub(crate) Vec<IpAddr>);
+
+fn local_addrs(text: &str) -> Result<LocalAddrs, String> {
+    if let Ok(address) = without_brackets(text).parse() {
+        return Ok(LocalAddrs(vec![address]));
+    }
+    let all =
+        interfaces().map_err(|error| format!("could not ask for this machine's interfaces: {error}"))?;
+    let own: Vec<IpAddr> = all.iter().filter(|(name, _)| name == text).map(|(_, address)| *address).collect();
+    if own.is_empty() {
+        let mut names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+        names.dedup();
+        return Err(format!(
+            "`{text}` is neither an address, such as 127.0.0.2, nor an interface that has one ({})",
+            names.join(", ")
+        ));
+    }
+    Ok(LocalAddrs(own))
+}
+
+/// This machine's interfaces, by name, with each of their addresses that can be bound to without saying on which
+/// interface: those of one link alone (RFC 4291, section 2.5.6) cannot.
+fn interfaces() -> io::Result<Vec<(String, IpAddr)>> {
+    let of_one_link = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let addressed = |one: InterfaceAddress| {
+        let address = one.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        let ip = v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))?;
+        Some((one.interface_name, ip))
+    };
+    let mut all: Vec<_> = getifaddrs()?.filter_map(addressed).filter(|(_, ip)| !of_one_link(ip)).collect();
+    all.sort();
+    Ok(all)
 }
 
 fn without_brackets(address: &str) -> &str {
