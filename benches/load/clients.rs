@@ -27,6 +27,8 @@ pub(crate) struct Client {
 pub(crate) struct Ran {
     /// Processor time of the whole process for each request, user and kernel.
     pub(crate) cpu_ns: f64,
+    /// Of that, the kernel's.
+    pub(crate) system_ns: f64,
     /// Requests in a second, start and end of the process included.
     pub(crate) per_s: f64,
     /// Failures that it told by its exit code.
@@ -85,22 +87,24 @@ fn measured(words: &[String], nginx: &Nginx) -> Ran {
         .unwrap_or_else(|error| panic!("{words:?}: {error}"));
     let status = child.wait().expect("a child can be waited for");
     let took = began.elapsed();
-    let cpu_ns = (children() - used).as_nanos() as f64;
+    let of_both = children();
+    let [user_ns, system_ns] = [0, 1].map(|part| (of_both[part] - used[part]).as_nanos() as f64);
     // The second question counts itself.
     let requests = (nginx.requests() - requests - 1) as f64;
     Ran {
-        cpu_ns: cpu_ns / requests,
+        cpu_ns: (user_ns + system_ns) / requests,
+        system_ns: system_ns / requests,
         per_s: requests / took.as_secs_f64(),
         failed: u64::from(!status.success()),
     }
 }
 
-/// Processor time of all children that have ended.
-fn children() -> Duration {
+/// Processor time of all children that have ended: their own, and the kernel's.
+fn children() -> [Duration; 2] {
     let usage: Usage =
         getrusage(UsageWho::RUSAGE_CHILDREN).expect("a process may ask for its children's usage");
-    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-    Duration::from_micros(micros.unsigned_abs())
+    [usage.user_time(), usage.system_time()]
+        .map(|time| Duration::from_micros(time.num_microseconds().unsigned_abs()))
 }
 
 fn own(words: &[String]) -> Vec<String> {

@@ -164,20 +164,12 @@ fn installed() -> Vec<&'static Client> {
 /// Everyone who can do this, in turns.
 fn table(scenario: Scenario, nginx: &Nginx, rounds: usize) -> String {
     let able: Vec<&Client> = installed().into_iter().filter(|client| client.can(scenario)).collect();
-    let mut runs: Vec<Vec<Ran>> = vec![Vec::new(); able.len()];
-    for round in 0..rounds {
-        for turn in 0..able.len() {
-            // Who begins changes, and every second round goes the other way, so that nobody is always after the same.
-            let nth = if round % 2 == 0 { turn } else { able.len() - 1 - turn };
-            let nth = (nth + round) % able.len();
-            runs[nth].push(able[nth].run(scenario, nginx, 1));
-        }
-    }
+    let runs = in_turns(&able, rounds, |client| client.run(scenario, nginx, 1));
     let mut text = format!("\n{} ({rounds} rounds)\n", scenario.name());
     let _ = writeln!(
         text,
-        "{:<16} {:>12} {:>19} {:>8} {:>11} {:>9}",
-        "", "CPU/request", "range", "floor x", "requests/s", "failed"
+        "{:<16} {:>12} {:>19} {:>8} {:>10} {:>11} {:>9}",
+        "", "CPU/request", "range", "floor x", "of kernel", "requests/s", "failed"
     );
     let floor = able
         .iter()
@@ -189,15 +181,30 @@ fn table(scenario: Scenario, nginx: &Nginx, rounds: usize) -> String {
         let ratio = floor.map_or("–".into(), |floor| format!("{:.2}", median(runs, cpu) / floor));
         let _ = writeln!(
             text,
-            "{:<16} {:>9.2} µs {:>16} µs {ratio:>8} {:>11.0} {:>9}",
+            "{:<16} {:>9.2} µs {:>16} µs {ratio:>8} {:>7.2} µs {:>11.0} {:>9}",
             client.name,
             median(runs, cpu) / 1e3,
             format!("{:.2}–{:.2}", low / 1e3, high / 1e3),
+            median(runs, |ran| ran.system_ns) / 1e3,
             median(runs, |ran| ran.per_s),
             runs.iter().map(|ran| ran.failed).sum::<u64>(),
         );
     }
     text
+}
+
+/// Lets everyone run in every round. Who begins changes, and every second round goes the other way, so that nobody is always
+/// after the same.
+fn in_turns(all: &[&Client], rounds: usize, run: impl Fn(&Client) -> Ran) -> Vec<Vec<Ran>> {
+    let mut runs: Vec<Vec<Ran>> = vec![Vec::new(); all.len()];
+    for round in 0..rounds {
+        for turn in 0..all.len() {
+            let nth = if round % 2 == 0 { turn } else { all.len() - 1 - turn };
+            let nth = (nth + round) % all.len();
+            runs[nth].push(run(all[nth]));
+        }
+    }
+    runs
 }
 
 /// Two threads against a server of two workers, on all processors: what is lost by sharing.
@@ -209,12 +216,7 @@ fn two_threads(all: &[usize], rounds: usize) -> String {
         "\ntwo threads, nginx with two workers, {} processors for both ({rounds} rounds)\n",
         all.len()
     );
-    let mut runs: Vec<Vec<Ran>> = vec![Vec::new(); able.len()];
-    for _ in 0..rounds {
-        for (client, runs) in able.iter().zip(&mut runs) {
-            runs.push(client.run(Scenario::On, &nginx, 2));
-        }
-    }
+    let runs = in_turns(&able, rounds, |client| client.run(Scenario::On, &nginx, 2));
     for (client, runs) in able.iter().zip(&runs) {
         let (low, high) = range(runs, |ran| ran.per_s);
         let _ = writeln!(

@@ -18,18 +18,20 @@ pub(crate) fn table(nginx: &Nginx) -> String {
         keeplive_words(&nginx.url(scenario.is_tls()), &more)
     };
     let bare = |scenario: Scenario, seconds: u64| bare_words(nginx, scenario, CONNECTIONS, seconds);
-    let contenders: [(&str, Words<'_>); 6] = [
+    let contenders: [(&str, Words<'_>); 8] = [
         ("hyper alone, on", &|seconds| bare(Scenario::On, seconds)),
         ("keeplive, on", &|seconds| keeplive(Scenario::On, seconds)),
         ("hyper alone, off", &|seconds| bare(Scenario::Off, seconds)),
         ("keeplive, off", &|seconds| keeplive(Scenario::Off, seconds)),
         ("hyper alone, tls", &|seconds| bare(Scenario::TlsOn, seconds)),
         ("keeplive, tls", &|seconds| keeplive(Scenario::TlsOn, seconds)),
+        ("hyper alone, full", &|seconds| bare(Scenario::TlsOffFull, seconds)),
+        ("keeplive, full", &|seconds| keeplive(Scenario::TlsOffFull, seconds)),
     ];
     let names = contenders.map(|(name, _)| name);
     let profiles = contenders.map(|(_, words)| of(words, nginx));
     let head = "\ninstructions of a request in user space, by whose they are (callgrind)\n\n";
-    let foot = "copies: memcpy and the like; else: libc's system calls and clocks, histograms, and the bench itself.\n";
+    let foot = "full: a new connection with a full TLS handshake for each request; copies: memcpy and the like; else: libc's system calls and clocks, histograms, and the bench itself.\n";
     format!("{head}{}{foot}", callgrind::table(&names, &profiles))
 }
 
