@@ -73,7 +73,8 @@ pub enum Load {
     Rate(f64, Arrivals),
     /// Open loop at the highest rate that holds the plan's goal ([`Plan::search`]).
     Search(Arrivals),
-    /// Open loop at half of the smallest capacity of any arm, found in a short search.
+    /// Open loop at half of the smallest capacity of any arm, found in a short search; or at less, for the sending threads to
+    /// have time to spare.
     HalfOfCapacity(Arrivals),
 }
 

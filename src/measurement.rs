@@ -86,6 +86,9 @@ pub struct Offered {
     pub capacity: Vec<Capacity>,
     /// Whether the rate was lowered to what this machine's local ports allow.
     pub capped_by_ports: bool,
+    /// Whether it was lowered for the sending threads to have time to spare.
+    #[serde(default)]
+    pub capped_by_generator: bool,
 }
 
 /// One arm's capacity.
@@ -283,11 +286,20 @@ impl ThreadShare {
         ThreadShare { cpu_ns, wall_ns, run_queue_ns }
     }
 
+    /// The busiest of several, or the only one.
+    pub(crate) fn of_busiest(client: &ClientUse) -> ThreadShare {
+        client.busiest.unwrap_or(ThreadShare::of(client))
+    }
+
     /// Who had the least time to spare; `None` of fewer than two.
     pub(crate) fn busiest(threads: Vec<ThreadShare>) -> Option<ThreadShare> {
-        let wanted = |one: &ThreadShare| (one.cpu_ns + one.run_queue_ns) as f64 / one.wall_ns.max(1) as f64;
         let are_several = threads.len() > 1;
-        threads.into_iter().max_by(|a, b| wanted(a).total_cmp(&wanted(b))).filter(|_| are_several)
+        threads.into_iter().max_by(|a, b| a.wanted().total_cmp(&b.wanted())).filter(|_| are_several)
+    }
+
+    /// What it wanted of the processor, whether it got it or not, as a share of the time.
+    pub(crate) fn wanted(&self) -> f64 {
+        (self.cpu_ns + self.run_queue_ns) as f64 / self.wall_ns.max(1) as f64
     }
 
     /// One visit after another.

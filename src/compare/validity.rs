@@ -182,7 +182,7 @@ impl Validity {
 impl ArmFacts {
     fn of(visits: &Visits<'_>) -> ArmFacts {
         let Slot { phases, lag, client, scheduled, issued, .. } = &visits.total;
-        let busiest = client.busiest.unwrap_or(ThreadShare::of(client));
+        let busiest = ThreadShare::of_busiest(client);
         let response_ns: u64 = phases.parts().iter().map(|(_, sum)| sum).sum();
         let ClientUse { wall_ns, run_queue_ns, .. } = *client;
         let closings = ledger(visits);

@@ -86,7 +86,7 @@ fn total(slots: &[&Slot]) -> Slot {
         total.merge(slot);
         total.client.throttled_ns += slot.client.throttled_ns;
     }
-    let busiest = |slot: &&Slot| slot.client.busiest.unwrap_or(ThreadShare::of(&slot.client));
+    let busiest = |slot: &&Slot| ThreadShare::of_busiest(&slot.client);
     total.client.busiest = slots.iter().map(busiest).reduce(ThreadShare::and);
     // One after another, and not at the same time as those of workers.
     total.duration = slots.iter().map(|slot| slot.duration).sum();

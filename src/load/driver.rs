@@ -58,6 +58,8 @@ pub(super) struct Driver {
     visits_run: u64,
     /// For each arm, the least that a visit took to open its connections.
     opened_in: Vec<Option<Duration>>,
+    /// For each arm, how busy the busiest sending thread was when it was last looked at.
+    busy: Vec<f64>,
     /// What this machine has for connections to the target, once its address is known.
     ports: Option<PortFacts>,
     /// How long the first look's slowest response took.
@@ -117,6 +119,7 @@ impl Driver {
         }
         let mut driver = Driver {
             opened_in: vec![None; plan.arms.len()],
+            busy: vec![0.0; plan.arms.len()],
             ports: None,
             plan,
             load,
@@ -431,7 +434,26 @@ impl Driver {
         };
         let slot = self.visit(&shape)?;
         self.outside.merge(&slot.connections);
+        self.busy[arm] = ThreadShare::of_busiest(&slot.client).wanted();
         Ok(slot)
+    }
+
+    /// The rate, or a lower one, at which the sending threads have time to spare in every arm.
+    fn with_time_to_spare(&mut self, rate: f64, arrivals: Arrivals) -> Result<f64, Refusal> {
+        let mut spared = rate;
+        for arm in 0..self.plan.arms.len() {
+            if self.busy[arm] <= search::BUSY_CLOSED {
+                continue;
+            }
+            let mut failure = None;
+            spared = search::with_time_to_spare(spared, |rate| {
+                self.look_once(arm, Model::Open { rate, arrivals }, &mut failure)?;
+                Some(self.busy[arm])
+            });
+            failure.map_or(Ok(()), Err)?;
+        }
+        self.offered.capped_by_generator = spared < rate;
+        Ok(spared)
     }
 
     /// A look may not use up the ports that the run will need.
@@ -469,6 +491,7 @@ impl Driver {
                 let most = ports::max_rate(&port_facts, &self.demand(0.0));
                 self.offered.capped_by_ports = most < smallest / 2.0;
                 let rate = search::rounded((smallest / 2.0).min(most));
+                let rate = self.with_time_to_spare(rate, arrivals)?;
                 self.plan.model = Model::Open { rate, arrivals };
                 self.afford(&port_facts, rate)?;
             }

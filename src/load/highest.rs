@@ -83,7 +83,6 @@ fn generator_limit(slot: &Slot) -> Option<String> {
     let n = |kind: ErrorKind| slot.errors.get(kind.as_str()).copied().unwrap_or(0);
     let share = |part: u64, whole: u64| part as f64 / whole.max(1) as f64;
     let (client, phases) = (&slot.client, &slot.phases);
-    let busiest = client.busiest.unwrap_or(ThreadShare::of(client));
     let response: u64 = phases.parts().iter().map(|(_, sum)| sum).sum();
     let late = slot.lag.mean().is_some_and(|mean| mean > std::time::Duration::from_micros(200));
     if n(ErrorKind::NoPorts) > 0 {
@@ -92,7 +91,7 @@ fn generator_limit(slot: &Slot) -> Option<String> {
         Some("no file descriptor was left".into())
     } else if slot.scheduled > 0 && share(slot.issued, slot.scheduled) < 0.999 {
         Some("not every request that was due was issued".into())
-    } else if share(busiest.cpu_ns + busiest.run_queue_ns, busiest.wall_ns) > 0.95 {
+    } else if ThreadShare::of_busiest(client).wanted() > 0.95 {
         Some("its threads had no time to spare".into())
     } else if share(client.run_queue_ns, client.wall_ns) > 0.25 {
         Some("its threads waited for a processor".into())

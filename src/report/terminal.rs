@@ -168,6 +168,9 @@ pub(super) fn load(measurement: &Measurement) -> String {
     let smallest = capacities.iter().min_by(|a, b| a.requests_per_s.total_cmp(&b.requests_per_s));
     let chosen = match smallest {
         _ if measurement.offered.capped_by_ports => ", as much as local ports allow".into(),
+        _ if measurement.offered.capped_by_generator => {
+            ", as much as leaves the generator time to spare".into()
+        }
         Some(smallest) => {
             format!(", half of what `{}` can do ({}/s)", smallest.arm, three_digits(smallest.requests_per_s))
         }

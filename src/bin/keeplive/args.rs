@@ -70,7 +70,7 @@ pub(crate) struct CompareArgs {
     #[arg(short, long, default_value_t = 1, value_name = "N")]
     pub(crate) threads: usize,
     /// Open loop: requests per second, the same for every arm [default: half of the smallest capacity of any
-    /// arm, found in a short closed-loop search at full speed]
+    /// arm, found in a short closed-loop search at full speed; less, where that keeps a thread too busy]
     #[arg(short, long, value_name = "R", conflicts_with = "closed", allow_negative_numbers = true, value_parser = per_second)]
     pub(crate) rate: Option<f64>,
     /// How arrivals of the open loop are spaced

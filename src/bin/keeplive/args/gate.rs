@@ -125,7 +125,7 @@ pub(crate) struct LoadArgs {
     #[arg(short, long, default_value_t = 1, value_name = "N")]
     pub(crate) threads: usize,
     /// Open loop: requests per second, the same for both [default: half of the smaller capacity of the two, found in
-    /// a short closed-loop search at full speed]
+    /// a short closed-loop search at full speed; less, where that keeps a thread too busy]
     #[arg(short, long, value_name = "R", conflicts_with = "closed", allow_negative_numbers = true, value_parser = super::per_second)]
     pub(crate) rate: Option<f64>,
     /// How arrivals of the open loop are spaced
