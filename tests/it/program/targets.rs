@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use keeplive::server::{Behaviour, Running, Server};
 
-use super::{alone, program, run, short};
+use super::{alone, program, run, run_until_valid, short};
 use crate::pool::certificates::demanding_members;
 use crate::support::scripted::Scripted;
 
@@ -103,8 +103,7 @@ fn a_server_that_refuses_keep_alive_makes_the_comparison_invalid_and_is_named() 
 fn a_server_that_resets_every_tenth_connection_shows_a_tenth_of_errors_in_the_off_arm() {
     let _alone = alone();
     let server = server(Behaviour::default().reset_every(10));
-    let folder = tempfile::tempdir().unwrap();
-    let ran = run(&mut against(&server.url(), folder.path()), folder.path());
+    let ran = run_until_valid(|folder| against(&server.url(), folder));
     assert_eq!(ran.code, Some(0), "{}\n{}", ran.stderr, ran.reasons());
     let off = ran.arm("off");
     let errors: u64 = off["errors"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
