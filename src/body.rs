@@ -8,17 +8,17 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, Request, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 
 use crate::error::{Error, ErrorKind};
 use crate::phase::Phase;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
-type Stream = Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>;
+type Stream = Pin<Box<dyn Pieces + Send>>;
 
 /// The body of a request. One in memory can be sent again; any other [`http_body::Body`] is sent at most once. An empty one
 /// costs no allocation.
@@ -52,6 +52,39 @@ struct Streamed {
     come: u64,
 }
 
+/// Any body whose type has been forgotten, its pieces and errors of one type each.
+trait Pieces {
+    fn poll_piece(self: Pin<&mut Self>, cx: &mut Context<'_>)
+    -> Poll<Option<Result<Frame<Bytes>, BoxError>>>;
+
+    fn is_at_end(&self) -> bool;
+
+    fn size(&self) -> SizeHint;
+}
+
+impl<B> Pieces for B
+where
+    B: HttpBody,
+    B::Error: Into<BoxError>,
+{
+    fn poll_piece(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let in_bytes = |mut data: B::Data| data.copy_to_bytes(data.remaining());
+        self.poll_frame(cx)
+            .map(|frame| frame.map(|frame| frame.map(|frame| frame.map_data(in_bytes)).map_err(Into::into)))
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.is_end_stream()
+    }
+
+    fn size(&self) -> SizeHint {
+        self.size_hint()
+    }
+}
+
 /// What may be known of a streamed body while hyper owns it. When nobody else holds it any more, the body is over.
 #[derive(Debug, Default)]
 pub(crate) struct Feed(AtomicBool);
@@ -75,16 +108,17 @@ impl RequestBody {
 
     /// Any body. A `RequestBody` stays what it is, and one in memory (`Full<Bytes>`, `String`) is known as such, so
     /// that it can be sent again.
+    ///
+    /// *Cost.* A streamed one is boxed, once; its pieces are not copied if they are `Bytes`, and else once each.
     pub fn new<B>(mut body: B) -> RequestBody
     where
-        B: HttpBody<Data = Bytes> + Send + 'static,
+        B: HttpBody + Send + 'static,
         B::Error: Into<BoxError>,
     {
         if body.is_end_stream() {
             return RequestBody::empty();
         }
-        in_memory(&mut body)
-            .unwrap_or_else(|| RequestBody::of(Kind::Streamed(Streamed::new(body.map_err(Into::into)))))
+        in_memory(&mut body).unwrap_or_else(|| RequestBody::of(Kind::Streamed(Streamed::new(Box::pin(body)))))
     }
 
     /// It was declared to have so many bytes. hyper does not even ask one that was declared to have none.
@@ -117,12 +151,12 @@ impl RequestBody {
 }
 
 impl Streamed {
-    fn new(body: impl HttpBody<Data = Bytes, Error = BoxError> + Send + 'static) -> Streamed {
-        Streamed { body: Mutex::new(Box::pin(body)), feed: None, declared: None, come: 0 }
+    fn new(body: Stream) -> Streamed {
+        Streamed { body: Mutex::new(body), feed: None, declared: None, come: 0 }
     }
 
     fn ask(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.body.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll_frame(cx)
+        self.body.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll_piece(cx)
     }
 
     /// As [`Streamed::ask`], held to what was declared: hyper would cut off what is beyond, and call that sent.
@@ -171,7 +205,7 @@ impl Streamed {
     }
 
     fn is_at_end(&self) -> bool {
-        lock(&self.body).is_end_stream()
+        lock(&self.body).is_at_end()
     }
 }
 
@@ -267,7 +301,7 @@ impl HttpBody for RequestBody {
         match self.0.as_deref() {
             None => SizeHint::with_exact(0),
             Some(Kind::Full(bytes)) => SizeHint::with_exact(bytes.len() as u64),
-            Some(Kind::Streamed(streamed)) => lock(&streamed.body).size_hint(),
+            Some(Kind::Streamed(streamed)) => lock(&streamed.body).size(),
         }
     }
 }
@@ -358,8 +392,8 @@ mod tests {
     fn a_body_in_memory_is_known_as_such_whatever_type_brought_it() {
         let again = |body: RequestBody| body.try_clone().map(|body| format!("{body:?}"));
         let (empty, bytes) = (Some("RequestBody(empty)".to_owned()), Some("RequestBody(bytes)".to_owned()));
-        assert_eq!(again(RequestBody::new(Empty::new())), empty);
-        assert_eq!(again(RequestBody::new(Full::from("abc"))), bytes);
+        assert_eq!(again(RequestBody::new(Empty::<Bytes>::new())), empty);
+        assert_eq!(again(RequestBody::new(Full::<Bytes>::from("abc"))), bytes);
         assert_eq!(again(RequestBody::new(String::from("abc"))), bytes);
         assert_eq!(again(RequestBody::new(RequestBody::from(vec![1, 2, 3]))), bytes);
         assert_eq!(again(RequestBody::from(&b"abc"[..])), bytes);

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use crate::config::PoolConfig;
 use crate::error::{Error, ErrorKind};
 use crate::exchange::{Address, TlsFacts};
+use crate::heads::HeadLimits;
 #[cfg(feature = "tls")]
 use crate::observer::Step;
 use crate::observer::{Steps, Watched};
@@ -163,18 +164,19 @@ impl Connector {
         account: &mut Account<'_>,
     ) -> Result<Pipe, Error> {
         let what = || format!("the proxy {proxy} made no tunnel");
+        let heads = HeadLimits::of(config);
         let passed = match proxy.scheme {
             ProxyScheme::Http if proxy.forwards(origin) => return Ok(pipe),
             ProxyScheme::Http => {
                 let target = origin.authority();
-                account.within(Phase::Proxy, what, tunnel::dig(pipe, proxy, &target)).await
+                account.within(Phase::Proxy, what, tunnel::dig(pipe, proxy, &target, heads)).await
             }
             ProxyScheme::Https => {
                 let digging = async {
                     let pipe = self.greet(pipe, proxy, account.steps).await?;
                     match proxy.forwards(origin) {
                         true => Ok(pipe),
-                        false => tunnel::dig(pipe, proxy, &origin.authority()).await,
+                        false => tunnel::dig(pipe, proxy, &origin.authority(), heads).await,
                     }
                 };
                 account.within(Phase::Proxy, what, digging).await

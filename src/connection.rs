@@ -10,7 +10,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::AtomicU32;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1};
+use hyper::client::conn::TrySendError;
 
 use crate::alarm::Alarm;
 use crate::body::{self, Feed, RequestBody};
@@ -28,8 +28,8 @@ use crate::config::PoolConfig;
 use crate::connect::{Forward, Opened, Stream};
 use crate::error::{Error, ErrorKind};
 use crate::exchange::{ConnectionFacts, ConnectionId};
+use crate::heads::{HeadLimits, TooMuch, is_too_large};
 use crate::idle::CloseReason;
-use crate::informational::OnInformational;
 use crate::phase::{ConnectTimings, Phase};
 use crate::wire::{End, WireFacts};
 
@@ -60,20 +60,11 @@ pub(crate) struct Connection {
     stamps: Stamps,
 }
 
-/// How much may come before a response's head is complete.
-#[derive(Clone, Copy, Debug)]
-struct HeadLimits {
-    fields: usize,
-    size: usize,
-    informational: Option<u32>,
-}
-
 /// Why an exchange is ended before its response head has come.
 #[derive(Clone, Copy, Debug)]
 enum Overrun {
     Time(ErrorKind),
-    Size,
-    Informational(u32),
+    Heads(TooMuch),
 }
 
 /// Why there is no response head.
@@ -82,10 +73,6 @@ enum Stop {
     Overrun(Overrun),
     Failure(Box<TrySendError<Request<RequestBody>>>),
 }
-
-/// The size of head that hyper takes unless it is told otherwise (its `DEFAULT_MAX_BUFFER_SIZE`), and of fields.
-const HYPERS_BUFFER: usize = 8192 + 4096 * 100;
-const HYPERS_FIELDS: usize = 100;
 
 /// How long an exchange may take to come to its response head.
 #[derive(Clone, Copy, Debug)]
@@ -316,7 +303,7 @@ impl Connection {
             Err(Stop::Overrun(overrun)) => {
                 let phase = waiting.phase(self, written_before);
                 let (sent, heard) = (self.wire.written() - written_before, self.wire.read() - read_before);
-                return Some(Err(self.heads.overrun(overrun, limits, phase, sent, heard).into()));
+                return Some(Err(self.ended_by(overrun, limits, phase, sent, heard).into()));
             }
             Err(Stop::Failure(error)) => {
                 return Some(Err(self.failure(*error, written_before, heard_before)));
@@ -368,20 +355,28 @@ impl Connection {
         let error = match late_refusal(&source) {
             Some(text) => Error::new(ErrorKind::Tls).at(Phase::Tls).told_by(text, source),
             None if kind == ErrorKind::Protocol && is_too_large(&source) => {
-                self.heads.exceeded().with_source(source)
+                too_much(self.heads, TooMuch::Size).with_source(source)
             }
             None => Error::new(kind).at(phase).with_source(source),
         };
         Box::new(Failure { error, request })
     }
 
-    /// Whether more has come than may before the end of a head. While there is no answer all that came is heads.
+    /// Whether more has come than may before the end of a head.
     fn overrun(&self, informed: Option<&AtomicU32>, heard_before: u64, answered: bool) -> Option<Overrun> {
-        let informed = informed.map_or(0, |count| count.load(Relaxed));
-        match self.heads.informational {
-            Some(most) if informed > most => Some(Overrun::Informational(most)),
-            _ if answered => None,
-            _ => (self.wire.heard() - heard_before > self.heads.size as u64).then_some(Overrun::Size),
+        let size = || if answered { None } else { self.heads.ends_before(self.wire.heard() - heard_before) };
+        self.heads.has_enough_of(informed).or_else(size).map(Overrun::Heads)
+    }
+
+    /// What is said of an exchange that was ended before its head.
+    fn ended_by(&self, overrun: Overrun, limits: Limits, phase: Phase, sent: u64, heard: u64) -> Error {
+        match overrun {
+            Overrun::Heads(which) => too_much(self.heads, which),
+            Overrun::Time(kind) => {
+                let so_far = format!(" ({sent} bytes sent, {heard} received)");
+                let limit = if kind == ErrorKind::Timeout { limits.total } else { limits.response };
+                Error::out_of_time(kind, limit, phase, &so_far)
+            }
         }
     }
 
@@ -449,6 +444,10 @@ fn late_refusal(error: &hyper::Error) -> Option<String> {
     }
 }
 
+fn too_much(heads: HeadLimits, which: TooMuch) -> Error {
+    Error::new(ErrorKind::Protocol).at(Phase::Wait).with_detail(heads.told(which))
+}
+
 fn unsent(error: Error, request: Option<Request<RequestBody>>) -> Box<Failure> {
     Box::new(Failure { error: error.at(Phase::Send).after_sending(0), request })
 }
@@ -464,76 +463,6 @@ impl Stamps {
     pub(crate) fn none(born: Instant) -> Stamps {
         Stamps { began: born, sent: born, head: born, written_before: 0, read_before: 0 }
     }
-}
-
-impl HeadLimits {
-    fn of(config: &PoolConfig) -> HeadLimits {
-        HeadLimits {
-            fields: config.max_headers,
-            size: config.max_header_size,
-            informational: config.max_informational,
-        }
-    }
-
-    fn builder(self) -> http1::Builder {
-        let mut builder = http1::Builder::new();
-        // A request head and a small body go out in one plain write.
-        builder.max_header_size(self.size).writev(false);
-        if self.fields != HYPERS_FIELDS {
-            builder.max_headers(self.fields);
-        }
-        if self.size >= HYPERS_BUFFER {
-            builder.max_buf_size(self.size.saturating_add(1));
-        }
-        builder
-    }
-
-    /// Counts the informational responses to a request where somebody wants to know.
-    fn count_informational(self, request: &mut Request<RequestBody>) -> Option<Arc<AtomicU32>> {
-        let callback = request.extensions().get::<OnInformational>().cloned();
-        if callback.is_none() && self.informational.is_none() {
-            return None;
-        }
-        let count = Arc::new(AtomicU32::new(0));
-        let informed = Arc::clone(&count);
-        hyper::ext::on_informational(request, move |response| {
-            informed.fetch_add(1, Relaxed);
-            if let Some(callback) = &callback {
-                callback.call(response.status(), response.headers());
-            }
-        });
-        Some(count)
-    }
-
-    /// What is said of an exchange that was ended before its head.
-    fn overrun(self, overrun: Overrun, limits: Limits, phase: Phase, sent: u64, heard: u64) -> Error {
-        match overrun {
-            Overrun::Size => self.exceeded(),
-            Overrun::Informational(most) => {
-                let text = format!("more than {most} informational (1xx) responses came (max_informational)");
-                Error::new(ErrorKind::Protocol).at(Phase::Wait).with_detail(text)
-            }
-            Overrun::Time(kind) => {
-                let so_far = format!(" ({sent} bytes sent, {heard} received)");
-                let limit = if kind == ErrorKind::Timeout { limits.total } else { limits.response };
-                Error::out_of_time(kind, limit, phase, &so_far)
-            }
-        }
-    }
-
-    fn exceeded(self) -> Error {
-        let text = format!(
-            "the response head is larger than {} bytes (max_header_size, with the 1xx responses before it) or has \
-             more than {} fields (max_headers)",
-            self.size, self.fields
-        );
-        Error::new(ErrorKind::Protocol).at(Phase::Wait).with_detail(text)
-    }
-}
-
-/// hyper has a predicate for this in its server alone. Only the wording of our error depends on hyper's.
-fn is_too_large(error: &hyper::Error) -> bool {
-    error.is_parse() && error.to_string() == "message head is too large"
 }
 
 impl Waiting {

@@ -137,10 +137,10 @@ impl ErrorKind {
             ErrorKind::Connect => "could not connect",
             ErrorKind::ConnectTimeout => "the connection was not open within the connect timeout",
             ErrorKind::NoPorts => {
-                "no local port is left (EADDRNOTAVAIL): lower the rate, or widen net.ipv4.ip_local_port_range"
+                "no local port is left (EADDRNOTAVAIL): open fewer connections, or widen net.ipv4.ip_local_port_range"
             }
             ErrorKind::NoFiles => {
-                "no file descriptor is left (EMFILE): raise `ulimit -n`, or lower --connections"
+                "no file descriptor is left (EMFILE): raise `ulimit -n`, or open fewer connections"
             }
             ErrorKind::Proxy => "the proxy made no tunnel",
             ErrorKind::Tls => "the TLS handshake failed",
@@ -189,6 +189,9 @@ pub struct Retry {
     pub kind: ErrorKind,
     /// How long the connection had been idle before that attempt.
     pub idle_before: Duration,
+    /// How long the attempt took: from asking the pool, or from the end of the attempt before, until it failed. A part of
+    /// [`Phase::Blocked`] of the attempt that came of it.
+    pub took: Duration,
 }
 
 /// Why a request got no complete response. Small (one pointer), so that results stay small.

@@ -150,6 +150,23 @@ impl Exchange {
     pub fn is_reused(&self) -> bool {
         self.nth > 1
     }
+
+    /// How long the request waited for its turn, for the connection that it went over: [`Phase::Blocked`] without the
+    /// attempts that were given up.
+    ///
+    /// [`Phase::Blocked`]: crate::Phase::Blocked
+    pub fn queued(&self) -> Duration {
+        self.timings.blocked.saturating_sub(self.given_up())
+    }
+
+    /// The time of the attempt that came last.
+    pub(crate) fn last_attempt(&self) -> Duration {
+        self.timings.total().saturating_sub(self.given_up())
+    }
+
+    fn given_up(&self) -> Duration {
+        self.retries.iter().map(|retry| retry.took).sum()
+    }
 }
 
 impl Error {

@@ -66,6 +66,7 @@ pub mod timeline;
 
 mod connect;
 mod connection;
+mod heads;
 mod pool;
 #[cfg(feature = "load")]
 pub mod server;

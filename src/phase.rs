@@ -6,7 +6,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Phase {
-    /// Waiting for a connection of the pool, including attempts that were given up and retried.
+    /// Waiting for a connection of the pool, including attempts that were given up and retried; without these it is
+    /// [`Exchange::queued`](crate::Exchange::queued).
     Blocked,
     /// Looking the host's addresses up; nothing for an address literal or an override.
     Dns,

@@ -58,6 +58,12 @@ use watch::Pooled;
 ///
 /// A connection is driven by whoever reads its response. While a [`Body`] is held and not polled its exchange stands
 /// still, the rest of an upload included.
+///
+/// *Bounds.* What a peer may send before a response is in the caller's hands is bounded by default
+/// ([`PoolConfig::max_header_size`], [`PoolConfig::max_headers`]), and so is opening a connection
+/// ([`PoolConfig::connect_timeout`]). How long an answer may take is not, for nobody else knows: give a
+/// [`PoolConfig::response_timeout`] and a [`PoolConfig::body_idle_timeout`], and against peers that mean harm a
+/// [`PoolConfig::total_timeout`] as well: one that drips, a byte now and then, ends by no other.
 #[derive(Clone, Debug)]
 pub struct Pool {
     handle: Arc<Handle>,

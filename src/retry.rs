@@ -218,7 +218,7 @@ mod tests {
                     break;
                 }
                 let kind = if unanswered { ErrorKind::NoResponse } else { ErrorKind::NotSent };
-                retries.push(Retry { kind, idle_before: Duration::ZERO });
+                retries.push(Retry { kind, idle_before: Duration::ZERO, took: Duration::ZERO });
             }
             prop_assert!(retries.len() <= MOST_RESTED);
             prop_assert!(retries.iter().filter(|retry| retry.kind.is_unanswered()).count() <= 1);

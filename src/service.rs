@@ -5,7 +5,6 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::Request;
 use http_body::Body as HttpBody;
 use tower_service::Service;
@@ -58,7 +57,7 @@ impl fmt::Debug for Sending {
 /// ```
 impl<B> Service<Request<B>> for Pool
 where
-    B: HttpBody<Data = Bytes> + Send + 'static,
+    B: HttpBody + Send + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
     type Response = Response;
@@ -77,7 +76,7 @@ where
 /// As for [`Pool`]: a shared handle is enough.
 impl<B> Service<Request<B>> for &Pool
 where
-    B: HttpBody<Data = Bytes> + Send + 'static,
+    B: HttpBody + Send + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
     type Response = Response;

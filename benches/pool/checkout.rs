@@ -7,7 +7,7 @@ use rustix::net::{RecvFlags, recv};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 
-use crate::contenders::{Keeplive, To};
+use crate::contenders::{Keeplive, To, name};
 use crate::echo::Echo;
 use crate::usage::Cpu;
 
@@ -65,7 +65,6 @@ fn at_a_time(traffic: Traffic) -> usize {
 }
 
 async fn open(echo: &Echo, traffic: Traffic) -> (Pool, Arc<Vec<Origin>>) {
-    let name = |n: usize| format!("origin-{n}.test");
     let port = echo.keeps.port();
     let resolve =
         (0..traffic.origins).map(|n| Resolve { host: name(n), port, address: echo.keeps }).collect();
@@ -76,18 +75,19 @@ async fn open(echo: &Echo, traffic: Traffic) -> (Pool, Arc<Vec<Origin>>) {
         .max_idle(usize::MAX);
     let pool = Pool::new(config).expect("a pool");
     let mut origins = Vec::new();
-    let to = To { addr: echo.keeps, keep: true, loops: 1 };
+    let to = To { addr: echo.keeps, keep: true, loops: 1, origins: 1 };
     for n in 0..traffic.origins {
-        let client = Keeplive::with(pool.clone(), &format!("http://{}:{port}/", name(n)), to);
+        let mut client = Keeplive::with(pool.clone(), to, &[format!("http://{}:{port}/", name(n))]);
+        let origin = client.origin().clone();
         let mut held = Vec::new();
         for _ in 0..opened(traffic) / traffic.origins {
-            let lease = pool.lease(&client.origin).await.expect("a connection");
+            let lease = pool.lease(&origin).await.expect("a connection");
             held.push(lease.exchange(client.request()).await.expect("a response"));
         }
         for response in held {
             response.into_body().finish().await.expect("a whole body");
         }
-        origins.push(client.origin);
+        origins.push(origin);
     }
     (pool, Arc::new(origins))
 }

@@ -1,7 +1,7 @@
 //! Who is compared. Each does what its own documentation shows, with the same request (a GET with nothing but `Host`),
 //! reads the body to its end without collecting it, and sets TCP_NODELAY.
 
-use std::future::poll_fn;
+use std::future::{Ready, poll_fn, ready};
 use std::hint::black_box;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -18,11 +18,13 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use keeplive::{Origin, Pool, PoolConfig, RequestBody};
+use keeplive::{Origin, Pool, PoolConfig, RequestBody, Resolve};
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tower::Service;
 
 use crate::echo::BODY;
 
@@ -34,14 +36,52 @@ pub(crate) struct To {
     pub(crate) keep: bool,
     /// Loops that send at the same time.
     pub(crate) loops: usize,
+    /// Names by which the same place is asked for. With more than one, every loop has some of its own and takes them in
+    /// turn.
+    pub(crate) origins: usize,
+}
+
+impl To {
+    /// The URLs that one of the loops asks for.
+    fn urls(&self, which: usize) -> Vec<String> {
+        if self.origins == 1 {
+            return vec![format!("http://{}/", self.addr)];
+        }
+        let own = (which..self.origins).step_by(self.loops);
+        own.map(|n| format!("http://{}:{}/", name(n), self.addr.port())).collect()
+    }
+}
+
+pub(crate) fn name(n: usize) -> String {
+    format!("origin-{n}.test")
+}
+
+/// One after the other, and again.
+#[derive(Clone)]
+struct Turns<T> {
+    all: Vec<T>,
+    next: usize,
+}
+
+impl<T> Turns<T> {
+    fn new(all: impl IntoIterator<Item = T>) -> Turns<T> {
+        Turns { all: all.into_iter().collect(), next: 0 }
+    }
+
+    fn next(&mut self) -> &mut T {
+        let turn = self.next;
+        self.next = (turn + 1) % self.all.len();
+        &mut self.all[turn]
+    }
 }
 
 /// A client, as one of several loops uses it.
 pub(crate) trait Contender: Send + Sync + Sized + 'static {
+    /// The client of the first loop.
     fn new(to: To) -> Self;
 
-    /// The client of the next loop: the same pool, where there is one.
-    fn another(&self) -> Self;
+    /// The client of another loop: the same pool, where there is one.
+    fn another(&self, which: usize) -> Self;
 
     /// One request, and its response to the end.
     fn request(&mut self) -> impl Future<Output = ()> + Send;
@@ -72,7 +112,7 @@ impl Contender for Floor {
         Floor { to, request, tcp: None, buf: Box::new([0; 1024]) }
     }
 
-    fn another(&self) -> Floor {
+    fn another(&self, _: usize) -> Floor {
         Floor::new(self.to)
     }
 
@@ -143,7 +183,7 @@ impl Contender for Spawned {
         Spawned { template: Template::new(to), sender: None }
     }
 
-    fn another(&self) -> Spawned {
+    fn another(&self, _: usize) -> Spawned {
         Spawned { template: self.template.clone(), sender: None }
     }
 
@@ -170,7 +210,27 @@ impl Contender for Spawned {
 /// keeplive is the pool.
 pub(crate) struct Inline {
     template: Template,
-    open: Option<(SendRequest<Empty<Bytes>>, HyperConnection)>,
+    open: Option<Open>,
+}
+
+type Open = (SendRequest<Empty<Bytes>>, HyperConnection);
+
+/// The same with a connection for each of several names, which it need not look for.
+pub(crate) struct InlineByTurns(Turns<Inline>);
+
+impl Contender for InlineByTurns {
+    fn new(to: To) -> InlineByTurns {
+        InlineByTurns(Turns::new(to.urls(0).iter().map(|_| Inline::new(to))))
+    }
+
+    fn another(&self, which: usize) -> InlineByTurns {
+        let to = self.0.all[0].template.to;
+        InlineByTurns(Turns::new(to.urls(which).iter().map(|_| Inline::new(to))))
+    }
+
+    async fn request(&mut self) {
+        self.0.next().request().await;
+    }
 }
 
 /// The same with what a pool owes to each request, and no pool: a look at the socket before it is written to again, a copy
@@ -193,7 +253,7 @@ impl Contender for Inline {
         Inline { template: Template::new(to), open: None }
     }
 
-    fn another(&self) -> Inline {
+    fn another(&self, _: usize) -> Inline {
         Inline { template: self.template.clone(), open: None }
     }
 
@@ -207,8 +267,8 @@ impl Contender for Dutiful {
         Dutiful { inline: Inline::new(to), socket: -1 }
     }
 
-    fn another(&self) -> Dutiful {
-        Dutiful { inline: self.inline.another(), socket: -1 }
+    fn another(&self, _: usize) -> Dutiful {
+        Dutiful { inline: self.inline.another(0), socket: -1 }
     }
 
     async fn request(&mut self) {
@@ -297,19 +357,35 @@ pub(crate) struct Leased(Keeplive);
 #[derive(Clone)]
 pub(crate) struct Keeplive {
     pub(crate) pool: Pool,
-    pub(crate) origin: Origin,
+    origins: Turns<Origin>,
     template: Template,
 }
 
 impl Keeplive {
     pub(crate) fn new(to: To) -> Keeplive {
-        let config =
-            PoolConfig::default().keep_alive(to.keep).max_idle_per_origin(to.loops).max_idle(to.loops);
-        Keeplive::with(Pool::new(config).expect("a pool"), &format!("http://{}/", to.addr), to)
+        let resolve = (0..to.origins)
+            .map(|n| Resolve { host: name(n), port: to.addr.port(), address: to.addr })
+            .collect();
+        let config = PoolConfig::default()
+            .keep_alive(to.keep)
+            .max_idle_per_origin(to.loops)
+            .max_idle(to.loops.max(to.origins))
+            .resolve(resolve);
+        Keeplive::with(Pool::new(config).expect("a pool"), to, &to.urls(0))
     }
 
-    pub(crate) fn with(pool: Pool, url: &str, to: To) -> Keeplive {
-        Keeplive { pool, origin: url.parse().expect("an origin"), template: Template::new(to) }
+    pub(crate) fn with(pool: Pool, to: To, urls: &[String]) -> Keeplive {
+        let origins = Turns::new(urls.iter().map(|url| url.parse().expect("an origin")));
+        Keeplive { pool, origins, template: Template::new(to) }
+    }
+
+    fn another(&self, which: usize) -> Keeplive {
+        let to = self.template.to;
+        Keeplive::with(self.pool.clone(), to, &to.urls(which))
+    }
+
+    pub(crate) fn origin(&mut self) -> &Origin {
+        self.origins.next()
     }
 
     pub(crate) fn request(&self) -> Request<RequestBody> {
@@ -327,12 +403,13 @@ impl Contender for SendTo {
         SendTo(Keeplive::new(to))
     }
 
-    fn another(&self) -> SendTo {
-        SendTo(self.0.clone())
+    fn another(&self, which: usize) -> SendTo {
+        SendTo(self.0.another(which))
     }
 
     async fn request(&mut self) {
-        let response = self.0.pool.send_to(&self.0.origin, self.0.request()).await.expect("a response");
+        let request = self.0.request();
+        let response = self.0.pool.send_to(self.0.origins.next(), request).await.expect("a response");
         Keeplive::read_to_end(response).await;
     }
 }
@@ -342,43 +419,64 @@ impl Contender for Leased {
         Leased(Keeplive::new(to))
     }
 
-    fn another(&self) -> Leased {
-        Leased(self.0.clone())
+    fn another(&self, which: usize) -> Leased {
+        Leased(self.0.another(which))
     }
 
     async fn request(&mut self) {
-        let lease = self.0.pool.lease(&self.0.origin).await.expect("a lease");
+        let lease = self.0.pool.lease(self.0.origins.next()).await.expect("a lease");
         let response = lease.exchange(self.0.request()).await.expect("a response");
         Keeplive::read_to_end(response).await;
     }
 }
 
 /// hyper-util's legacy Client. Its idle connections are closed in time only if it is given a timer, so it is.
-#[derive(Clone)]
 pub(crate) struct Legacy {
-    client: Client<HttpConnector, Empty<Bytes>>,
-    uri: Uri,
+    client: Client<HttpConnector<Known>, Empty<Bytes>>,
+    uris: Turns<Uri>,
     to: To,
+}
+
+/// A resolver that leads every name to the same place.
+#[derive(Clone)]
+pub(crate) struct Known(SocketAddr);
+
+impl Service<Name> for Known {
+    type Response = std::iter::Once<SocketAddr>;
+    type Error = std::convert::Infallible;
+    type Future = Ready<Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Name) -> Self::Future {
+        ready(Ok(std::iter::once(self.0)))
+    }
+}
+
+fn parsed(urls: &[String]) -> Turns<Uri> {
+    Turns::new(urls.iter().map(|url| url.parse().expect("a URL")))
 }
 
 impl Contender for Legacy {
     fn new(to: To) -> Legacy {
-        let mut connector = HttpConnector::new();
+        let mut connector = HttpConnector::new_with_resolver(Known(to.addr));
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(if to.keep { usize::MAX } else { 0 })
             .build(connector);
-        Legacy { client, uri: format!("http://{}/", to.addr).parse().expect("a URL"), to }
+        Legacy { client, uris: parsed(&to.urls(0)), to }
     }
 
-    fn another(&self) -> Legacy {
-        self.clone()
+    fn another(&self, which: usize) -> Legacy {
+        Legacy { client: self.client.clone(), uris: parsed(&self.to.urls(which)), to: self.to }
     }
 
     async fn request(&mut self) {
         let mut request = Request::new(Empty::new());
-        *request.uri_mut() = self.uri.clone();
+        *request.uri_mut() = self.uris.next().clone();
         if !self.to.keep {
             // It does not say so by itself, even when it keeps nothing.
             request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -389,27 +487,27 @@ impl Contender for Legacy {
 }
 
 /// reqwest, without what it offers beyond HTTP/1.1 (its default features are off).
-#[derive(Clone)]
 pub(crate) struct Reqwest {
     client: reqwest::Client,
-    url: reqwest::Url,
+    urls: Turns<reqwest::Url>,
     to: To,
 }
 
 impl Contender for Reqwest {
     fn new(to: To) -> Reqwest {
         let idle = if to.keep { usize::MAX } else { 0 };
-        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(idle).build();
-        let url = reqwest::Url::parse(&format!("http://{}/", to.addr)).expect("a URL");
-        Reqwest { client: client.expect("a client"), url, to }
+        let builder = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(idle);
+        let builder = (0..to.origins).fold(builder, |builder, n| builder.resolve(&name(n), to.addr));
+        let client = builder.build().expect("a client");
+        Reqwest { client, urls: Reqwest::parsed(&to.urls(0)), to }
     }
 
-    fn another(&self) -> Reqwest {
-        self.clone()
+    fn another(&self, which: usize) -> Reqwest {
+        Reqwest { client: self.client.clone(), urls: Reqwest::parsed(&self.to.urls(which)), to: self.to }
     }
 
     async fn request(&mut self) {
-        let mut request = self.client.get(self.url.clone());
+        let mut request = self.client.get(self.urls.next().clone());
         if !self.to.keep {
             request = request.header(CONNECTION, "close");
         }
@@ -419,5 +517,11 @@ impl Contender for Reqwest {
             read += chunk.len();
         }
         assert_eq!(read, BODY.len());
+    }
+}
+
+impl Reqwest {
+    fn parsed(urls: &[String]) -> Turns<reqwest::Url> {
+        Turns::new(urls.iter().map(|url| reqwest::Url::parse(url).expect("a URL")))
     }
 }

@@ -4,8 +4,8 @@
 //! and a connection that grows.
 //!
 //! `cargo bench --bench pool` takes about four minutes and writes results/DATE-COMMIT/pool.{txt,json} and the block in
-//! results/README.md; with names of parts (`on`, `off`, `workers`, `checkout`, `instructions`, `memory`) it makes only
-//! those, from any tree, and only prints. `visit NAME LOOPS REQUESTS` makes one visit, for a profiler.
+//! results/README.md; with names of parts (`on`, `off`, `workers`, `checkout`, `above`, `instructions`, `profile`, `memory`) it makes only
+//! those, from any tree, and only prints. `visit NAME LOOPS REQUESTS [ORIGINS]` makes one visit, for a profiler.
 //!
 //! # Method
 //!
@@ -39,7 +39,7 @@ use checkout::Traffic;
 use contenders::To;
 use echo::Echo;
 use tables::{Table, rounds};
-use visit::{ALL, FLOOR, INLINE, LEGACY, Row, SEND_TO, SPAWNED, Setting};
+use visit::{ALL, BY_TURNS, FLOOR, INLINE, LEASED, LEGACY, REQWEST, Row, SEND_TO, SPAWNED, Setting};
 
 #[global_allocator]
 static COUNTED: memory::Counted = memory::Counted;
@@ -50,11 +50,12 @@ const ROUNDS: usize = 11;
 type Make = fn(&Echo) -> Part;
 
 /// What can be asked for.
-const PARTS: [(&str, Make); 7] = [
+const PARTS: [(&str, Make); 8] = [
     ("on", on),
     ("off", off),
     ("workers", workers),
     ("checkout", checkouts),
+    ("above", above),
     ("instructions", instructions),
     ("profile", where_they_are),
     ("memory", memory),
@@ -73,7 +74,8 @@ fn main() {
         // `cargo test --benches` asks every bench whether it starts; this one takes minutes.
         [.., "--test"] | ["--test", ..] => {}
         [echo::ROLE] => echo::serve(),
-        ["visit", name, loops, requests] => visit_once(name, loops, requests),
+        ["visit", name, loops, requests] => visit_once(name, loops, requests, "1"),
+        ["visit", name, loops, requests, origins] => visit_once(name, loops, requests, origins),
         ["weigh", client, stay] => memory::weigh_one(client, stay),
         [] => write_all(),
         _ => {
@@ -131,7 +133,7 @@ fn make(wanted: impl Fn(&str) -> bool) -> Vec<(&'static str, Part)> {
 }
 
 fn setting(echo: &Echo, loops: usize, requests: usize, workers: usize) -> Setting {
-    Setting { to: To { addr: echo.keeps, keep: true, loops }, requests, workers }
+    Setting { to: To { addr: echo.keeps, keep: true, loops, origins: 1 }, requests, workers }
 }
 
 /// Contenders in one setting, side by side.
@@ -170,13 +172,12 @@ fn workers(echo: &Echo) -> Part {
 }
 
 fn title(loops: usize, runtime: &str) -> String {
-    let plural = if loops == 1 { "" } else { "s" };
-    format!("client processor time per request: keep-alive, {loops} connection{plural}, {runtime}")
+    format!("client processor time per request: keep-alive, {}, {runtime}", several(loops, "connection"))
 }
 
 /// A new connection for every request.
 fn off(echo: &Echo) -> Part {
-    let to = To { addr: echo.closes, keep: false, loops: 1 };
+    let to = To { addr: echo.closes, keep: false, loops: 1, origins: 1 };
     let rows = [FLOOR, SPAWNED, INLINE, SEND_TO, LEGACY];
     let title =
         "client processor time per request: Connection: close, one after another, current-thread".to_owned();
@@ -207,9 +208,65 @@ fn checkouts(echo: &Echo) -> Part {
     let title = "processor time of the look at an idle socket (recv, MSG_PEEK), once a reuse".to_owned();
     let looks = rounds(title, "ns", 1.0, ROUNDS, "one look", vec![("one look", || checkout::look(echo))]);
     let mut part = part(vec![leases, looks]);
-    part.text += "Neither hyper-util's legacy Client nor reqwest can be asked for a connection without a request, so\n\
-                  they stand in the tables of whole requests only.\n";
+    part.text += "Neither hyper-util's legacy Client nor reqwest can be asked for a connection without a request: what\n\
+                  theirs cost stands below, as what a request costs beyond one of bare hyper.\n";
     part
+}
+
+/// What checkout, return and all else around a request costs, the peers' too: whole requests, less those of bare hyper.
+fn above(echo: &Echo) -> Part {
+    let settings = [(1, 1), (4, 1), (16, 1), (1, 1_000), (4, 1_000), (16, 1_000)];
+    let contenders = |origins| {
+        let bare = if origins == 1 { INLINE } else { BY_TURNS };
+        [bare, SEND_TO, LEASED, LEGACY, REQWEST]
+    };
+    let tables: Vec<Table> = settings
+        .iter()
+        .map(|&(loops, origins)| {
+            let rows = contenders(origins);
+            let title = format!(
+                "client processor time per request: {}, {}, current-thread, awake server",
+                several(loops, "task"),
+                several(origins, "origin")
+            );
+            let setting = awake(echo, loops, 4_000);
+            let setting = Setting { to: To { origins, ..setting.to }, ..setting };
+            side_by_side(title, &rows, rows[0], setting)
+        })
+        .collect();
+    let mut part = part(tables);
+    let mut text = String::from(
+        "\ninstructions per request beyond those of bare hyper, which has its connection at hand\n\n",
+    );
+    let _ = write!(text, "{:<22}", "");
+    for (loops, origins) in settings {
+        let _ = write!(text, " {:>9}", format!("{loops} x {origins}"));
+    }
+    text.push_str("   (tasks x origins)\n");
+    let bare = settings.map(|(loops, origins)| instructions_of(contenders(origins)[0], loops, origins));
+    let mut beyond = serde_json::Map::new();
+    for row in &contenders(1)[1..] {
+        let _ = write!(text, "{:<22}", row.name);
+        let counts: Vec<Option<i64>> = settings
+            .iter()
+            .zip(bare)
+            .map(|(&(loops, origins), bare)| {
+                Some(instructions_of(*row, loops, origins)?.cast_signed() - bare?.cast_signed())
+            })
+            .collect();
+        for count in &counts {
+            let _ = write!(text, " {:>9}", count.map_or("-".to_owned(), |count| count.to_string()));
+        }
+        text.push('\n');
+        beyond.insert(row.name.to_owned(), serde_json::json!(counts));
+    }
+    part.text += &text;
+    part.data = serde_json::json!({ "time": part.data, "settings": settings, "instructions": beyond });
+    part
+}
+
+fn several(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Instructions in user space per request, and allocations.
@@ -223,7 +280,7 @@ fn instructions(echo: &Echo) -> Part {
     );
     let mut data = Vec::new();
     for row in ALL {
-        let [one, fifty] = [1, 50].map(|loops| instructions_of(row, loops));
+        let [one, fifty] = [1, 50].map(|loops| instructions_of(row, loops, 1));
         let (allocations, bytes) = (row.allocations)(&setting(echo, 1, 1_000, 0));
         let shown = |count: Option<u64>| count.map_or("no valgrind".to_owned(), |count| count.to_string());
         let _ = writeln!(
@@ -252,13 +309,13 @@ fn where_they_are(_: &Echo) -> Part {
 }
 
 /// By callgrind: what a longer visit takes more than a shorter one, so that starting and warming up cancel out.
-fn instructions_of(row: Row, loops: usize) -> Option<u64> {
+fn instructions_of(row: Row, loops: usize, origins: usize) -> Option<u64> {
     let (short, long) = (1_000, 3_000);
     let [less, more] = [short, long].map(|requests| {
         let output = Command::new("valgrind")
             .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
             .arg(std::env::current_exe().expect("this program's path"))
-            .args(["visit", row.name, &loops.to_string(), &requests.to_string()])
+            .args(["visit", row.name, &loops.to_string(), &requests.to_string(), &origins.to_string()])
             .output()
             .ok()?;
         let told = String::from_utf8_lossy(&output.stderr);
@@ -269,13 +326,15 @@ fn instructions_of(row: Row, loops: usize) -> Option<u64> {
 }
 
 /// One visit, alone.
-fn visit_once(name: &str, loops: &str, requests: &str) {
-    let row = ALL.into_iter().find(|row| row.name == name);
+fn visit_once(name: &str, loops: &str, requests: &str, origins: &str) {
+    let row = ALL.into_iter().chain([BY_TURNS]).find(|row| row.name == name);
     let row = row.unwrap_or_else(|| panic!("nobody is called {name}: {:?}", ALL.map(|row| row.name)));
     let (loops, requests) = (loops.parse().expect("loops"), requests.parse().expect("requests"));
     let echo = Echo::start();
     usage::pin_to_first();
-    let used = (row.visit)(&awake(&echo, loops, requests));
+    let setting = awake(&echo, loops, requests);
+    let to = To { origins: origins.parse().expect("origins"), ..setting.to };
+    let used = (row.visit)(&Setting { to, ..setting });
     println!("{:.2} µs of processor time per request", used.total / 1e3);
 }
 

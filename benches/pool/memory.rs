@@ -184,15 +184,15 @@ fn patient(to: To) -> PoolConfig {
 impl Contender for Plain {
     fn new(to: To) -> Plain {
         let pool = Pool::new(patient(to)).expect("a pool");
-        Plain(Keeplive::with(pool, &format!("http://{}/", to.addr), to))
+        Plain(Keeplive::with(pool, to, &[format!("http://{}/", to.addr)]))
     }
 
-    fn another(&self) -> Plain {
+    fn another(&self, _: usize) -> Plain {
         Plain(self.0.clone())
     }
 
     async fn request(&mut self) {
-        exchange(&self.0).await;
+        exchange(&mut self.0).await;
     }
 }
 
@@ -201,25 +201,26 @@ impl Contender for Secure {
         let mut tls = TlsConfig::default();
         tls.verify = false;
         let pool = Pool::with_tls(patient(to), tls.build().expect("a TLS client")).expect("a pool");
-        Secure(Keeplive::with(pool, &format!("https://{}/", to.addr), to))
+        Secure(Keeplive::with(pool, to, &[format!("https://{}/", to.addr)]))
     }
 
-    fn another(&self) -> Secure {
+    fn another(&self, _: usize) -> Secure {
         Secure(self.0.clone())
     }
 
     async fn request(&mut self) {
-        exchange(&self.0).await;
+        exchange(&mut self.0).await;
     }
 }
 
-async fn exchange(client: &Keeplive) {
-    let response = client.pool.send_to(&client.origin, client.request()).await.expect("a response");
+async fn exchange(client: &mut Keeplive) {
+    let request = client.request();
+    let response = client.pool.clone().send_to(client.origin(), request).await.expect("a response");
     response.into_body().finish().await.expect("a whole body");
 }
 
 fn weigh<C: Contender>(addr: SocketAddr, stay: Stay) -> Held {
-    let to = To { addr, keep: true, loops: AT_ONCE };
+    let to = To { addr, keep: true, loops: AT_ONCE, origins: 1 };
     let setting = Setting { to, requests: 0, workers: 0 };
     setting.runtime().block_on(async {
         crate::usage::allow_descriptors();
@@ -229,7 +230,7 @@ fn weigh<C: Contender>(addr: SocketAddr, stay: Stay) -> Held {
         let mut tasks = JoinSet::new();
         let mut kept = Vec::new();
         for _ in 0..AT_ONCE {
-            let mut contender = first.another();
+            let mut contender = first.another(0);
             tasks.spawn(async move {
                 contender.request().await;
                 contender

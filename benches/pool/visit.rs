@@ -3,7 +3,9 @@
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
-use crate::contenders::{Contender, Dutiful, Floor, Inline, Leased, Legacy, Reqwest, SendTo, Spawned, To};
+use crate::contenders::{
+    Contender, Dutiful, Floor, Inline, InlineByTurns, Leased, Legacy, Reqwest, SendTo, Spawned, To,
+};
 use crate::usage::Cpu;
 
 /// A contender as a row of a table.
@@ -21,6 +23,8 @@ const fn row<C: Contender>(name: &'static str) -> Row {
 pub(crate) const FLOOR: Row = row::<Floor>("raw socket");
 pub(crate) const SPAWNED: Row = row::<Spawned>("hyper, spawned");
 pub(crate) const INLINE: Row = row::<Inline>("hyper, inline");
+/// The same, with several origins to ask for.
+pub(crate) const BY_TURNS: Row = row::<InlineByTurns>("hyper, by turns");
 pub(crate) const DUTIFUL: Row = row::<Dutiful>("hyper, its duties");
 pub(crate) const SEND_TO: Row = row::<SendTo>("keeplive send_to");
 pub(crate) const LEASED: Row = row::<Leased>("keeplive lease");
@@ -84,9 +88,10 @@ fn allocations<C: Contender>(setting: &Setting) -> (f64, f64) {
 /// All loops have their connections open, and what grows has grown.
 async fn warm<C: Contender>(setting: &Setting) -> Vec<C> {
     let first = C::new(setting.to);
-    let mut loops: Vec<C> = (1..setting.to.loops).map(|_| first.another()).collect();
+    let mut loops: Vec<C> = (1..setting.to.loops).map(|which| first.another(which)).collect();
     loops.push(first);
-    send(loops, if setting.to.keep { 20 } else { 2 }).await
+    let every_origin_twice = 2 * setting.to.origins.div_ceil(setting.to.loops);
+    send(loops, if setting.to.keep { every_origin_twice.max(20) } else { 2 }).await
 }
 
 /// Every loop sends so many requests, each as soon as its last is done.

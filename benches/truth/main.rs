@@ -22,7 +22,7 @@
 //! upward, is run again, up to five times in all, and the best of his runs counts: no machine's luck hides a stall. A run
 //! that keeplive itself refuses as INVALID, and is right otherwise, is run again, too. The matrix says which try it was.
 //!
-//! `cargo bench --bench truth` takes half an hour with wrk, ab, h2load, hey and oha, and writes
+//! `cargo bench --bench truth` takes half an hour with wrk, wrk2, ab, h2load, hey and oha, and writes
 //! results/DATE-COMMIT/truth.txt.
 //! Names of cases (`P3`) or tools (`wrk`) choose among them; then it only prints.
 

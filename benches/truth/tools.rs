@@ -36,8 +36,9 @@ pub(crate) struct Tool {
 }
 
 /// Every other tool that is known how to be called.
-pub(crate) const OTHERS: [Tool; 5] = [
+pub(crate) const OTHERS: [Tool; 6] = [
     Tool { name: "wrk", version: &["-v"], paced: false, words: wrk_words, parse: wrk },
+    Tool { name: "wrk2", version: &["-v"], paced: true, words: wrk2_words, parse: wrk2 },
     Tool { name: "ab", version: &["-V"], paced: false, words: ab_words, parse: ab },
     Tool { name: "h2load", version: &["--version"], paced: false, words: h2load_words, parse: h2load },
     Tool { name: "hey", version: &[], paced: false, words: hey_words, parse: hey },
@@ -75,6 +76,13 @@ fn wrk_words(ask: &Ask<'_>) -> Option<Vec<String>> {
     if !ask.keep_alive {
         words.splice(0..0, ["-H".to_owned(), "Connection: close".to_owned()]);
     }
+    Some(words)
+}
+
+/// As wrk, with a rate. Built from its source it is called wrk, too: here it is to be found as `wrk2`.
+fn wrk2_words(ask: &Ask<'_>) -> Option<Vec<String>> {
+    let mut words = wrk_words(ask)?;
+    words.splice(0..0, ["-R".to_owned(), ask.rate.to_string()]);
     Some(words)
 }
 
@@ -122,6 +130,33 @@ fn wrk(text: &str) -> Told {
         p95: None,
         p99: after("99%"),
         mean: after("Latency   "),
+    }
+}
+
+/// `wrk2 --latency`: quantiles as in `50.000%  760.00us`, among them no p95; that, with the mean, stands in milliseconds in
+/// the spectrum behind them. Its count is of what was answered.
+fn wrk2(text: &str) -> Told {
+    let lines = || text.lines().map(str::trim);
+    let first = |line: &str| line.split_whitespace().next().map(str::to_owned);
+    let at = |label: &str| lines().find_map(|line| millis(line.strip_prefix(label)?.trim()));
+    let in_spectrum = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let value = fields.next()?.parse().ok()?;
+        (fields.next()? == "0.950000").then_some(value)
+    };
+    Told {
+        count: lines()
+            .find(|line| line.contains(" requests in "))
+            .and_then(first)
+            .and_then(|n| n.parse().ok()),
+        p50: at("50.000%"),
+        p90: at("90.000%"),
+        p95: lines().find_map(in_spectrum),
+        p99: at("99.000%"),
+        mean: lines().find_map(|line| {
+            let mean = line.strip_prefix("#[Mean")?.trim_start().strip_prefix('=')?;
+            mean.split(',').next()?.trim().parse().ok()
+        }),
     }
 }
 

@@ -76,7 +76,7 @@ impl Keepalive {
 /// One override of name resolution: connections to `host:port` go to `address`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolve {
-    /// Host name in lower case.
+    /// The host as it stands in the URI: a name, in whatever case, or an address, with or without brackets.
     pub host: String,
     /// The port it is for.
     pub port: u16,

@@ -10,12 +10,18 @@ use crate::phase::Phase;
 
 /// The addresses for which nobody need be asked: overrides first, then literals.
 pub(super) fn known(host: &str, port: u16, config: &PoolConfig) -> Result<Option<Vec<SocketAddr>>, Error> {
-    let given = config.resolve.iter().filter(|resolve| resolve.host == host && resolve.port == port);
+    let given = config.resolve.iter().filter(|resolve| resolve.port == port && names(&resolve.host, host));
     let given: Vec<_> = given.map(|resolve| resolve.address).collect();
     if !given.is_empty() {
         return Ok(Some(given));
     }
     Ok(literal(host, port)?.map(|address| vec![address]))
+}
+
+/// Whether what a user wrote is this host, which is in lower case and without brackets.
+fn names(written: &str, host: &str) -> bool {
+    let written = written.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(written);
+    written.eq_ignore_ascii_case(host)
 }
 
 /// The addresses that the resolver names.

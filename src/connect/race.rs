@@ -201,13 +201,7 @@ fn cause(address: SocketAddr, error: &io::Error) -> String {
             "could not connect: a link-local address needs a zone; give it as [address%interface]:port".into()
         }
         ErrorKind::ConnectRefused => "connection refused: nothing listens there".into(),
-        ErrorKind::NoPorts => {
-            "no local port is left (EADDRNOTAVAIL): lower the rate, or widen net.ipv4.ip_local_port_range"
-                .into()
-        }
-        ErrorKind::NoFiles => {
-            "no file descriptor is left (EMFILE): raise `ulimit -n`, or lower --connections".into()
-        }
+        kind @ (ErrorKind::NoPorts | ErrorKind::NoFiles) => kind.sentence().into(),
         _ => format!("could not connect: {error}"),
     }
 }

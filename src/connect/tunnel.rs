@@ -2,7 +2,8 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::task::{Context, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use http::header::{HOST, HeaderMap, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION};
 use http::{Method, Request, StatusCode, Uri};
@@ -10,32 +11,48 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
 use super::forward::authorization;
-use super::stream::Pipe;
+use super::stream::{Pipe, Stream};
 use crate::body::RequestBody;
 use crate::error::{Error, ErrorKind};
+use crate::heads::{HeadLimits, TooMuch, is_too_large};
 use crate::phase::Phase;
 use crate::proxy::Proxy;
 
-/// Asks the proxy for a tunnel to `target` (host and port), and gives back what leads through it.
+/// Asks the proxy for a tunnel to `target` (host and port), and gives back what leads through it. Its answer has the
+/// limits of any response head.
 ///
 /// *Cancel safety.* Dropping the future closes the connection to the proxy.
-pub(super) async fn dig(pipe: Pipe, proxy: &Proxy, target: &str) -> Result<Pipe, Error> {
+pub(super) async fn dig(pipe: Pipe, proxy: &Proxy, target: &str, heads: HeadLimits) -> Result<Pipe, Error> {
     let lost = |source: hyper::Error| {
+        if is_too_large(&source) {
+            return too_much(proxy, target, heads, TooMuch::Size).with_source(source);
+        }
         failed(format!("the proxy {proxy} gave no answer to CONNECT {target}")).with_source(source)
     };
-    let (mut sender, mut connection) =
-        http1::Builder::new().handshake(TokioIo::new(pipe)).await.map_err(lost)?;
-    let mut answer = pin!(sender.try_send_request(request(proxy, target)?));
+    let stream = Stream(pipe);
+    let wire = Arc::clone(stream.wire().facts());
+    let heard_before = wire.heard();
+    let (mut sender, mut connection) = heads.builder().handshake(TokioIo::new(stream)).await.map_err(lost)?;
+    let mut request = request(proxy, target)?;
+    let informed = heads.count_informational(&mut request);
+    let mut answer = pin!(sender.try_send_request(request));
     let mut broken = None;
     let mut is_over = false;
     let answer = poll_fn(|cx| {
-        if !is_over && let std::task::Poll::Ready(end) = connection.poll_without_shutdown(cx) {
+        wire.begin_turn();
+        if !is_over && let Poll::Ready(end) = connection.poll_without_shutdown(cx) {
             is_over = true;
             broken = end.err();
         }
-        answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        let answered = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let size = || if answered.is_ready() { None } else { heads.ends_before(wire.heard() - heard_before) };
+        match heads.has_enough_of(informed.as_deref()).or_else(size) {
+            Some(which) => Poll::Ready(Err(which)),
+            None => answered.map(Ok),
+        }
     });
-    let response = answer.await.map_err(|error| lost(broken.take().unwrap_or_else(|| error.into_error())))?;
+    let answer = answer.await.map_err(|which| too_much(proxy, target, heads, which))?;
+    let response = answer.map_err(|error| lost(broken.take().unwrap_or_else(|| error.into_error())))?;
     if !response.status().is_success() {
         return Err(refused(proxy, target, response.status(), response.headers()));
     }
@@ -48,7 +65,12 @@ pub(super) async fn dig(pipe: Pipe, proxy: &Proxy, target: &str) -> Result<Pipe,
         );
         return Err(failed(text));
     }
-    Ok(io.into_inner())
+    wire.end_turns();
+    Ok(io.into_inner().0)
+}
+
+fn too_much(proxy: &Proxy, target: &str, heads: HeadLimits, which: TooMuch) -> Error {
+    failed(format!("the proxy {proxy} said too much to CONNECT {target}: {}", heads.told(which)))
 }
 
 fn request(proxy: &Proxy, target: &str) -> Result<Request<RequestBody>, Error> {

@@ -7,6 +7,7 @@ use tracing::debug;
 use tracing::field::{DisplayValue, display};
 
 use super::{Event, Observer, Step, StepEnd};
+use crate::error::Error;
 use crate::exchange::{ConnectionFacts, Exchange};
 use crate::phase::ConnectTimings;
 
@@ -26,7 +27,7 @@ pub struct TracingObserver;
 
 /// One event, with the origin that every event has.
 macro_rules! told {
-    ($event:expr, { $($field:tt)* }, $text:literal) => {
+    ($event:expr, { $($field:tt)* }, $($text:tt)+) => {
         debug!(
             target: "keeplive",
             {
@@ -35,7 +36,7 @@ macro_rules! told {
                 keeplive.connection.id = $event.connection().map(|connection| connection.id.0),
                 $($field)*
             },
-            $text
+            $($text)+
         )
     };
 }
@@ -78,13 +79,15 @@ impl Observer for TracingObserver {
                 keeplive.send = seconds(send),
                 keeplive.wait = seconds(wait),
             }, "a response's head has come"),
-            Event::Exchanged { exchange, .. } => exchanged(event, exchange),
-            Event::Failed { error, .. } => {
-                told!(event, { error.type = error.kind().as_str(), %error, }, "an exchange failed");
-            }
+            Event::Exchanged { exchange, .. } => exchange_ended(event, exchange, None),
+            Event::Failed { error, .. } => match error.exchange() {
+                Some(so_far) => exchange_ended(event, so_far, Some(error)),
+                None => told!(event, { error.type = error.kind().as_str(), %error, }, "{}", FAILED),
+            },
             Event::Retried { retry, .. } => told!(event, {
                 error.type = retry.kind.as_str(),
                 keeplive.idle = seconds(retry.idle_before),
+                keeplive.took = seconds(retry.took),
             }, "a request is made again"),
             Event::Returned { .. } => {
                 told!(event, { http.connection.state = "idle", }, "a connection goes back")
@@ -99,11 +102,16 @@ impl Observer for TracingObserver {
     }
 }
 
-/// All that the record of an exchange tells. Its retries are events of their own.
-fn exchanged(event: &Event<'_>, exchange: &Exchange) {
+const FAILED: &str = "an exchange failed";
+
+/// All that the record of an exchange tells, of one that failed as far as it came. Its retries are events of their own.
+fn exchange_ended(event: &Event<'_>, exchange: &Exchange, error: Option<&Error>) {
     let Exchange { connection, timings, hint, .. } = exchange;
     let (tls, opening) = (connection.tls.as_ref(), timings.connect);
+    let text = if error.is_some() { FAILED } else { "an exchange is complete" };
     told!(event, {
+        error.type = error.map(|error| error.kind().as_str()),
+        error = error.map(display),
         network.peer.address = connection.remote.ip().map(display),
         network.peer.port = connection.remote.port(),
         network.local.address = connection.local.ip().map(display),
@@ -118,6 +126,7 @@ fn exchanged(event: &Event<'_>, exchange: &Exchange) {
         keeplive.age = seconds(exchange.age),
         keeplive.idle = exchange.idle_before.map(seconds),
         keeplive.blocked = seconds(timings.blocked),
+        keeplive.queued = seconds(exchange.queued()),
         keeplive.dns = opening.and_then(|opening| opening.dns).map(seconds),
         keeplive.connect = opening.map(|opening| seconds(opening.tcp)),
         keeplive.proxy = opening.and_then(|opening| opening.proxy).map(seconds),
@@ -130,7 +139,7 @@ fn exchanged(event: &Event<'_>, exchange: &Exchange) {
         keeplive.bytes.in = exchange.bytes_in,
         keeplive.hint.timeout = hint.and_then(|hint| hint.timeout).map(seconds),
         keeplive.hint.max = hint.and_then(|hint| hint.max),
-    }, "an exchange is complete");
+    }, "{}", text);
 }
 
 fn opened(event: &Event<'_>, connection: &ConnectionFacts, timings: Option<ConnectTimings>) {
@@ -138,11 +147,16 @@ fn opened(event: &Event<'_>, connection: &ConnectionFacts, timings: Option<Conne
     told!(event, {
         network.peer.address = connection.remote.ip().map(display),
         network.peer.port = connection.remote.port(),
+        network.local.address = connection.local.ip().map(display),
         network.local.port = connection.local.port(),
         tls.protocol.version = tls.map(|tls| tls.version.as_str()),
+        tls.cipher = tls.map(|tls| tls.cipher_suite.as_str()),
+        tls.next_protocol = tls.and_then(|tls| tls.alpn.as_deref()),
         tls.resumed = tls.map(|tls| tls.resumed),
+        keeplive.attempts = timings.map(|timings| timings.attempts),
         keeplive.dns = timings.and_then(|timings| timings.dns).map(seconds),
         keeplive.connect = timings.map(|timings| seconds(timings.tcp)),
+        keeplive.proxy = timings.and_then(|timings| timings.proxy).map(seconds),
         keeplive.tls = timings.and_then(|timings| timings.tls).map(seconds),
     }, "a connection was opened");
 }
@@ -176,7 +190,7 @@ mod tests {
     use tracing::{Level, Metadata, Subscriber};
 
     use super::*;
-    use crate::error::{Error, ErrorKind};
+    use crate::error::{ErrorKind, Retry};
     use crate::exchange::{ConnectionId, Obtained, TlsFacts};
     use crate::hint::Hint;
     use crate::idle::CloseReason;
@@ -218,8 +232,7 @@ mod tests {
         fn exit(&self, _: &Id) {}
     }
 
-    #[test]
-    fn an_exchange_is_told_whole() {
+    fn exchange() -> Exchange {
         let address = |text: &str| text.parse::<std::net::SocketAddr>().unwrap().into();
         let tls = TlsFacts {
             version: "TLSv1.3".into(),
@@ -232,7 +245,8 @@ mod tests {
         let ms = Duration::from_millis;
         let connect =
             ConnectTimings { dns: Some(ms(1)), tcp: ms(2), proxy: None, tls: Some(ms(3)), attempts: 1 };
-        let exchange = Exchange {
+        let retry = Retry { kind: ErrorKind::NotSent, idle_before: ms(900), took: ms(1) };
+        Exchange {
             connection,
             obtained: Obtained::LateBound,
             nth: 2,
@@ -245,15 +259,22 @@ mod tests {
                 wait: ms(6),
                 receive: ms(7),
             },
-            retries: Vec::new(),
+            retries: vec![retry],
             hint: Some(Hint { timeout: Some(ms(60_000)), max: Some(9) }),
             bytes_out: 10,
             bytes_in: 20,
             done: crate::clock::now(),
-        };
+        }
+    }
+
+    #[test]
+    fn an_exchange_is_told_whole_and_one_that_failed_as_far_as_it_came() {
+        let (exchange, failed) = (exchange(), Error::new(ErrorKind::Reset).after_exchange(exchange()));
         let (origin, collected): (Origin, _) = ("https://example.com".parse().unwrap(), Collected::default());
         tracing::subscriber::with_default(collected.clone(), || {
-            TracingObserver.event(&Event::Exchanged { origin: &origin, exchange: &exchange });
+            let (origin, connection) = (&origin, &*exchange.connection);
+            TracingObserver.event(&Event::Exchanged { origin, exchange: &exchange });
+            TracingObserver.event(&Event::Failed { origin, connection, error: &failed });
         });
         let told = collected.0.lock().unwrap();
         let expected = [
@@ -266,12 +287,13 @@ mod tests {
             ("tls.cipher", "\"TLS13_AES_256_GCM_SHA384\""),
             ("tls.next_protocol", "\"http/1.1\""),
             ("tls.resumed", "true"),
-            ("http.request.resend_count", "0"),
+            ("http.request.resend_count", "1"),
             ("keeplive.obtained", "\"late_bound\""),
             ("keeplive.exchanges", "2"),
             ("keeplive.age", "9.0"),
             ("keeplive.idle", "0.5"),
             ("keeplive.blocked", "0.004"),
+            ("keeplive.queued", "0.003"),
             ("keeplive.dns", "0.001"),
             ("keeplive.connect", "0.002"),
             ("keeplive.tls", "0.003"),
@@ -285,9 +307,15 @@ mod tests {
             ("keeplive.hint.max", "9"),
         ];
         for (name, value) in expected {
-            assert_eq!(told[0].get(name).map(String::as_str), Some(value), "{name}");
+            for told in &*told {
+                assert_eq!(told.get(name).map(String::as_str), Some(value), "{name}");
+            }
         }
         assert_eq!(told[0].get("keeplive.proxy"), None);
+        assert_eq!(told[0].get("message").map(String::as_str), Some("an exchange is complete"));
+        assert_eq!(told[0].get("error.type"), None);
+        assert_eq!(told[1].get("message").map(String::as_str), Some(FAILED));
+        assert_eq!(told[1].get("error.type").map(String::as_str), Some("\"reset\""));
     }
 
     #[test]
@@ -303,7 +331,9 @@ mod tests {
         let collected = Collected::default();
         tracing::subscriber::with_default(collected.clone(), || {
             let (reason, age) = (CloseReason::PeerFin, Duration::from_millis(1500));
-            TracingObserver.event(&Event::Opened { origin, connection, timings: None });
+            let (tcp, proxy) = (Duration::from_millis(2), Some(Duration::from_millis(3)));
+            let timings = Some(ConnectTimings { tcp, proxy, attempts: 1, ..ConnectTimings::default() });
+            TracingObserver.event(&Event::Opened { origin, connection, timings });
             let idle = None;
             TracingObserver.event(&Event::Closed { origin, connection, reason, exchanges: 3, age, idle });
             TracingObserver.event(&Event::Refused { origin, error: &Error::new(ErrorKind::AcquireTimeout) });
@@ -315,6 +345,10 @@ mod tests {
         assert_eq!(field(0, "network.peer.address"), Some("192.0.2.1"));
         assert_eq!(field(0, "keeplive.connection.id"), Some("7"));
         assert_eq!(field(0, "tls.resumed"), None);
+        assert_eq!(
+            (field(0, "keeplive.connect"), field(0, "keeplive.proxy")),
+            (Some("0.002"), Some("0.003"))
+        );
         assert_eq!(field(1, "keeplive.close.reason"), Some("\"peer_fin\""));
         assert_eq!(field(1, "keeplive.age"), Some("1.5"));
         assert_eq!(field(2, "error.type"), Some("\"acquire_timeout\""));

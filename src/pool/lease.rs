@@ -238,7 +238,8 @@ impl Lease {
     pub async fn exchange(self, mut request: Request<RequestBody>) -> Result<Response, LeaseError> {
         if let Err(error) = body::frame(&mut request) {
             let (request, retries) = (Some(request), Vec::new());
-            return Err(LeaseError(Box::new(Attempt { error, request, idle_before: None, retries })));
+            let (idle_before, took) = (None, Duration::ZERO);
+            return Err(LeaseError(Box::new(Attempt { error, request, idle_before, took, retries })));
         }
         self.send(&mut Some(request), clock::now()).await
     }
@@ -303,7 +304,7 @@ fn failed(mut held: Held, failure: Failure, written_before: u64, read_before: u6
         // What TLS has written was an alert.
         so_far.bytes_out = 0;
     }
-    let (idle_before, retries) = (so_far.idle_before, so_far.retries.clone());
+    let (idle_before, retries, took) = (so_far.idle_before, so_far.retries.clone(), so_far.last_attempt());
     let error = error.after_exchange(so_far);
     held.tell(|origin, connection| Event::Failed { origin, connection, error: &error });
     let (shared, origin) = (Arc::clone(held.shared()), held.origin().clone());
@@ -311,7 +312,7 @@ fn failed(mut held: Held, failure: Failure, written_before: u64, read_before: u6
     if let Some(idle) = idle_before.filter(|_| error.kind().is_unanswered()) {
         shared.end_siblings(&origin, idle);
     }
-    LeaseError(Box::new(Attempt { error, request, idle_before, retries }))
+    LeaseError(Box::new(Attempt { error, request, idle_before, took, retries }))
 }
 
 /// Why an exchange failed, with the request when it can be sent elsewhere without any risk.
@@ -322,6 +323,7 @@ struct Attempt {
     error: Error,
     request: Option<Request<RequestBody>>,
     idle_before: Option<Duration>,
+    took: Duration,
     retries: Vec<Retry>,
 }
 
@@ -368,7 +370,7 @@ impl LeaseError {
 
     fn account(&mut self, idle_before: Duration) -> Vec<Retry> {
         let mut retries = std::mem::take(&mut self.0.retries);
-        retries.push(Retry { kind: self.0.error.kind(), idle_before });
+        retries.push(Retry { kind: self.0.error.kind(), idle_before, took: self.0.took });
         retries
     }
 }

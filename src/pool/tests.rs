@@ -6,8 +6,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::task::Poll;
 
+use http::StatusCode;
+
 use super::*;
+use crate::error::ErrorKind;
 use crate::exchange::{Exchange, Obtained};
+use crate::wire::tests::IS_BLIND;
 
 /// A peer that answers until it is left.
 fn peer() -> SocketAddr {
@@ -311,4 +315,39 @@ async fn a_connection_that_has_read_all_there_was_is_not_polled_again_to_rest() 
         resting.push(pooled.connection.is_listening() && !pooled.watch.has_stirred());
     });
     assert_eq!(resting, [true]);
+}
+
+/// What becomes of a POST on a connection to which this has happened since the reactor ran.
+async fn posted_after(trouble: impl FnOnce(std::net::TcpStream), looks: bool) -> Result<StatusCode, Error> {
+    let hand = Hand::new();
+    let stream = hand.opened(NO_CONTENT).await;
+    trouble(stream.try_clone().unwrap());
+    let origin: Origin = format!("http://{}", hand.listener.local_addr().unwrap()).parse().unwrap();
+    let lease = hand.pool.lease(&origin).await.unwrap();
+    IS_BLIND.set(!looks);
+    let request = Request::post("/").header("host", "test").body(RequestBody::empty()).unwrap();
+    let answer = lease.exchange(request).await;
+    IS_BLIND.set(false);
+    answer.map(|response| response.status()).map_err(LeaseError::into_error)
+}
+
+/// What the look at the socket is for.
+#[tokio::test]
+async fn without_the_look_a_post_is_written_into_a_closed_connection_and_a_stray_response_is_taken_for_its_own()
+ {
+    let closes = |stream: std::net::TcpStream| stream.shutdown(std::net::Shutdown::Both).unwrap();
+    let error = posted_after(closes, true).await.unwrap_err();
+    assert_eq!((error.kind(), error.bytes_out()), (ErrorKind::NotSent, Some(0)));
+    let error = posted_after(closes, false).await.unwrap_err();
+    assert!(
+        error.kind().is_unanswered() && error.bytes_out() > Some(0),
+        "nobody knows what became of it: {error}"
+    );
+
+    let says_something = |mut stream: std::net::TcpStream| {
+        stream.write_all(b"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n").unwrap();
+    };
+    let error = posted_after(says_something, true).await.unwrap_err();
+    assert_eq!((error.kind(), error.bytes_out()), (ErrorKind::NotSent, Some(0)));
+    assert_eq!(posted_after(says_something, false).await.unwrap(), StatusCode::IM_A_TEAPOT);
 }

@@ -68,17 +68,36 @@ fn every_behaviour_has_its_number_and_a_test() {
     assert!(numbers.len() >= 56);
 }
 
-#[test]
-fn every_setting_of_the_pool_is_among_them() {
-    let (text, config) = (text(), read("src/config.rs"));
-    let (_, settings) = text.split_once("## Settings").expect("a section of the settings");
+/// The settings of the pool, each with its documentation.
+fn settings() -> Vec<(String, String)> {
+    let config = read("src/config.rs");
     let fields = config.split_once("pub struct PoolConfig {").expect("the settings").1;
     let fields = fields.split_once("\n}\n").expect("the end of the settings").0;
-    let names = fields.lines().filter_map(|line| line.trim().strip_prefix("pub ")?.split(':').next());
-    let mut count = 0;
-    for name in names {
-        assert!(settings.contains(&format!("\n| `{name}` | `")), "{name} has no test");
-        count += 1;
+    let (mut settings, mut docs) = (Vec::new(), String::new());
+    for line in fields.lines().map(str::trim) {
+        if let Some(doc) = line.strip_prefix("///") {
+            docs += doc;
+        } else if let Some(field) = line.strip_prefix("pub ") {
+            let name = field.split(':').next().expect("a name");
+            settings.push((name.to_owned(), std::mem::take(&mut docs)));
+        }
     }
-    assert!(count > 30, "{count}");
+    assert!(settings.len() > 30, "{settings:?}");
+    settings
+}
+
+#[test]
+fn every_setting_of_the_pool_is_among_them() {
+    let text = text();
+    let (_, tests) = text.split_once("## Settings").expect("a section of the settings");
+    for (name, _) in settings() {
+        assert!(tests.contains(&format!("\n| `{name}` | `")), "{name} has no test");
+    }
+}
+
+#[test]
+fn every_setting_of_the_pool_tells_its_default() {
+    for (name, docs) in settings() {
+        assert!(docs.contains("Default: "), "{name}: {docs}");
+    }
 }

@@ -36,6 +36,24 @@ fn what_wrk_prints_is_read() {
 }
 
 #[test]
+fn what_wrk2_prints_is_read() {
+    let text = "    Latency   831.97us  593.04us   6.69ms   85.02%\n  Latency Distribution (HdrHistogram - Recorded \
+                Latency)\n 50.000%  760.00us\n 75.000%    1.10ms\n 90.000%    1.32ms\n 99.000%    3.79ms\n\n  Detailed \
+                Percentile spectrum:\n       Value   Percentile   TotalCount 1/(1-Percentile)\n\n       1.448     \
+                0.943750         2817        17.78\n       1.467     0.950000         2835        20.00\n#[Mean    =        \
+                0.832, StdDeviation   =        0.593]\n  2985 requests in 6.00s, 335.23KB read\n";
+    let told = Told {
+        count: Some(2985),
+        p50: Some(0.76),
+        p90: Some(1.32),
+        p95: Some(1.467),
+        p99: Some(3.79),
+        mean: Some(0.832),
+    };
+    assert_eq!(told_by("wrk2", text), told);
+}
+
+#[test]
 fn what_ab_prints_is_read() {
     let text = "Complete requests:      300\nTotal:          1    3   1.7      2       9\n  50%      1\n  90%      \
                     5\n  95%      6\n  99%      9\n 100%      9 (longest request)\n";

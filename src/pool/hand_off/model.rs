@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use loom::future::block_on;
 use loom::sync::Mutex;
@@ -182,6 +182,11 @@ fn one() -> PoolConfig {
     PoolConfig::default().max_connections_per_origin(Some(1))
 }
 
+/// When they want to open one is said by the models themselves.
+fn patient() -> PoolConfig {
+    PoolConfig::default().max_connections_per_origin(Some(2)).on_miss(OnMiss::WaitThenOpen(Duration::MAX))
+}
+
 fn late() -> PoolConfig {
     PoolConfig::default().max_connections_per_origin(Some(2)).on_miss(OnMiss::LateBind)
 }
@@ -322,6 +327,52 @@ fn late_binding_takes_one_of_two_and_loses_neither() {
             1
         };
         model.assert_all_is_back(idle);
+    });
+}
+
+#[test]
+fn whose_patience_ends_while_a_connection_comes_back_has_that_or_opens_one() {
+    in_every_order(|| {
+        let model = Model::new(patient());
+        let busy = model.busy(&model.here);
+        let waiter = model.waiter(&model.here);
+        let waiting = {
+            let model = model.clone();
+            thread::spawn(move || {
+                waiter.want();
+                let (connection, idle) = match model.serve(waiter, |_| panic!("it opens its own")) {
+                    Got::Connection(connection) => (connection, 1),
+                    Got::Opened(connection) => (connection, 2),
+                    Got::Error => panic!("nothing failed"),
+                };
+                model.put_back(&model.here, connection);
+                idle
+            })
+        };
+        model.put_back(&model.here, busy);
+        let idle = waiting.join().expect("no panic");
+        model.assert_all_is_back(idle);
+    });
+}
+
+#[test]
+fn who_leaves_at_the_end_of_its_patience_takes_nothing_from_the_next() {
+    in_every_order(|| {
+        let model = Model::new(patient());
+        let busy = model.busy(&model.here);
+        let (leaves, stays) = (model.waiter(&model.here), model.waiter(&model.here));
+        let leaving = thread::spawn(move || {
+            leaves.want();
+            cancel(leaves);
+        });
+        let staying = {
+            let model = model.clone();
+            thread::spawn(move || assert!(model.use_once(&model.here, stays)))
+        };
+        model.put_back(&model.here, busy);
+        leaving.join().expect("no panic");
+        staying.join().expect("no panic");
+        model.assert_all_is_back(1);
     });
 }
 

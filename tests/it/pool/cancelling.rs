@@ -14,10 +14,9 @@ use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use keeplive::server::Behaviour;
-use keeplive::{CloseReason, ErrorKind, Event, OnInformational, OnMiss, PoolConfig, RequestBody};
+use keeplive::{CloseReason, ErrorKind, Event, OnInformational, PoolConfig, RequestBody};
 
-use super::{HI, answering, assert_nothing_is_lost, get, origin, pool, post, send, tls_server, url};
+use super::{HI, answering, assert_nothing_is_lost, get, pool, post, send, url};
 use crate::support::apache::Apache;
 use crate::support::gate::Gate;
 use crate::support::haproxy::Haproxy;
@@ -90,54 +89,8 @@ trait Beside: Future + Sized {
 
 impl<F: Future> Beside for F {}
 
-/// Polls it so many times and gives it up. Answers whether it was done by then.
-async fn give_up_after<T>(polls: usize, work: impl Future<Output = T>) -> bool {
-    let (mut work, mut polled) = (Box::pin(work), 0);
-    poll_fn(|cx| {
-        if polled == polls {
-            return Poll::Ready(false);
-        }
-        polled += 1;
-        work.as_mut().poll(cx).map(|_| true)
-    })
-    .await
-}
-
-/// Wherever it waits: for its turn, the lookup, the socket, the handshake, the response, its body.
-#[tokio::test]
-async fn a_request_given_up_after_any_number_of_polls_loses_nothing() {
-    let millisecond = Duration::from_millis(1);
-    let server = tls_server(Behaviour::default().body(300_000).delay(millisecond));
-    let url = format!("https://localhost:{}/", server.addr().port());
-    for on_miss in [OnMiss::Open, OnMiss::LateBind, OnMiss::WaitThenOpen(millisecond)] {
-        for taken in [false, true] {
-            for polls in 1.. {
-                let pool = pool(PoolConfig::default().max_connections_per_origin(Some(1)).on_miss(on_miss));
-                let other =
-                    if taken { Some(pool.lease(&origin(&url)).await.expect("a lease")) } else { None };
-                let gives_back = async {
-                    tokio::task::yield_now().await;
-                    drop(other);
-                };
-                let (done, ()) = tokio::join!(give_up_after(polls, get(&pool, &url)), gives_back);
-                let is_quiet = || {
-                    let stats = pool.stats();
-                    (stats.busy == 0 && stats.opening == 0 && stats.waiting == 0).then_some(())
-                };
-                soon("the end of it all", is_quiet).await;
-                assert_nothing_is_lost(&pool);
-                // The only place is free.
-                get(&pool, &url).await;
-                // How many it takes is the scheduler's choice: the steps that are taken together once may be apart
-                // in the next round.
-                if done && polls > 8 {
-                    break;
-                }
-            }
-        }
-    }
-}
-
+/// At the end of the response, not some 50 ms later: a peer that has answered has no use for the rest, and who waits for
+/// the place waits for nothing.
 #[tokio::test]
 async fn a_response_before_the_request_is_finished_ends_the_connection() {
     let ended = Gate::default();

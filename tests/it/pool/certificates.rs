@@ -99,7 +99,7 @@ async fn a_good_certificate_is_accepted() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_nobody_trusts() {
+async fn an_issuer_that_nobody_trusts_is_refused() {
     let (_peer, url) = showing(&issued(&authority(), "127.0.0.1", |_| {}));
     let text = refusal(&trusting(Some(&authority().pem())), &url).await.to_string();
     assert_eq!(
@@ -110,7 +110,7 @@ async fn an_issuer_that_nobody_trusts() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_was_made_anew_under_its_old_name() {
+async fn an_issuer_that_was_made_anew_under_its_old_name_is_refused() {
     let (old, new) = (named_authority("the same"), named_authority("the same"));
     let (_peer, url) = showing(&issued(&new, "127.0.0.1", |_| {}));
     let text = refusal(&trusting(Some(&old.pem())), &url).await.to_string();
@@ -118,20 +118,20 @@ async fn an_issuer_that_was_made_anew_under_its_old_name() {
 }
 
 #[tokio::test]
-async fn an_expired_certificate() {
+async fn an_expired_certificate_is_refused() {
     let text = said_of("127.0.0.1", |parameters| parameters.not_after = date_time_ymd(2001, 1, 1)).await;
     assert!(text.starts_with("the certificate of `127.0.0.1` has expired, "), "{text}");
     assert!(text.ends_with(" days ago: renew it, or correct this machine's clock"), "{text}");
 }
 
 #[tokio::test]
-async fn a_certificate_of_the_future() {
+async fn a_certificate_of_the_future_is_refused() {
     let text = said_of("127.0.0.1", |parameters| parameters.not_before = date_time_ymd(3000, 1, 1)).await;
     assert!(text.starts_with("the certificate of `127.0.0.1` is not valid yet, for "), "{text}");
 }
 
 #[tokio::test]
-async fn a_certificate_for_another_name() {
+async fn a_certificate_for_another_name_is_refused() {
     let text = said_of("other.test", |_| {}).await;
     assert_eq!(
         text,
@@ -141,14 +141,14 @@ async fn a_certificate_for_another_name() {
 }
 
 #[tokio::test]
-async fn a_certificate_for_clients() {
+async fn a_certificate_for_clients_is_refused_from_a_server() {
     let clients = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let text = said_of("127.0.0.1", |parameters| parameters.extended_key_usages = clients).await;
     assert!(text.contains("is not one for TLS servers"), "{text}");
 }
 
 #[tokio::test]
-async fn an_authoritys_own_certificate() {
+async fn an_authoritys_own_certificate_is_refused() {
     let mut parameters = CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("a key");
@@ -160,7 +160,7 @@ async fn an_authoritys_own_certificate() {
 }
 
 #[tokio::test]
-async fn a_server_without_http_1() {
+async fn a_server_without_http_1_is_refused() {
     let authority = authority();
     let (chain, key) = chain(&issued(&authority, "127.0.0.1", |_| {}));
     let mut config =
@@ -176,7 +176,7 @@ async fn a_server_without_http_1() {
 }
 
 #[tokio::test]
-async fn a_server_of_another_version() {
+async fn a_server_of_another_tls_version_is_refused() {
     let authority = authority();
     let (chain, key) = chain(&issued(&authority, "127.0.0.1", |_| {}));
     let builder = ServerConfig::builder_with_protocol_versions(&[&TLS12]).with_no_client_auth();
@@ -217,7 +217,7 @@ pub(crate) fn demanding_members() -> Demanding {
 }
 
 #[tokio::test]
-async fn a_server_that_demands_a_client_certificate() {
+async fn a_server_that_demands_a_client_certificate_is_shown_ours() {
     let (authority, members) = (authority(), authority());
     let member = issued(&members, "member", |_| {});
     let stranger = issued(&authority, "stranger", |_| {});

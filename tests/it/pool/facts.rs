@@ -106,6 +106,29 @@ async fn a_second_attempt_tells_of_the_first_with_its_class_and_its_idle_age() {
     let [retry] = second.retries[..] else { panic!("{:?}", second.retries) };
     assert_eq!(retry.kind, ErrorKind::NotSent);
     assert!(retry.idle_before >= Duration::from_millis(20), "{retry:?}");
+    assert_eq!(second.timings.blocked, second.queued() + retry.took);
+}
+
+#[tokio::test]
+async fn the_time_of_an_attempt_that_was_given_up_is_no_queueing() {
+    let pause = Duration::from_millis(50);
+    let peer = Scripted::start(move |conn| {
+        conn.read_request();
+        conn.write(HI);
+        if conn.number() == 1 {
+            conn.read_request();
+            std::thread::sleep(pause);
+            return conn.reset();
+        }
+        conn.until_closed();
+    });
+    let pool = pool(PoolConfig::default());
+    get(&pool, &url(peer.addr())).await;
+    let exchange = get(&pool, &url(peer.addr())).await;
+    let [retry] = exchange.retries[..] else { panic!("{:?}", exchange.retries) };
+    assert!(retry.kind == ErrorKind::Reset && retry.took >= pause, "{retry:?}");
+    assert_eq!(exchange.timings.blocked, exchange.queued() + retry.took);
+    assert!(exchange.queued() < pause / 2, "{:?}: nobody else was there", exchange.queued());
 }
 
 /// Requests by several tasks at once, each read to its end.

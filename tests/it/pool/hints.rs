@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use super::{HI, answering, assert_nothing_is_lost, get, pool, request, url};
 use crate::support::apache::Apache;
+use crate::support::nginx::Nginx;
 use crate::support::node::Node;
 use crate::support::scripted::Scripted;
 use crate::support::soon;
@@ -206,4 +207,60 @@ async fn the_margin_keeps_clear_of_nodes_timeout_and_its_constant_count_is_no_en
         });
     }
     visits.join_all().await;
+}
+
+/// Node closes an idle connection a second after what it hints ("keepAliveTimeoutBuffer", since 24.6), or at once.
+#[tokio::test]
+async fn no_request_fails_around_nodes_own_close_when_its_hint_is_ignored() {
+    let node = Node::new().keep_alive_timeout(Duration::from_secs(1)).start();
+    let mut visits = JoinSet::new();
+    for gap in [950, 990, 1_000, 1_010, 1_050, 1_950, 1_990, 2_000, 2_010, 2_050, 2_300, 2_600] {
+        let config = PoolConfig::default().idle_timeout(None).hint(HintPolicy::Ignore);
+        let (pool, url) = (pool(config), url(node.addr()));
+        visits.spawn(async move {
+            assert_eq!(get(&pool, &url).await.hint, hint(1, None));
+            tokio::time::sleep(Duration::from_millis(gap)).await;
+            let after = get(&pool, &url).await;
+            assert_nothing_is_lost(&pool);
+            (gap, after.nth, pool.stats().closed.contains_key(&CloseReason::PeerFin))
+        });
+    }
+    for (gap, nth, was_closed) in visits.join_all().await {
+        // Node looks at its connections at times of its own; by then it has closed.
+        assert!(gap < 2_600 || (nth == 1 && was_closed), "{gap} ms: request {nth} of its connection");
+    }
+}
+
+#[tokio::test]
+async fn the_margin_keeps_clear_of_nginxs_timeout() {
+    let nginx = Nginx::new().keepalive_timeout(Duration::from_secs(2)).hint(2).start();
+    let mut visits = JoinSet::new();
+    for gap in [500, 900, 1_100, 1_500, 1_950, 1_990, 2_000, 2_010, 2_050, 2_100] {
+        let (pool, url) = (pool(PoolConfig::default()), url(nginx.addr()));
+        visits.spawn(async move {
+            assert_eq!(get(&pool, &url).await.hint, hint(2, None));
+            tokio::time::sleep(Duration::from_millis(gap)).await;
+            let second = get(&pool, &url).await;
+            assert!(second.retries.is_empty(), "{gap} ms: {:?}", second.retries);
+            assert!(gap < 1_000 || second.nth == 1, "{gap} ms");
+            let closed: Vec<_> = pool.stats().closed.into_iter().collect();
+            assert!(closed.is_empty() || closed == [(CloseReason::Hint, 1)], "{gap} ms: {closed:?}");
+        });
+    }
+    visits.join_all().await;
+}
+
+#[tokio::test]
+async fn the_last_of_nginxs_keepalive_requests_says_close_and_costs_no_request() {
+    let nginx = Nginx::new().keepalive_requests(3).start();
+    let pool = pool(PoolConfig::default());
+    let mut seen = Vec::new();
+    for _ in 0..7 {
+        let exchange = get(&pool, &url(nginx.addr())).await;
+        assert!(exchange.retries.is_empty());
+        seen.push(exchange.nth);
+    }
+    assert_eq!(seen, [1, 2, 3, 1, 2, 3, 1]);
+    assert_eq!(pool.stats().closed.into_iter().collect::<Vec<_>>(), [(CloseReason::ServerClose, 2)]);
+    assert_eq!(nginx.log(7).iter().map(|line| line.nth).collect::<Vec<_>>(), [1, 2, 3, 1, 2, 3, 1]);
 }

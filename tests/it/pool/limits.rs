@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -50,6 +50,21 @@ async fn ten_requests_never_use_more_than_two_connections() {
         assert!(stats.busy + stats.idle <= 2, "{stats:?}");
     }
     assert_eq!((server.counts().connections, server.counts().requests), (2, 10));
+}
+
+#[tokio::test]
+async fn with_no_room_for_idle_connections_one_still_goes_to_whoever_waits_for_it() {
+    for config in [one().max_idle(0), one().max_idle_per_origin(0)] {
+        let (peer, pool) = (answering(HI), pool(config));
+        let busy = send(&pool, &url(peer.addr())).await.expect("a response");
+        let mut waiting = pin!(pool.send(request(&url(peer.addr()))));
+        begin(&mut waiting).await;
+        let first = busy.into_body().finish().await.expect("a whole body");
+        let second = waiting.await.expect("a response").into_body().finish().await.expect("a whole body");
+        assert_eq!((id(&first), second.nth), (id(&second), 2));
+        soon("the end of what nobody waits for", || (pool.stats().idle == 0).then_some(())).await;
+        assert_eq!(get(&pool, &url(peer.addr())).await.nth, 1);
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use keeplive::server::Behaviour;
-use keeplive::{CloseReason, ErrorKind, Obtained, OnMiss, Phase, Pool, PoolConfig};
+use keeplive::{CloseReason, ErrorKind, Obtained, OnMiss, Phase, PoolConfig};
 
 use super::limits::{begin, many_rounds_with_random_cancels, nobody};
 use super::{HI, answering, assert_nothing_is_lost, get, pool, send, server, tls_server, url};
@@ -304,27 +304,4 @@ async fn a_full_queue_makes_whoever_may_open_do_so() {
     let busy = send(&pool, &url(peer.addr())).await.expect("a response");
     assert_eq!(get(&pool, &url(peer.addr())).await.obtained, Obtained::Opened);
     drop(busy);
-}
-
-fn refusal(config: PoolConfig) -> String {
-    Pool::new(config).expect_err("this cannot work").to_string()
-}
-
-#[test]
-fn what_cannot_work_is_refused_with_the_cure() {
-    for on_miss in [OnMiss::LateBind, LONG] {
-        let text = refusal(with(on_miss).keep_alive(false));
-        assert!(text.contains("OnMiss::Open"), "{text}");
-    }
-    let text = refusal(with(LONG).acquire_timeout(Some(Duration::from_secs(5))));
-    assert!(text.contains("20s") && text.contains("5s") && text.contains("shorter"), "{text}");
-    assert!(Pool::new(with(LONG).acquire_timeout(None)).is_ok());
-    for (config, cure) in [
-        (PoolConfig::default().max_connections(Some(0)), "use 1 or more"),
-        (PoolConfig::default().max_connections_per_origin(Some(0)), "use 1 or more"),
-        (PoolConfig::default().max_opening_per_origin(0), "use 1 or more"),
-    ] {
-        let text = refusal(config);
-        assert!(text.contains(cure), "{text}");
-    }
 }

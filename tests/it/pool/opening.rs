@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::time::Duration;
 
 use keeplive::server::Behaviour;
-use keeplive::{Error, ErrorKind, Keepalive, Phase, Pool, PoolConfig, Resolve};
+use keeplive::{Error, ErrorKind, Phase, Pool, PoolConfig, Resolve};
 
 use super::{get, send, server, url};
 use crate::support::deaf::Deaf;
@@ -27,14 +27,14 @@ fn pool(config: PoolConfig) -> Pool {
 }
 
 #[tokio::test]
-async fn a_name_that_nobody_knows() {
+async fn a_name_that_nobody_knows_fails_in_its_lookup() {
     let error = failure(&pool(PoolConfig::default()), "http://no-such-host.invalid/").await;
     fails(&error, ErrorKind::Dns, Phase::Dns);
     assert!(error.to_string().contains("no-such-host.invalid"), "{error}");
 }
 
 #[tokio::test]
-async fn a_port_at_which_nobody_listens() {
+async fn a_port_at_which_nobody_listens_refuses_and_is_named() {
     let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address");
     let error = failure(&pool(PoolConfig::default()), &url(port)).await;
     fails(&error, ErrorKind::ConnectRefused, Phase::Connect);
@@ -49,6 +49,22 @@ async fn an_override_decides_where_a_name_leads() {
     let exchange = get(&pool, "http://example.test/").await;
     assert_eq!(exchange.connection.remote, server.addr());
     assert_eq!(exchange.timings.connect.expect("opened").dns, None);
+}
+
+#[tokio::test]
+async fn an_override_names_its_host_in_any_case_and_an_address_with_brackets_or_without() {
+    let server = server(Behaviour::default());
+    for (host, uri) in [
+        ("Example.TEST", "http://example.test/"),
+        ("example.test", "http://EXAMPLE.test/"),
+        ("[2001:db8::1]", "http://[2001:db8::1]/"),
+        ("2001:DB8::1", "http://[2001:db8::1]/"),
+        ("192.0.2.1", "http://192.0.2.1/"),
+    ] {
+        let resolve = Resolve { host: host.into(), port: 80, address: server.addr() };
+        let exchange = get(&pool(PoolConfig::default().resolve(vec![resolve])), uri).await;
+        assert_eq!(exchange.connection.remote, server.addr(), "{host}");
+    }
 }
 
 fn local(last: u8) -> IpAddr {
@@ -67,7 +83,7 @@ async fn connections_come_from_the_local_addresses_in_turn() {
 }
 
 #[tokio::test]
-async fn a_host_without_an_address_of_the_local_family() {
+async fn a_host_without_an_address_of_the_local_family_is_not_reached() {
     let config = PoolConfig::default().local_addresses(vec![Ipv6Addr::LOCALHOST.into()]);
     let error = failure(&pool(config), "http://127.0.0.1:9/").await;
     fails(&error, ErrorKind::Connect, Phase::Connect);
@@ -75,7 +91,7 @@ async fn a_host_without_an_address_of_the_local_family() {
 }
 
 #[tokio::test]
-async fn a_local_address_that_is_not_this_machines() {
+async fn a_local_address_that_is_not_this_machines_is_named() {
     let foreign = "192.0.2.1".parse().expect("an address for documentation");
     let error =
         failure(&pool(PoolConfig::default().local_addresses(vec![foreign])), "http://127.0.0.1:9/").await;
@@ -83,27 +99,8 @@ async fn a_local_address_that_is_not_this_machines() {
     assert!(error.to_string().contains("192.0.2.1 is none of this machine's"), "{error}");
 }
 
-#[test]
-fn settings_that_no_socket_takes_are_refused_with_the_cure() {
-    let seconds = Duration::from_secs;
-    let keepalive = |time, interval, count| {
-        PoolConfig::default().tcp_keepalive(Some(Keepalive { time, interval, count }))
-    };
-    for (config, cure) in [
-        (keepalive(Duration::from_millis(900), seconds(1), 1), "1 s to 32767 s"),
-        (keepalive(seconds(1), seconds(40_000), 1), "1 s to 32767 s"),
-        (keepalive(Duration::from_millis(32_767_500), seconds(1), 1), "1 s to 32767 s"),
-        (keepalive(seconds(1), seconds(1), 0), "1 to 127"),
-        (PoolConfig::default().tcp_user_timeout(Some(Duration::ZERO)), "or none"),
-        (PoolConfig::default().dns_timeout(Some(Duration::ZERO)), "or none"),
-    ] {
-        let error = Pool::new(config).expect_err("it cannot work");
-        assert!(error.kind() == ErrorKind::InvalidRequest && error.to_string().contains(cure), "{error}");
-    }
-}
-
 #[tokio::test]
-async fn a_peer_that_does_not_speak_tls() {
+async fn a_peer_that_does_not_speak_tls_fails_the_handshake() {
     let peer = Scripted::start(|conn| conn.write("HTTP/1.1 400 Bad Request\r\n\r\n"));
     let error = failure(&pool(PoolConfig::default()), &https(&peer)).await;
     fails(&error, ErrorKind::Tls, Phase::Tls);
@@ -111,7 +108,7 @@ async fn a_peer_that_does_not_speak_tls() {
 }
 
 #[tokio::test]
-async fn a_peer_that_hangs_up_during_the_handshake() {
+async fn a_peer_that_hangs_up_fails_the_handshake() {
     let peer = Scripted::start(Conn::close);
     let error = failure(&pool(PoolConfig::default()), &https(&peer)).await;
     fails(&error, ErrorKind::Tls, Phase::Tls);

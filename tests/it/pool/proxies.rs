@@ -1,5 +1,6 @@
 //! Proxies: requests that are passed on, tunnels, and what goes wrong on the way.
 
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,13 +25,13 @@ use crate::support::scripted::{Conn, Scripted};
 const CREATED: &str = "HTTP/1.1 200 Connection established\r\n\r\n";
 
 /// A proxy that makes a tunnel for whoever asks, and notes how it was asked.
-struct Tunneller {
-    address: SocketAddr,
+pub(super) struct Tunneller {
+    pub(super) address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Tunneller {
-    async fn start(tls: Option<TlsAcceptor>) -> Tunneller {
+    pub(super) async fn start(tls: Option<TlsAcceptor>) -> Tunneller {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let asked = Arc::default();
@@ -43,7 +44,11 @@ impl Tunneller {
                 tokio::spawn(async move {
                     match tls {
                         None => serve(stream, &notes).await,
-                        Some(tls) => serve(tls.accept(stream).await.expect("a handshake"), &notes).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, &notes).await;
+                            }
+                        }
                     }
                 });
             }
@@ -56,31 +61,36 @@ impl Tunneller {
     }
 }
 
+/// A client may go at any time.
 async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, notes: &Mutex<Vec<String>>) {
     let mut head = Vec::new();
     while find(&head, b"\r\n\r\n").is_none() {
-        head.push(stream.read_u8().await.expect("a head"));
+        let Ok(byte) = stream.read_u8().await else { return };
+        head.push(byte);
     }
     let head = String::from_utf8(head).expect("text");
     let target = head.split(' ').nth(1).expect("a target").to_owned();
     let is_tunnel = head.starts_with("CONNECT ");
     notes.lock().unwrap_or_else(PoisonError::into_inner).push(head);
     if !is_tunnel {
-        return stream.write_all(HI.as_bytes()).await.expect("the client reads");
+        let _ = stream.write_all(HI.as_bytes()).await;
+        return;
     }
-    stream.write_all(CREATED.as_bytes()).await.expect("the client reads");
+    if stream.write_all(CREATED.as_bytes()).await.is_err() {
+        return;
+    }
     // Whatever the name, it is this machine.
     let port = target.rsplit_once(':').expect("a port").1.parse().expect("a number");
     let mut target = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.expect("a target");
     let _ = copy_bidirectional(&mut stream, &mut target).await;
 }
 
-fn by(url: &str) -> PoolConfig {
+pub(super) fn by(url: &str) -> PoolConfig {
     let proxy: Proxy = url.parse().expect("a proxy's URL");
     PoolConfig::default().max_connections_per_origin(Some(1)).route(Route::Proxy(proxy))
 }
 
-fn url_of(scheme: &str, address: SocketAddr) -> String {
+pub(super) fn url_of(scheme: &str, address: SocketAddr) -> String {
     format!("{scheme}://{address}")
 }
 
@@ -264,7 +274,7 @@ async fn a_proxy_that_wants_credentials_says_so() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_makes_no_tunnel() {
+async fn a_proxy_that_makes_no_tunnel_says_why() {
     let closing = |conn: &mut Conn| {
         conn.read_request();
         conn.close();
@@ -293,6 +303,33 @@ async fn a_proxy_that_makes_no_tunnel() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_talks_without_end_is_cut_at_the_limits_of_a_head() {
+    let config = |proxy: &Scripted| by(&url_of("http", proxy.addr()));
+    for (begin, part) in [
+        ("HTTP/1.1 200 OK\r\n", "X: y\r\n"),
+        ("HTTP/1.1 200 OK\r\nX: ", "yyyyyyyy"),
+        ("", "HTTP/1.1 100 Continue\r\n\r\n"),
+    ] {
+        let proxy = Scripted::start(move |conn| {
+            conn.read_request();
+            conn.write(begin);
+            let part = part.repeat(64);
+            while conn.tcp().write_all(part.as_bytes()).is_ok() {}
+        });
+        // No limit of time: it is the size that ends it.
+        let error = fails(&pool(config(&proxy).connect_timeout(None)), "https://name.test/").await;
+        assert!(error.to_string().contains("said too much to CONNECT name.test:443"), "{error}");
+    }
+    let chatty = Scripted::start(|conn| {
+        conn.read_request();
+        conn.write(format!("{}{CREATED}", "HTTP/1.1 102 Processing\r\n\r\n".repeat(3)));
+        conn.until_closed();
+    });
+    let error = fails(&pool(config(&chatty).max_informational(Some(2))), "https://name.test/").await;
+    assert!(error.to_string().contains("more than 2 informational"), "{error}");
+}
+
+#[tokio::test]
 async fn a_proxy_that_stalls_ends_with_the_connect_timeout_and_in_its_phase() {
     let limit = Duration::from_millis(50);
     let proxy = Scripted::start(Conn::until_closed);
@@ -305,19 +342,24 @@ async fn a_proxy_that_stalls_ends_with_the_connect_timeout_and_in_its_phase() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_not_there() {
+async fn a_proxy_that_is_not_there_refuses_as_a_server_does() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let error = send(&pool(by(&url_of("http", port))), "https://name.test/").await.expect_err("no proxy");
     assert_eq!((error.kind(), error.phase()), (ErrorKind::ConnectRefused, Some(Phase::Connect)));
 }
 
-#[tokio::test]
-async fn a_proxy_behind_tls_passes_on_and_makes_tunnels() {
+/// What a proxy shows that is spoken to over TLS.
+pub(super) fn behind_tls() -> TlsAcceptor {
     let shown = Certificate::new();
     let chain = vec![CertificateDer::from_pem_slice(shown.pem.as_bytes()).expect("a certificate")];
     let key = PrivateKeyDer::from_pem_slice(shown.key_pem.as_bytes()).expect("a key");
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).expect("a pair");
-    let proxy = Tunneller::start(Some(TlsAcceptor::from(Arc::new(config)))).await;
+    TlsAcceptor::from(Arc::new(config))
+}
+
+#[tokio::test]
+async fn a_proxy_behind_tls_passes_on_and_makes_tunnels() {
+    let proxy = Tunneller::start(Some(behind_tls())).await;
     let target = tls_server(Behaviour::default());
     let pool = pool(by(&url_of("https", proxy.address)));
     let exchange = get(&pool, &named("https", &target)).await;
@@ -338,15 +380,19 @@ async fn a_proxy_that_speaks_no_tls_is_not_taken_for_the_target() {
 }
 
 /// How a SOCKS proxy was asked: the greeting, who asked, and for what.
-type Asked = Arc<Mutex<Vec<Vec<u8>>>>;
+pub(super) type Asked = Arc<Mutex<Vec<Vec<u8>>>>;
 
 /// A SOCKS 5 proxy that wants a user and a password, or does not, and answers with this reply.
-fn socks(wants_password: bool, reply: u8, target: Option<SocketAddr>) -> (Scripted, Asked) {
+pub(super) fn socks(wants_password: bool, reply: u8, target: Option<SocketAddr>) -> (Scripted, Asked) {
     let asked = Asked::default();
     let notes = Arc::clone(&asked);
     let proxy = Scripted::start(move |conn| {
         let note = |bytes: &[u8]| notes.lock().unwrap_or_else(PoisonError::into_inner).push(bytes.to_vec());
         let greeting = conn.read_some();
+        if greeting.is_empty() {
+            // The client has gone.
+            return;
+        }
         note(&greeting);
         let method = if wants_password { 2 } else { 0 };
         if !greeting[2..].contains(&method) {
@@ -410,7 +456,22 @@ async fn socks5_resolves_the_name_here() {
 }
 
 #[tokio::test]
-async fn a_socks_proxy_that_makes_no_tunnel() {
+async fn tls_goes_through_a_socks_tunnel_to_the_target_and_its_connection_is_reused() {
+    let server = tls_server(Behaviour::default());
+    let (proxy, asked) = socks(false, 0, Some(server.addr()));
+    let pool = pool(by(&url_of("socks5h", proxy.addr())));
+    let first = get(&pool, &named("https", &server)).await;
+    let connect = first.timings.connect.expect("opened");
+    assert!(connect.proxy.is_some() && connect.tls.is_some(), "{connect:?}");
+    assert!(first.connection.tls.is_some());
+    assert_eq!(first.connection.remote, proxy.addr());
+    assert!(get(&pool, &named("https", &server)).await.is_reused());
+    let name = [&[5, 1, 0, 3, 9][..], b"name.test", &server.addr().port().to_be_bytes()].concat();
+    assert_eq!((asked_for(&asked), proxy.connections()), (name, 1));
+}
+
+#[tokio::test]
+async fn a_socks_proxy_that_makes_no_tunnel_says_why() {
     for (wants_password, credentials, reply, text) in [
         (false, "", 5, "refused the tunnel to name.test:80: Connection refused"),
         (false, "", 4, "refused the tunnel to name.test:80: Host unreachable"),

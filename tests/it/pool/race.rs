@@ -185,7 +185,7 @@ async fn visit(pool: Pool, url: String, visitor: u64, lateness: Lateness) -> Vec
 }
 
 #[tokio::test]
-async fn ten_thousand_requests_around_a_servers_idle_timeout() {
+async fn of_ten_thousand_requests_around_a_servers_idle_timeout_no_get_fails_and_no_post_is_executed_twice() {
     let (address, book) = strict_server();
     let host = |visitor| format!("visitor-{visitor}.test");
     let resolve = |visitor| Resolve { host: host(visitor), port: address.port(), address };

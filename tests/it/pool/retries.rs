@@ -331,6 +331,8 @@ async fn connections_idle_for_as_long_as_one_that_got_no_response_are_closed() {
     assert_nothing_is_lost(&pool);
 }
 
+/// Said otherwise than "whoever was idle for as long": of a connection that was hardly idle, all siblings would be as old,
+/// and one reset by a server that is not tired of them would cost every one. So a rest counts from 100 ms.
 #[tokio::test]
 async fn a_connection_that_failed_after_no_rest_to_speak_of_takes_no_other_with_it() {
     let peer = Scripted::start(|conn| {

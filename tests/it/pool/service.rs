@@ -1,9 +1,10 @@
 //! The pool under tower's middleware, and what its types promise.
 
+use std::collections::VecDeque;
 use std::future::{Ready, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::Request;
 use http_body_util::{BodyExt, Empty, Full};
 use keeplive::server::Behaviour;
@@ -13,7 +14,7 @@ use keeplive::{
 use tower::retry::Policy;
 use tower::{Service, ServiceBuilder, ServiceExt};
 
-use super::{HI, answering, pool, request, server, url};
+use super::{HI, answering, pool, post, request, server, url};
 use crate::support::scripted::Scripted;
 
 #[test]
@@ -41,6 +42,7 @@ fn the_pool_can_be_shared_and_what_it_gives_can_move_between_threads() {
     service::<Pool, String>();
     service::<Pool, http_body_util::combinators::BoxBody<Bytes, std::io::Error>>();
     service::<Pool, Body>();
+    service::<Pool, Full<VecDeque<u8>>>();
 }
 
 /// The same story, whatever runtime it is told in.
@@ -77,6 +79,21 @@ async fn any_body_goes_out_with_the_framing_it_calls_for() {
     let response = (&pool).oneshot(post(chunked)).await.expect("a response");
     response.into_body().finish().await.expect("a whole body");
     assert!(peer.received()[0].request.ends_with(b"\r\n\r\nabc"), "{:?}", peer.received());
+}
+
+#[tokio::test]
+async fn a_body_whose_pieces_are_no_bytes_goes_out_whole() {
+    let peer = answering(HI);
+    let pool = pool(PoolConfig::default());
+    let halves: VecDeque<u8> = b"one and two".iter().copied().collect();
+    let joined = Buf::chain(&b"one"[..], &b" and two"[..]);
+    for body in [RequestBody::new(Full::new(halves)), RequestBody::new(Full::new(joined))] {
+        let response = pool.send(post(&url(peer.addr()), body)).await.expect("a response");
+        response.into_body().finish().await.expect("a whole body");
+        let received = peer.received().pop().expect("a request").request;
+        let text = String::from_utf8_lossy(&received);
+        assert!(text.contains("content-length: 11\r\n") && text.ends_with("\r\n\r\none and two"), "{text}");
+    }
 }
 
 #[tokio::test]

@@ -173,7 +173,7 @@ async fn a_408_to_a_request_is_its_response() {
 }
 
 /// Uses up what tokio lets a task do before it must yield: from then on its sockets and channels feign to be busy.
-fn exhaust_the_budget(cx: &mut std::task::Context<'_>) {
+pub(super) fn exhaust_the_budget(cx: &mut std::task::Context<'_>) {
     while let Poll::Ready(budget) = tokio::task::coop::poll_proceed(cx) {
         budget.made_progress();
     }

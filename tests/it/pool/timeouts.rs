@@ -253,16 +253,3 @@ async fn a_limit_beyond_what_the_clock_counts_is_none() {
     let config = PoolConfig::default().response_timeout(forever).body_idle_timeout(forever);
     get(&pool(config.total_timeout(forever)), &url(peer.addr())).await;
 }
-
-#[test]
-fn a_limit_of_nothing_is_refused() {
-    let none = Some(Duration::ZERO);
-    for (name, config) in [
-        ("response_timeout", PoolConfig::default().response_timeout(none)),
-        ("body_idle_timeout", PoolConfig::default().body_idle_timeout(none)),
-        ("total_timeout", PoolConfig::default().total_timeout(none)),
-    ] {
-        let error = Pool::new(config).expect_err("a limit of nothing");
-        assert!(error.kind() == ErrorKind::InvalidRequest && error.to_string().contains(name), "{error}");
-    }
-}

@@ -9,13 +9,10 @@ use super::{HI, answering, get, pool, send, server, tls_server, url};
 use crate::support::scripted::Scripted;
 use crate::support::{now, soon};
 
-/// The clock is read between the phases and around the whole; a thread may lose its core in between, but not always.
+/// The clock beside the record also runs while the request is made and the body given up; and a thread may lose its core
+/// in between, but not always.
 const ATTEMPTS: usize = 20;
-
-fn is_near(total: Duration, wall: Duration) -> bool {
-    assert!(total <= wall, "{total:?} > {wall:?}");
-    wall - total <= (wall / 100).max(Duration::from_micros(200))
-}
+const BESIDE: Duration = Duration::from_micros(50);
 
 #[tokio::test]
 async fn the_phases_add_up_to_what_a_clock_beside_them_shows() {
@@ -26,14 +23,22 @@ async fn the_phases_add_up_to_what_a_clock_beside_them_shows() {
         }] {
             let pool = pool(PoolConfig::default().keep_alive(keep_alive));
             get(&pool, &server.url()).await;
-            let mut near = false;
+            let (mut total, mut beside) = (Duration::ZERO, Duration::MAX);
             for _ in 0..ATTEMPTS {
                 let asked = now();
                 let exchange = get(&pool, &server.url()).await;
-                near |= is_near(exchange.timings.total(), asked.elapsed());
+                let whole = asked.elapsed();
+                assert!(exchange.timings.total() <= whole, "{:?} > {whole:?}", exchange.timings);
+                if whole - exchange.timings.total() < beside {
+                    (total, beside) = (exchange.timings.total(), whole - exchange.timings.total());
+                }
                 assert_eq!(exchange.is_reused(), keep_alive);
             }
-            assert!(near, "{} {keep_alive}", server.url());
+            assert!(
+                beside <= (total / 100).max(BESIDE),
+                "{beside:?} beside {total:?}: {} {keep_alive}",
+                server.url()
+            );
         }
     }
 }

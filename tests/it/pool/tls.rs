@@ -1,15 +1,19 @@
 //! The pool over TLS: what closes a connection there, and what only looks like it.
 
+use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use keeplive::server::Behaviour;
-use keeplive::{CloseReason, ErrorKind, Pool, PoolConfig};
+use keeplive::{CloseReason, ErrorKind, Exchange, Obtained, Pool, PoolConfig};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
+use super::stale::exhaust_the_budget;
 use super::{HI, assert_nothing_is_lost, get, origin, pool, post, send, tls_server};
 use crate::support::certificate::Certificate;
 use crate::support::gate::Gate;
@@ -149,6 +153,81 @@ async fn a_fin_without_close_notify_is_found_before_writing() {
 async fn what_tls_says_to_itself_leaves_a_connection_usable() {
     let (pool, nth, attempts) = after_trouble(|conn| conn.change_keys()).await;
     assert_eq!((nth, attempts, closed(&pool)), (2, 1, vec![]));
+}
+
+/// A connection that was opened and not used, of whose handshake the server sends its session tickets only now (RFC
+/// 8446, section 4.6.1), and then does this. The kernel has them, and the reactor does not know.
+async fn with_tickets_in_the_kernel(
+    then: impl Fn(&mut Secure<'_>) + Send + Sync + 'static,
+) -> (Pool, String, Scripted) {
+    let (go, done) = (Gate::default(), Gate::default());
+    let (gone, has_done) = (go.clone(), done.clone());
+    let (peer, url) = secure_peer(move |number, conn| {
+        let stream = &mut conn.stream;
+        // The hello comes and is answered; the client needs no more than that to be done.
+        while !stream.conn.wants_write() {
+            stream.conn.read_tls(&mut stream.sock).expect("a hello");
+            stream.conn.process_new_packets().expect("a hello");
+        }
+        conn.flush();
+        if number == 1 {
+            gone.wait();
+        }
+        while conn.stream.conn.is_handshaking() {
+            conn.stream.conn.read_tls(&mut conn.stream.sock).expect("the client's part");
+            conn.stream.conn.process_new_packets().expect("the client's part");
+        }
+        assert!(conn.stream.conn.wants_write(), "there are tickets to be sent");
+        conn.flush();
+        if number == 1 {
+            then(conn);
+            has_done.open();
+        }
+        while conn.read_request().is_some() {
+            conn.write(HI);
+        }
+    });
+    let pool = pool(PoolConfig::default());
+    pool.lease(&origin(&url)).await.expect("a connection").discard();
+    go.open();
+    // The reactor does not run meanwhile.
+    done.wait();
+    (pool, url, peer)
+}
+
+/// A POST, whose first poll has no budget if it is spent.
+async fn post_with(pool: &Pool, url: &str, budget_is_spent: bool) -> Exchange {
+    let mut sending = pin!(pool.send(post(url, ())));
+    if budget_is_spent {
+        poll_fn(|cx| {
+            exhaust_the_budget(cx);
+            assert!(sending.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+    }
+    sending.await.expect("a response").into_body().finish().await.expect("a whole body")
+}
+
+#[tokio::test]
+async fn tickets_that_the_reactor_has_not_seen_leave_a_connection_usable() {
+    for budget_is_spent in [false, true] {
+        let (pool, url, peer) = with_tickets_in_the_kernel(|_| {}).await;
+        let exchange = post_with(&pool, &url, budget_is_spent).await;
+        assert_eq!((exchange.obtained, exchange.retries.len()), (Obtained::Spare, 0));
+        assert_eq!((peer.connections(), closed(&pool)), (1, vec![]));
+    }
+}
+
+#[tokio::test]
+async fn a_fin_behind_tickets_that_the_reactor_has_not_seen_is_found_before_writing() {
+    for budget_is_spent in [false, true] {
+        let (pool, url, peer) = with_tickets_in_the_kernel(|conn| conn.fin()).await;
+        let exchange = post_with(&pool, &url, budget_is_spent).await;
+        assert!(exchange.retries.iter().all(|retry| retry.kind == ErrorKind::NotSent), "{exchange:?}");
+        assert_eq!((exchange.nth, peer.connections()), (1, 2));
+        assert_eq!(closed(&pool), [(CloseReason::PeerFin, 1)]);
+    }
 }
 
 #[tokio::test]

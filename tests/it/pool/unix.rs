@@ -173,7 +173,7 @@ async fn fails(pool: &Pool, kind: ErrorKind, text: &str) {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_not_there_and_one_at_which_nobody_listens() {
+async fn a_socket_that_is_not_there_and_one_at_which_nobody_listens_say_so() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("s");
     let pool = pool(through(&path));

@@ -18,6 +18,7 @@ use super::until;
 pub(crate) struct Nginx<'l> {
     tls: Option<Tls>,
     keepalive_timeout: Duration,
+    hint: Option<u64>,
     keepalive_requests: u64,
     keepalive_time: Duration,
     header_timeout: Duration,
@@ -52,6 +53,7 @@ impl<'l> Nginx<'l> {
         Self {
             tls: None,
             keepalive_timeout: Duration::from_secs(75),
+            hint: None,
             keepalive_requests: 1000,
             keepalive_time: Duration::from_secs(3600),
             header_timeout: Duration::from_secs(60),
@@ -66,6 +68,12 @@ impl<'l> Nginx<'l> {
 
     pub(crate) fn keepalive_timeout(mut self, timeout: Duration) -> Self {
         self.keepalive_timeout = timeout;
+        self
+    }
+
+    /// Tells of so many seconds in `Keep-Alive: timeout=`.
+    pub(crate) fn hint(mut self, seconds: u64) -> Self {
+        self.hint = Some(seconds);
         self
     }
 
@@ -147,7 +155,7 @@ http {{
   uwsgi_temp_path uwsgi;
   scgi_temp_path scgi;
   client_max_body_size 1m;
-  keepalive_timeout {timeout}ms;
+  keepalive_timeout {timeout}ms{hint};
   keepalive_requests {requests};
   keepalive_time {time}ms;
   client_header_timeout {header}ms;
@@ -159,6 +167,7 @@ http {{
 }}
 "#,
             timeout = self.keepalive_timeout.as_millis(),
+            hint = self.hint.map_or_else(String::new, |seconds| format!(" {seconds}s")),
             requests = self.keepalive_requests,
             time = self.keepalive_time.as_millis(),
             header = self.header_timeout.as_millis(),
