@@ -162,7 +162,18 @@ impl FromStr for Profile {
         };
         let arguments: Vec<&str> = if rest.is_empty() { Vec::new() } else { rest.split(',').collect() };
         parse(name, &arguments)
-            .ok_or_else(|| format!("`{text}` is not of the form {form}: durations as 1s, 100ms or 250us"))
+            .ok_or_else(|| format!("`{text}` is not of the form {form}: {}", forms_of_values(form)))
+    }
+}
+
+/// How what stands in a form is written.
+fn forms_of_values(form: &str) -> &'static str {
+    match form {
+        "rate-cap:R" => "R is requests per second, as in rate-cap:400",
+        "close-after:N" | "error:K" | "truncate:K" => "a whole number, 1 or more",
+        "ignore-close" => "it takes nothing",
+        "stall:T,S" => "durations as 1s, 100ms or 250us, S shorter than T",
+        _ => "durations as 1s, 100ms or 250us, K and N whole numbers, 1 or more",
     }
 }
 
@@ -347,9 +358,10 @@ mod tests {
             ("const:fast", "const:D"),
             ("const:10000000000s", "const:D"),
             ("kth:0,1ms,2ms", "kth:K,D1,D2"),
-            ("stall:1s,2s", "stall:T,S"),
-            ("rate-cap:0", "rate-cap:R"),
-            ("ignore-close:1", "ignore-close"),
+            ("stall:1s,2s", "stall:T,S: durations as 1s, 100ms or 250us, S shorter than T"),
+            ("rate-cap:0", "rate-cap:R: R is requests per second"),
+            ("ignore-close:1", "ignore-close: it takes nothing"),
+            ("error:0", "error:K: a whole number, 1 or more"),
         ] {
             let error = text.parse::<Profile>().unwrap_err();
             assert!(error.contains(hint), "{text}: {error}");

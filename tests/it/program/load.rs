@@ -273,6 +273,17 @@ fn a_target_that_falls_behind_is_not_said_to_answer_as_fast_as_it_is_asked() {
 }
 
 #[test]
+fn a_warm_up_in_which_the_target_falls_ever_further_behind_is_said_not_to_have_been_steady() {
+    let _alone = alone();
+    // Each look's median is that of a longer queue than the one before.
+    let server = serving(&["rate-cap:100"]);
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["-c", "50", "-r", "130", "-z", "1s", "--warm-up", "400ms"];
+    let ran = run(&mut loading(folder.path(), &server.url(), &words), folder.path());
+    assert!(ran.reasons().contains("arm `on` was not seen to be steady in the warm-up"), "{}", ran.reasons());
+}
+
+#[test]
 fn a_search_brackets_the_rate_of_a_server_that_serves_so_many() {
     let _alone = alone();
     // A single server of 2.5 ms a request: at 400 a second it is full.
