@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -56,10 +57,10 @@ pub(crate) fn name(n: usize) -> String {
     format!("origin-{n}.test")
 }
 
-/// One after the other, and again.
+/// One after the other, and again. To have another of its kind takes no memory: what is weighed are connections.
 #[derive(Clone)]
 struct Turns<T> {
-    all: Vec<T>,
+    all: Arc<[T]>,
     next: usize,
 }
 
@@ -68,10 +69,10 @@ impl<T> Turns<T> {
         Turns { all: all.into_iter().collect(), next: 0 }
     }
 
-    fn next(&mut self) -> &mut T {
+    fn next(&mut self) -> &T {
         let turn = self.next;
         self.next = (turn + 1) % self.all.len();
-        &mut self.all[turn]
+        &self.all[turn]
     }
 }
 
@@ -216,20 +217,30 @@ pub(crate) struct Inline {
 type Open = (SendRequest<Empty<Bytes>>, HyperConnection);
 
 /// The same with a connection for each of several names, which it need not look for.
-pub(crate) struct InlineByTurns(Turns<Inline>);
+pub(crate) struct InlineByTurns {
+    all: Vec<Inline>,
+    next: usize,
+}
+
+impl InlineByTurns {
+    fn of(to: To, which: usize) -> InlineByTurns {
+        InlineByTurns { all: to.urls(which).iter().map(|_| Inline::new(to)).collect(), next: 0 }
+    }
+}
 
 impl Contender for InlineByTurns {
     fn new(to: To) -> InlineByTurns {
-        InlineByTurns(Turns::new(to.urls(0).iter().map(|_| Inline::new(to))))
+        InlineByTurns::of(to, 0)
     }
 
     fn another(&self, which: usize) -> InlineByTurns {
-        let to = self.0.all[0].template.to;
-        InlineByTurns(Turns::new(to.urls(which).iter().map(|_| Inline::new(to))))
+        InlineByTurns::of(self.all[0].template.to, which)
     }
 
     async fn request(&mut self) {
-        self.0.next().request().await;
+        let turn = self.next;
+        self.next = (turn + 1) % self.all.len();
+        self.all[turn].request().await;
     }
 }
 
